@@ -1,0 +1,117 @@
+"""What is to be done, in pieces that can be run anywhere: units, plans, outcomes, and a runner without Ray.
+
+A *unit* is the smallest thing that is scheduled, retried and skipped on resume: one trial of a search, or one
+batch of evaluations.  A *plan* hands out units and learns how they ended; it decides everything that must not
+depend on timing.  A *runner* (this module's `run_here`, or `search.tune.run_with_ray`) only executes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from search.schema import Status
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One piece of work, described so that any process can do it.
+
+    Attributes:
+        key: unique within the run, e.g. ``gradient-0003``; names the files that the unit publishes.
+        attempt: 0 for the first try; a retry or a resume counts on.
+        payload: JSON-able description of the work.
+    """
+
+    key: str
+    attempt: int = 0
+    payload: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a unit ended; always finite, always with a status.
+
+    Attributes:
+        score: what the sampler maximises; a finite penalty unless the status is ok.
+        note: one line for people: the error, or what was found.
+    """
+
+    status: Status
+    score: float
+    note: str = ""
+
+
+class Plan(Protocol):
+    """Hands out units and learns their outcomes.
+
+    One thread calls it.  What `next_unit` returns may depend on outcomes, but not on the order or the time in
+    which they arrived: a plan makes the same units whatever the number of workers.
+    """
+
+    @property
+    def total(self) -> int:
+        """How many units there are in all, those already done included."""
+        ...
+
+    @property
+    def done(self) -> int:
+        """How many units need no further work: already there before, or finished since."""
+        ...
+
+    def next_unit(self) -> Unit | None:
+        """The next unit to start; None when none can start before another one finishes, or none is left."""
+        ...
+
+    def finish(self, unit: Unit, outcome: Outcome) -> None:
+        """Record how a unit ended.  A unit whose process died may be handed out again with the next attempt."""
+        ...
+
+
+Work = Callable[[Unit], Outcome]
+"""Does a unit, publishes its rows, and returns its outcome.  Must be importable by name for Ray."""
+
+Watch = Callable[[str, Unit, Outcome | None], None]
+"""Told ("started", unit, None) and ("finished", unit, outcome); must not raise."""
+
+
+class ListPlan:
+    """A plan of units that are known beforehand and independent of each other."""
+
+    def __init__(self, units: Iterable[Unit], *, already_done: int = 0, max_retries: int = 2) -> None:
+        self._waiting = list(units)
+        self._already_done = already_done
+        self._total = len(self._waiting) + already_done
+        self._finished = 0
+        self._max_retries = max_retries
+
+    @property
+    def total(self) -> int:
+        """Units in all, those done before included."""
+        return self._total
+
+    @property
+    def done(self) -> int:
+        """Units that need no further work."""
+        return self._already_done + self._finished
+
+    def next_unit(self) -> Unit | None:
+        """The next unit in the given order, or None."""
+        return self._waiting.pop(0) if self._waiting else None
+
+    def finish(self, unit: Unit, outcome: Outcome) -> None:
+        """Count the unit as done; hand it out again if its process died and tries are left."""
+        if outcome.status is Status.KILLED and unit.attempt < self._max_retries:
+            self._waiting.append(Unit(unit.key, unit.attempt + 1, unit.payload))
+        else:
+            self._finished += 1
+
+
+def run_here(plan: Plan, work: Work, watch: Watch) -> None:
+    """Run a plan's units one after another in this process: for debugging, tests, and machines without Ray."""
+    while (unit := plan.next_unit()) is not None:
+        watch("started", unit, None)
+        outcome = work(unit)
+        plan.finish(unit, outcome)
+        watch("finished", unit, outcome)

@@ -1,0 +1,226 @@
+"""The tables of a run folder: one explicit, versioned Arrow schema for each.
+
+Every part of a table is written and read with the schema below, so that no reader can lose a column and no
+column changes its type between parts.  The description of a column travels in its field metadata.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+import pyarrow as pa
+
+SCHEMA_VERSION: Final = 1
+"""Raised by one whenever a column is added, removed or changes its meaning."""
+
+
+class Status(StrEnum):
+    """How a trial attempt ended."""
+
+    OK = "ok"
+    """It ran to its end and its numbers are finite."""
+    DIVERGED = "diverged"
+    """A loss, gradient or weight became infinite or NaN; it was stopped at that step."""
+    FAILED = "failed"
+    """An exception ended it; the column ``error`` holds its words."""
+    KILLED = "killed"
+    """Its process died before it could say anything."""
+    TIMEOUT = "timeout"
+    """It ran longer than it was allowed to."""
+    OOM = "oom"
+    """It asked for more memory than there was."""
+    PRUNED = "pruned"
+    """A scheduler stopped it early because others did better."""
+
+
+USUAL_TRIAL: Final = "usual"
+"""The ``trial_id`` of evaluation rows whose arm does not come from a trial (relu, silu, tanh, ...)."""
+
+_TEXT: Final = pa.string()
+_INT: Final = pa.int64()
+_REAL: Final = pa.float64()
+_FLAG: Final = pa.bool_()
+_TIME: Final = pa.timestamp("us", tz="UTC")
+_REALS: Final = pa.list_(pa.float64())
+_INTS: Final = pa.list_(pa.int64())
+
+
+def _field(name: str, kind: pa.DataType, description: str) -> pa.Field:
+    return pa.field(name, kind, nullable=True, metadata={"description": description})
+
+
+_COMMON: Final = [
+    _field("run_id", _TEXT, "name and hash of the run"),
+    _field("trial_id", _TEXT, "method and number, e.g. gradient-0003; 'usual' for arms that no trial found"),
+    _field("attempt", _INT, "0 for the first attempt at this trial or evaluation"),
+    _field("schema_version", _INT, "version of this schema"),
+    _field("created_at", _TIME, "when the row was made, UTC"),
+]
+
+_ORIGIN: Final = [
+    _field("method", _TEXT, "gradient | evolution; null for usual arms"),
+    _field("estimator", _TEXT, "how the outer gradient was obtained; null for evolution"),
+    _field("algorithm", _TEXT, "evolution algorithm; null for gradient"),
+    _field("task", _TEXT, "data, loss and metric, e.g. mnist1d"),
+    _field("seed", _INT, "seed of the trial, or of the evaluated network"),
+]
+
+_PROVENANCE: Final = [
+    _field("config_hash", _TEXT, "first 16 hex digits of the SHA-256 of the resolved trial configuration"),
+    _field("code_version", _TEXT, "package version and git commit"),
+    _field("code_dirty", _FLAG, "whether the checkout had uncommitted changes"),
+    _field("versions", _TEXT, "JSON: versions of python, torch, numpy, ray, optuna, ..."),
+    _field("hostname", _TEXT, "machine that did the work"),
+    _field("device", _TEXT, "cpu, or the name of the accelerator"),
+    _field("threads", _INT, "threads that torch was allowed"),
+]
+
+TRIALS: Final = pa.schema(
+    [
+        *_COMMON,
+        *_ORIGIN,
+        _field("number", _INT, "position of the trial in its method's sequence, from 0"),
+        _field("status", _TEXT, "ok | diverged | failed | killed | timeout | oom | pruned"),
+        _field("score", _REAL, "mean validation accuracy (0..1) of fresh networks with the found set; null unless ok"),
+        _field("score_sem", _REAL, "standard error of that mean"),
+        _field("error_type", _TEXT, "class of the exception, if any"),
+        _field("error", _TEXT, "its words, if any"),
+        _field("num_types", _INT, "K, neuron types in a layer"),
+        _field("base", _TEXT, "base function"),
+        _field("width", _INT, "neurons per hidden layer"),
+        _field("depth", _INT, "hidden layers"),
+        _field("subnet_hidden", _INTS, "hidden sizes of the sub-network"),
+        _field("inner_lr", _REAL, "learning rate of the inner loop"),
+        _field("inner_steps", _INT, "T, inner steps per inner loop"),
+        _field("outer_lr", _REAL, "learning rate of the outer loop; null for evolution"),
+        _field("mutation_scale", _REAL, "initial mutation scale; null for gradient"),
+        _field("outer_steps", _INT, "outer steps or generations done"),
+        _field("inner_steps_total", _INT, "inner steps of all networks trained by the search, probes excluded"),
+        _field("started_at", _TIME, "when the attempt started, UTC"),
+        _field("wall_seconds", _REAL, "duration of the attempt, monotonic clock [s]"),
+        _field("params", _TEXT, "JSON: what the sampler chose for this trial"),
+        _field("config", _TEXT, "JSON: the resolved configuration of this trial"),
+        *_PROVENANCE,
+    ]
+)
+
+STEPS: Final = pa.schema(
+    [
+        *_COMMON,
+        *_ORIGIN,
+        _field("step", _INT, "outer step or generation, from 0; the row describes the set before the step's update"),
+        _field("outer_loss", _REAL, "mean training loss of the inner loop; for evolution that of the best candidate"),
+        _field("inner_final_loss", _REAL, "training loss at the last inner step"),
+        _field("val_accuracy", _REAL, "validation accuracy (0..1) of probe networks; null except at recorded steps"),
+        _field("gradient_norm", _REAL, "Euclidean norm of the outer gradient before clamping; null for evolution"),
+        _field("step_size", _REAL, "Euclidean length of the change of the set (best candidate for evolution)"),
+        _field("population_best", _REAL, "lowest outer loss in the population; null for gradient"),
+        _field("population_mean", _REAL, "mean outer loss of the population; null for gradient"),
+        _field("diversity", _REAL, "root mean square distance of genomes from their mean; null for gradient"),
+        _field("type_distance", _REAL, "smallest root mean square difference of two types' curves on [-2, 2]"),
+        _field("inner_steps_total", _INT, "inner steps of all networks up to and including this step"),
+        _field("wall_seconds", _REAL, "time since the trial's start, probes excluded [s]"),
+    ]
+)
+
+ACTIVATIONS: Final = pa.schema(
+    [
+        *_COMMON,
+        *_ORIGIN,
+        _field("num_types", _INT, "K, types in the set"),
+        _field("base", _TEXT, "base function"),
+        _field("subnet_hidden", _INTS, "hidden sizes of the sub-network"),
+        _field("subnet_scale", _REAL, "factor of the sub-network's output"),
+        _field("step", _INT, "outer step or generation at which the set was recorded"),
+        _field("final", _FLAG, "true in the rows of the set that the trial found"),
+        _field("type_index", _INT, "k, which type of the set"),
+        _field("genome", _REALS, "weights of the sub-network of this type"),
+        _field("x_min", _REAL, "left end of the curve"),
+        _field("x_max", _REAL, "right end of the curve"),
+        _field("curve", _REALS, "the activation on 100 equally spaced points of [x_min, x_max]"),
+        _field("gain", _REAL, "factor applied to the activation; 1 when not fitted"),
+        _field("offset", _REAL, "value added to the activation after the gain; 0 when not fitted"),
+    ]
+)
+
+EVALUATIONS: Final = pa.schema(
+    [
+        *_COMMON,
+        *_ORIGIN,
+        _field("arm", _TEXT, "mixed | pure-0 | pure-1 | ... | relu | silu | tanh | sin | ..."),
+        _field("num_types", _INT, "K of the set the arm is taken from; 1 for usual arms"),
+        _field("base", _TEXT, "base function of the set; null for usual arms"),
+        _field("architecture", _TEXT, "mlp"),
+        _field("width", _INT, "neurons per hidden layer"),
+        _field("depth", _INT, "hidden layers"),
+        _field("learned_width", _INT, "width at which the set was learned; null for usual arms"),
+        _field("learned_depth", _INT, "depth at which the set was learned; null for usual arms"),
+        _field("num_params", _INT, "trained weights and biases of the network"),
+        _field("mixing", _TEXT, "within_layer | per_layer | per_block"),
+        _field("lr", _REAL, "learning rate of the training"),
+        _field("lr_protocol", _TEXT, "shared: one for all arms and sizes"),
+        _field("optimizer", _TEXT, "rmsprop | sgd | adam"),
+        _field("epochs", _INT, "passes over the training rows"),
+        _field("batch_size", _INT, "rows per inner step"),
+        _field("split", _TEXT, "which rows judged the network: val | test"),
+        _field("accuracy", _REAL, "share of correct answers (0..1) after the last inner step; chance if diverged"),
+        _field("loss", _REAL, "cross-entropy on the judging rows [nat]; null if diverged"),
+        _field("train_loss", _REAL, "mean training loss over the last epoch [nat]; null if diverged"),
+        _field("diverged", _FLAG, "whether a loss or weight became infinite or NaN"),
+        _field("best_epoch_accuracy", _REAL, "highest accuracy after any epoch on the judging rows (optimistic)"),
+        _field("participation_ratio", _REAL, "R of the first hidden layer on the judging rows"),
+        _field("participation_ratio_normalized", _REAL, "R / width"),
+        _field("participation_ratio_corrected", _REAL, "R / width from two halves of the rows, bias removed"),
+        _field("hessian_trace", _REAL, "trace of the Hessian of the training loss; null when not asked"),
+        _field("hessian_trace_sem", _REAL, "standard error of the trace"),
+        _field("hessian_top_eigenvalue", _REAL, "largest eigenvalue of the Hessian"),
+        _field("near_zero_fraction", _REAL, "share of Hessian eigenvalues near zero"),
+        _field("weight_norm", _REAL, "Euclidean norm of all weights and biases"),
+        _field("curvature_method", _TEXT, "how the curvature was measured; null when not asked"),
+        _field("wall_seconds", _REAL, "duration of the batch divided by its networks [s]"),
+        _field("inner_steps", _INT, "inner steps of this network"),
+        _field("batch_of_networks", _INT, "networks trained in the same call"),
+        *_PROVENANCE,
+    ]
+)
+
+SPECTRA: Final = pa.schema(
+    [
+        *_COMMON,
+        *_ORIGIN,
+        _field("arm", _TEXT, "arm of the evaluated network"),
+        _field("width", _INT, "neurons per hidden layer"),
+        _field("depth", _INT, "hidden layers"),
+        _field("eigenvalues", _REALS, "grid of eigenvalues"),
+        _field("density", _REALS, "spectral density on that grid"),
+    ]
+)
+
+TABLES: Final[dict[str, pa.Schema]] = {
+    "trials": TRIALS,
+    "steps": STEPS,
+    "activations": ACTIVATIONS,
+    "evaluations": EVALUATIONS,
+    "spectra": SPECTRA,
+}
+
+UNIQUE_KEYS: Final[dict[str, tuple[str, ...]]] = {
+    "trials": ("trial_id", "attempt"),
+    "steps": ("trial_id", "attempt", "step"),
+    "activations": ("trial_id", "attempt", "step", "type_index"),
+    "evaluations": (
+        "trial_id", "arm", "task", "architecture", "width", "depth", "mixing", "lr_protocol", "split", "seed",
+    ),
+    "spectra": ("trial_id", "arm", "task", "width", "depth", "seed"),
+}  # fmt: skip
+"""Columns whose values together occur at most once in a table."""
+
+
+def describe(table: str) -> dict[str, str]:
+    """Column name → description, in the order of the schema.
+
+    Raises:
+        KeyError: there is no table of that name.
+    """
+    return {field.name: field.metadata[b"description"].decode() for field in TABLES[table]}
