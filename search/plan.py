@@ -7,11 +7,15 @@ depend on timing.  A *runner* (this module's `run_here`, or `search.tune.run_wit
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from search.schema import Status
+
+PENALTY: Final = 0.0
+"""The score of whatever did not end well: an accuracy that no working set has, and finite, as samplers need it."""
 
 
 @dataclass(frozen=True)
@@ -108,10 +112,37 @@ class ListPlan:
             self._finished += 1
 
 
-def run_here(plan: Plan, work: Work, watch: Watch) -> None:
-    """Run a plan's units one after another in this process: for debugging, tests, and machines without Ray."""
-    while (unit := plan.next_unit()) is not None:
-        watch("started", unit, None)
+def attempt(work: Work, unit: Unit) -> Outcome:
+    """Do a unit; whatever goes wrong in it becomes an outcome, so that no unit can end a run."""
+    try:
         outcome = work(unit)
+        if not isinstance(outcome, Outcome):
+            raise TypeError(f"work must return an Outcome, but returned {type(outcome).__name__}")
+        if not math.isfinite(outcome.score):
+            raise ValueError(f"the score of an outcome must be finite, but got {outcome.score}")
+    except Exception as error:
+        # Other libraries name theirs so too: torch.cuda.OutOfMemoryError is no MemoryError.
+        no_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+        return Outcome(Status.OOM if no_memory else Status.FAILED, PENALTY, one_line(error))
+    return outcome
+
+
+def one_line(error: BaseException) -> str:
+    """The class and words of an error on one line, of bounded length."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
+
+
+def run_here(plan: Plan, work: Work, watch: Watch, *, stop: Callable[[], bool] | None = None) -> None:
+    """Run a plan's units one after another in this process: for debugging, tests, and machines without Ray.
+
+    Args:
+        plan: what to do.
+        work: how to do a unit.
+        watch: told when a unit starts and when it ends.
+        stop: asked before each unit; when it says true, no further unit is started.
+    """
+    while not (stop and stop()) and (unit := plan.next_unit()) is not None:
+        watch("started", unit, None)
+        outcome = attempt(work, unit)
         plan.finish(unit, outcome)
         watch("finished", unit, outcome)

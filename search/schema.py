@@ -109,7 +109,7 @@ STEPS: Final = pa.schema(
     [
         *_COMMON,
         *_ORIGIN,
-        _field("step", _INT, "outer step or generation, from 0; the row describes the set before the step's update"),
+        _field("step", _INT, "outer step or generation, from 0; the set before that gradient step, or the best of that generation"),
         _field("outer_loss", _REAL, "mean training loss of the inner loop; for evolution that of the best candidate"),
         _field("inner_final_loss", _REAL, "training loss at the last inner step"),
         _field("val_accuracy", _REAL, "validation accuracy (0..1) of probe networks; null except at recorded steps"),
@@ -119,8 +119,8 @@ STEPS: Final = pa.schema(
         _field("population_mean", _REAL, "mean outer loss of the population; null for gradient"),
         _field("diversity", _REAL, "root mean square distance of genomes from their mean; null for gradient"),
         _field("type_distance", _REAL, "smallest root mean square difference of two types' curves on [-2, 2]"),
-        _field("inner_steps_total", _INT, "inner steps of all networks up to and including this step"),
-        _field("wall_seconds", _REAL, "time since the trial's start, probes excluded [s]"),
+        _field("inner_steps_total", _INT, "inner steps of all networks when the row's set was known, probes excluded"),
+        _field("wall_seconds", _REAL, "time from the start of the search to that moment, probes excluded [s]"),
     ]
 )
 

@@ -1,0 +1,243 @@
+"""Gradient against evolution at equal budgets: best so far against inner steps and against seconds, and final sets.
+
+A trial's best so far is a step function: it changes only where the search recorded a value.  The methods are compared
+up to the smaller of their two budgets, that of a method being that of its longest trial.  A trial that ended earlier
+keeps its best; ``carried`` counts such trials.  Intervals are over trials, so they hold both chance and what the
+sampler varied between trials; a method with one trial has no interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from analysis.cross_size import SIZE
+from analysis.load import Run, counted_attempts
+from analysis.sets import METHODS, headline_sets, judging_split, of_sets
+from analysis.statistics import Estimate, Interval, Vector, difference_of_means, mean_intervals, pair, share_won
+from analysis.words import count, number, points
+
+BUDGETS: Final = {"inner_steps_total": "inner steps", "wall_seconds": "seconds"}
+"""Columns of the steps table by which budgets are measured, and their units."""
+
+METRICS: Final = {"val_accuracy": "validation accuracy", "outer_loss": "outer loss"}
+"""Columns of the steps table that tell how good a set is; the first is better high, the second low."""
+
+_ENDS: Final = ("", "_low", "_high")
+_CURVE_COLUMNS: Final = [
+    "task", "budget_kind", "metric", "method", "budget", "value", "low", "high", "trials", "carried",
+]  # fmt: skip
+_EQUAL_COLUMNS: Final = [
+    "task", "budget_kind", "metric", "budget",
+    *(f"{method}{end}" for method in METHODS for end in (*_ENDS, "_trials", "_carried")),
+    "difference", "difference_low", "difference_high", "interval",
+]  # fmt: skip
+_FINAL_COLUMNS: Final = [
+    *SIZE, "mixing", *(f"{method}_trial" for method in METHODS), *METHODS,
+    "difference", "difference_low", "difference_high", "interval", "pairs", "lost", "won",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Gradient against evolution.
+
+    Attributes:
+        curves: best so far of each method on a common grid of budgets, with intervals over trials.
+        equal_budget: the values at the largest budget that both methods reached, and gradient minus evolution.
+        final_sets: the best set of each method (by validation score) on judging rows, paired by seed.
+        sentences: the same in words.
+    """
+
+    curves: pd.DataFrame
+    equal_budget: pd.DataFrame
+    final_sets: pd.DataFrame
+    sentences: tuple[str, ...]
+
+
+def compare(*runs: Run) -> Comparison:
+    """Compare the two methods over all trials of the given runs.
+
+    Raises:
+        ValueError: no run is given, or one is given twice.
+    """
+    if not runs:
+        raise ValueError("compare needs at least one run, but got none; give the folders of the runs to compare.")
+    ids = [str(run.info.get("run_id", run.path)) for run in runs]
+    if len(set(ids)) < len(ids):
+        raise ValueError(f"compare needs different runs, but got {', '.join(ids)}; give each run once.")
+    steps = pd.concat([counted_attempts(run.steps, run.trials) for run in runs], ignore_index=True)
+    curves = [budget_curves(steps, budget, metric) for budget in BUDGETS for metric in METRICS]
+    equal = [equal_budget(steps, budget, metric) for budget in BUDGETS for metric in METRICS]
+    equal_table = pd.concat(equal, ignore_index=True)
+    finals = final_sets(runs)
+    sentences = (*_missing_methods(steps), *_equal_sentences(equal_table), *_final_sentences(finals))
+    return Comparison(pd.concat(curves, ignore_index=True), equal_table, finals, sentences)
+
+
+def best_so_far(steps: pd.DataFrame, budget: str, metric: str) -> pd.DataFrame:
+    """Every recorded value of each trial with the best up to it: columns of the trial, ``budget``, ``best``.
+
+    Args:
+        steps: rows of the steps table, one attempt of each trial.
+        budget: a key of `BUDGETS`.
+        metric: a key of `METRICS`.
+    """
+    trial = ["task", "method", "run_id", "trial_id"]
+    rows = steps.dropna(subset=[metric, budget]).sort_values([*trial, "step"])
+    best = rows.groupby(trial)[metric]
+    rows = rows.assign(best=best.cummax() if metric == "val_accuracy" else best.cummin(), budget=rows[budget])
+    return rows[[*trial, "step", "budget", "best"]].astype({"budget": "float64"}).reset_index(drop=True)
+
+
+def budget_curves(steps: pd.DataFrame, budget: str, metric: str, *, points_on_grid: int = 200) -> pd.DataFrame:
+    """Mean best so far of each method on a grid up to the common budget, with intervals over trials.
+
+    The value is empty at budgets at which a trial of the method has not recorded anything yet.
+    """
+    records: list[dict[str, Any]] = []
+    samples: list[Vector] = []
+    for task, rows in best_so_far(steps, budget, metric).groupby("task"):
+        grid = np.linspace(0.0, _common_budget(rows), points_on_grid)
+        for method, own in rows.groupby("method"):
+            values = _on_grid(own, grid)
+            carried = _ends_before(own, grid)
+            for place, at in enumerate(grid):
+                record = {"task": task, "budget_kind": budget, "metric": metric, "method": method, "budget": at}
+                records.append(record | {"trials": len(values), "carried": int(carried[place])})
+                column = values[:, place]
+                samples.append(column if np.isfinite(column).all() else column[:0])
+    for record, estimate in zip(records, mean_intervals(samples), strict=True):
+        record |= {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+    return pd.DataFrame.from_records(records, columns=_CURVE_COLUMNS)
+
+
+def equal_budget(steps: pd.DataFrame, budget: str, metric: str) -> pd.DataFrame:
+    """Both methods at the largest budget that both reached, and their unpaired difference; one row per task."""
+    records = []
+    for task, rows in best_so_far(steps, budget, metric).groupby("task"):
+        if set(METHODS) - set(rows["method"]):
+            continue
+        common = _common_budget(rows)
+        record: dict[str, Any] = {"task": task, "budget_kind": budget, "metric": metric, "budget": common}
+        values: dict[str, Vector] = {}
+        for method in METHODS:
+            own = rows[rows["method"] == method]
+            at = np.array([common])
+            # A trial without a record up to there has no value to compare.
+            found = _on_grid(own, at)[:, 0]
+            values[method] = found[np.isfinite(found)]
+            record |= {f"{method}_trials": len(values[method]), f"{method}_carried": int(_ends_before(own, at)[0])}
+        for method, estimate in zip(METHODS, mean_intervals([values[name] for name in METHODS]), strict=True):
+            ends = (estimate.value, estimate.low, estimate.high)
+            record.update((f"{method}{end}", value) for end, value in zip(_ENDS, ends, strict=True))
+        records.append(record | _difference(difference_of_means(values["gradient"], values["evolution"])))
+    return pd.DataFrame.from_records(records, columns=_EQUAL_COLUMNS)
+
+
+def final_sets(runs: Sequence[Run]) -> pd.DataFrame:
+    """The mix of the best set of each method (by validation score) at every size, paired by seed.
+
+    Seeds pair only if both networks were trained under the same conditions; the mean accuracies are over the pairs.
+    """
+    candidates = [headline_sets(run) for run in runs]
+    best = pd.concat(candidates, ignore_index=True).sort_values("score", ascending=False, kind="stable")
+    best = best.drop_duplicates("method")
+    rows = pd.concat([run.evaluations[run.evaluations["split"] == judging_split(run.evaluations)] for run in runs])
+    mixed = of_sets(rows[(rows["arm"] == "mixed") & rows["accuracy"].notna()], best)
+    records = []
+    samples = []
+    for key, group in mixed.groupby([*SIZE, "mixing"], dropna=False):
+        own = {str(method): part.set_index("seed") for method, part in group.groupby("method")}
+        if set(METHODS) - set(own):
+            continue
+        pairs = pair(*(own[method]["accuracy"] for method in METHODS))
+        common = own["gradient"].index.intersection(own["evolution"].index)
+        record: dict[str, Any] = dict(zip([*SIZE, "mixing"], key, strict=True))
+        for method in METHODS:
+            record[f"{method}_trial"] = own[method]["trial_id"].iloc[0]
+            record[method] = own[method].loc[common, "accuracy"].mean() if len(common) else float("nan")
+        record |= {"pairs": len(pairs.differences), "lost": pairs.lost, "won": share_won(pairs.differences)}
+        records.append(record)
+        samples.append(pairs.differences)
+    filled = [record | _difference(estimate) for record, estimate in zip(records, mean_intervals(samples), strict=True)]
+    return pd.DataFrame.from_records(filled, columns=_FINAL_COLUMNS)
+
+
+def _common_budget(rows: pd.DataFrame) -> float:
+    return float(rows.groupby("method")["budget"].max().min())
+
+
+def _on_grid(rows: pd.DataFrame, grid: Vector) -> Vector:
+    """Best so far of each trial at each budget of the grid, shape (trials, grid); NaN before its first record."""
+    curves = []
+    for _, trial in rows.groupby(["run_id", "trial_id"]):
+        reached = trial["budget"].to_numpy(float)
+        place = np.searchsorted(reached, grid, side="right") - 1
+        best = trial["best"].to_numpy(float)
+        curves.append(np.where(place >= 0, best[np.maximum(place, 0)], np.nan))
+    return np.stack(curves)
+
+
+def _ends_before(rows: pd.DataFrame, grid: Vector) -> Vector:
+    """How many trials ended before each budget of the grid."""
+    ends = rows.groupby(["run_id", "trial_id"])["budget"].max().to_numpy(float)
+    return np.asarray((ends[:, None] < grid).sum(axis=0), dtype=np.float64)
+
+
+def _difference(estimate: Estimate) -> dict[str, Any]:
+    ends = {"difference": estimate.value, "difference_low": estimate.low, "difference_high": estimate.high}
+    return ends | {"interval": str(estimate.interval)}
+
+
+def _missing_methods(steps: pd.DataFrame) -> Iterator[str]:
+    missing = [method for method in METHODS if method not in set(steps["method"])]
+    if missing:
+        yield f"There are no recorded steps of {' and '.join(missing)}: there is nothing to compare at equal budget."
+
+
+def _equal_sentences(table: pd.DataFrame) -> Iterator[str]:
+    several = len(table["task"].unique()) > 1
+    for row in table[table["metric"] == "val_accuracy"].to_dict("records"):
+        unit = BUDGETS[row["budget_kind"]]
+        task = f" ({row['task']})" if several else ""
+        where = f"At {number(row['budget'], 0)} {unit} per trial{task}"
+        means = ", ".join(f"{method} {100 * row[method]:.1f} %" for method in METHODS)
+        yield f"{where}, mean best validation accuracy: {means}; {_told_apart(row, _trial_counts(row))}."
+
+
+def _final_sentences(table: pd.DataFrame) -> Iterator[str]:
+    conditions = ["task", "architecture", "mixing", "lr_protocol"]
+    varying = [column for column in conditions if len(table[column].unique()) > 1]
+    for _, rows in table.groupby(conditions, dropna=False):
+        first = rows.iloc[0]
+        names = f"gradient ({first['gradient_trial']}) and evolution ({first['evolution_trial']})"
+        where = "".join(f", {first[column]}" for column in varying)
+        parts = []
+        for row in rows.to_dict("records"):
+            depth = "" if row["depth"] == 1 else f", depth {row['depth']}"
+            evidence = count(row["pairs"], "seed") + (f", {row['lost']} without a partner" if row["lost"] else "")
+            parts.append(f"width {row['width']}{depth}: {_told_apart(row, evidence)}")
+        yield f"Final sets, {names}{where}, on {first['split']} rows: {'; '.join(parts)}."
+
+
+def _trial_counts(row: dict[Any, Any]) -> str:
+    return " and ".join(count(row[f"{method}_trials"], "trial") for method in METHODS)
+
+
+def _told_apart(row: dict[Any, Any], evidence: str) -> str:
+    value, low, high = (row[f"difference{end}"] for end in _ENDS)
+    if pd.isna(value):
+        return f"no difference can be given ({evidence})"
+    words = f"difference {points(value, low, high, signed=True)} points ({evidence})"
+    if row["interval"] == Interval.NONE:
+        return f"{words}, no interval, because one of them has a single value"
+    if row["interval"] == Interval.FEW:
+        return f"{words}, too few for a claim"
+    if low > 0 or high < 0:
+        return f"{words}, {'gradient' if low > 0 else 'evolution'} is better"
+    return f"{words}, no clear difference"

@@ -1,0 +1,76 @@
+"""How the mix's advantage changes with width: the question of the project in one picture."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pandas as pd
+
+from analysis.cross_size import RIVALS
+from analysis.load import Run
+from analysis.style import FAINT, RIVAL_COLOURS, canvas, horizontal_grid, look
+from analysis.verdict import verdict
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_LABELS: Final = {"relu": "mixed – ReLU", "best_pure": "mixed – best pure type", "best_usual": "mixed – best usual"}
+_MARKERS: Final = {"relu": "o", "best_pure": "s", "best_usual": "^"}
+_PANEL: Final = ["trial_id", "task", "lr_protocol", "depth"]
+
+
+def advantage_by_width_data(run: Run) -> pd.DataFrame:
+    """Paired difference of the mix of each method's headline set to its rivals, one row per size and rival."""
+    table = verdict(run).table
+    rows = table[table["headline"] & table["difference"].notna()]
+    columns = [*_PANEL, "method", "width", "learned_width", "learned_depth", "rival", "rival_arm"]
+    return rows[[*columns, "difference", "low", "high", "pairs"]].reset_index(drop=True)
+
+
+def advantage_by_width(data: pd.DataFrame) -> Figure:
+    """Advantage of the mix against width on a logarithmic axis, with intervals, one panel per set.
+
+    Args:
+        data: what `advantage_by_width_data` returns, not empty.
+    """
+    panels = [rows for _, rows in data.groupby(_PANEL, sort=False)]
+    panels.sort(key=lambda rows: str(rows["method"].iloc[0]) != "gradient")
+    varying = [column for column in _PANEL[1:] if len(data[column].unique()) > 1]
+    with look():
+        figure, grid = canvas(len(panels), height=0.7 + 2.9 * len(panels), sharex=True, sharey=True)
+        for axes, rows in zip(grid[:, 0], panels, strict=True):
+            first = rows.iloc[0]
+            extra = [f"depth {first[column]}" if column == "depth" else str(first[column]) for column in varying]
+            axes.set_title(", ".join([f"set of {first['trial_id']}", *extra]))
+            axes.set_ylabel("advantage of the mix\n[percentage points]")
+            _panel(axes, rows)
+        grid[-1, 0].set_xlabel("width [neurons per hidden layer]")
+        handles, labels = grid[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+    return figure
+
+
+def _panel(axes: Axes, rows: pd.DataFrame) -> None:
+    horizontal_grid(axes)
+    axes.axhline(0, color=FAINT, linewidth=1.2)
+    widths = sorted(int(width) for width in rows["width"].unique())
+    learned = rows["learned_width"].iloc[0]
+    if pd.notna(learned):
+        axes.axvline(float(learned), color=FAINT, linewidth=1.0, linestyle=(0, (2, 2)))
+        place: dict[str, Any] = {"xycoords": axes.get_xaxis_transform(), "textcoords": "offset points"}
+        axes.annotate("learned here", (float(learned), 1.0), (4, -4), va="top", fontsize=8.5, color="#606060", **place)
+    for slot, rival in enumerate(RIVALS):
+        own = rows[rows["rival"] == rival].sort_values("width")
+        # Side by side, so that intervals do not cover each other.
+        x = own["width"].to_numpy(float) * 1.025 ** (slot - 1)
+        y, low, high = (100 * own[column].to_numpy(float) for column in ("difference", "low", "high"))
+        ends = np.nan_to_num(np.stack([y - low, high - y]))
+        axes.errorbar(
+            x, y, np.maximum(ends, 0), color=RIVAL_COLOURS[rival], marker=_MARKERS[rival], markersize=5, capsize=2.5,
+            linewidth=1.4, elinewidth=1.1, label=_LABELS[rival],
+        )  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_xticks(widths, [str(width) for width in widths])
+    axes.minorticks_off()

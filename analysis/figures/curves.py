@@ -1,0 +1,92 @@
+"""F3, left: how the learned activations changed during the search."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import pandas as pd
+from scipy.interpolate import PchipInterpolator
+
+from analysis.figures.base_functions import base_function
+from analysis.load import Run, counted_attempts
+from analysis.sets import METHODS, headline_sets, of_sets
+from analysis.style import FAINT, canvas, look, outer_step_colours
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.figure import Figure
+
+_COLUMNS: Final = ["method", "trial_id", "type_index", "base", "step", "final", "x", "y"]
+
+
+def activation_curves_data(run: Run) -> pd.DataFrame:
+    """One row per point of every recorded curve of each method's headline set.
+
+    Before anything is evaluated, the first trial of each method stands in for its headline set.
+    """
+    rows = counted_attempts(run.activations, run.trials)
+    sets = headline_sets(run)[["run_id", "method", "trial_id"]]
+    first = rows[~rows["method"].isin(sets["method"])].sort_values("trial_id").drop_duplicates("method")
+    rows = of_sets(rows, pd.concat([sets, first[["run_id", "method", "trial_id"]]]))
+    rows = rows.sort_values(["method", "type_index", "step"])
+    parts = [
+        pd.DataFrame({"x": np.linspace(row["x_min"], row["x_max"], len(row["curve"])), "y": row["curve"]}).assign(
+            **{column: row[column] for column in _COLUMNS[:-2]}
+        )
+        for row in rows.to_dict("records")
+    ]
+    return pd.concat(parts, ignore_index=True)[_COLUMNS] if parts else pd.DataFrame(columns=_COLUMNS)
+
+
+def activation_curves(data: pd.DataFrame, *, x_limit: float = 4.0) -> Figure:
+    """Curves coloured by outer step, one row of panels per method and one panel per type.
+
+    Args:
+        data: what `activation_curves_data` returns, not empty.
+        x_limit: the curves are shown on [-x_limit, x_limit]; 10 shows all that is stored.
+    """
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+    from matplotlib.ticker import MaxNLocator
+
+    methods = [method for method in METHODS if method in set(data["method"])]
+    types = sorted(data["type_index"].unique())
+    size = {"height": 0.5 + 2.6 * len(methods), "width": max(4.4, 3.6 * len(types))}
+    with look():
+        figure, grid = canvas(len(methods), len(types), sharex=True, sharey="row", **size)
+        for axes_row, method in zip(grid, methods, strict=True):
+            own = data[data["method"] == method]
+            colours = ScalarMappable(Normalize(0, max(int(own["step"].max()), 1)), outer_step_colours())
+            for axes, k in zip(axes_row, types, strict=True):
+                _panel(axes, own[own["type_index"] == k], x_limit)
+                axes.set_title(f"{own['trial_id'].iloc[0]}, type {k}")
+                axes.set_xlim(-x_limit, x_limit)
+                axes.xaxis.set_major_locator(MaxNLocator(5, prune="both"))
+            unit = "outer step" if method == "gradient" else "generation"
+            figure.colorbar(colours, ax=list(axes_row), label=unit, pad=0.02, fraction=0.05)
+            axes_row[0].set_ylabel("activation")
+        for axes in grid[-1]:
+            axes.set_xlabel("pre-activation")
+        if grid[0][0].get_legend_handles_labels()[1]:
+            grid[0][0].legend(loc="best", handlelength=2.2)
+    return figure
+
+
+def _panel(axes: Axes, rows: pd.DataFrame, x_limit: float) -> None:
+    axes.axhline(0, color=FAINT, linewidth=0.5)
+    axes.axvline(0, color=FAINT, linewidth=0.5)
+    colours = outer_step_colours()
+    last = rows["step"].max()
+    for step in sorted(rows["step"].unique()):
+        curve = rows[rows["step"] == step]
+        ends = np.clip([-x_limit, x_limit], curve["x"].min(), curve["x"].max())
+        x = np.linspace(*ends, 400)
+        # Between the stored points a cubic that does not overshoot: straight lines would show corners.
+        y = PchipInterpolator(curve["x"].to_numpy(float), curve["y"].to_numpy(float))(x)
+        axes.plot(x, y, color=colours(step / max(last, 1)), linewidth=2.4 if step == last else 1.2)
+    base = rows["base"].iloc[0] if len(rows) else ""
+    if (reference := base_function(base)) is not None:
+        x = np.linspace(-x_limit, x_limit, 400)
+        axes.plot(x, reference(x), color="black", linewidth=1.1, linestyle=(0, (4, 3)), label=f"base: {base}", zorder=5)

@@ -1,0 +1,110 @@
+"""How the search went: best so far of both methods at equal budgets, and learning curves of the outer loop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import pandas as pd
+
+from analysis.comparison import BUDGETS, best_so_far, budget_curves
+from analysis.load import Run, counted_attempts
+from analysis.sets import METHODS
+from analysis.style import METHOD_COLOURS, canvas, horizontal_grid, look
+from analysis.words import count
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_LABELS: Final = {"inner_steps_total": "inner steps per trial", "wall_seconds": "time per trial [s]"}
+_DASHES: Final = {"gradient": "-", "evolution": (0, (5, 1.5))}
+
+
+def best_so_far_data(run: Run) -> pd.DataFrame:
+    """Best validation accuracy so far against both budgets.
+
+    Rows with an empty ``trial_id`` are means over a method's trials with ``low`` and ``high``; the others are the
+    recorded values of single trials.
+    """
+    steps = counted_attempts(run.steps, run.trials)
+    parts = []
+    for budget in BUDGETS:
+        means = budget_curves(steps, budget, "val_accuracy").assign(trial_id="")
+        single = best_so_far(steps, budget, "val_accuracy").rename(columns={"best": "value"}).assign(budget_kind=budget)
+        parts += [part for part in (means, single) if len(part)]
+    columns = ["task", "budget_kind", "method", "trial_id", "budget", "value", "low", "high", "trials"]
+    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+
+
+def best_so_far_figure(data: pd.DataFrame) -> Figure:
+    """Mean best so far of each method with its band, and each trial as a thin line; one panel per budget.
+
+    Args:
+        data: what `best_so_far_data` returns, not empty.
+    """
+    tasks = list(data["task"].unique())
+    with look():
+        figure, grid = canvas(len(tasks), len(BUDGETS), width=8.4, height=0.5 + 3.1 * len(tasks), sharey=True)
+        for axes_row, task in zip(grid, tasks, strict=True):
+            for axes, budget in zip(axes_row, BUDGETS, strict=True):
+                rows = data[(data["task"] == task) & (data["budget_kind"] == budget)]
+                means = rows[rows["trial_id"] == ""]
+                for method in [name for name in METHODS if name in set(rows["method"])]:
+                    colour = METHOD_COLOURS[method]
+                    for _, trial in rows[(rows["method"] == method) & (rows["trial_id"] != "")].groupby("trial_id"):
+                        axes.step(
+                            trial["budget"], 100 * trial["value"], color=colour, alpha=0.3, linewidth=0.8, where="post"
+                        )
+                    mean = means[means["method"] == method].sort_values("budget")
+                    x, low, high = (
+                        mean["budget"].to_numpy(float),
+                        *(100 * mean[end].to_numpy(float) for end in ("low", "high")),
+                    )
+                    axes.fill_between(x, low, high, step="post", color=colour, alpha=0.18, linewidth=0)
+                    label = f"{method} ({count(int(mean['trials'].iloc[0]), 'trial')})"
+                    axes.step(
+                        x,
+                        100 * mean["value"],
+                        color=colour,
+                        linestyle=_DASHES[method],
+                        linewidth=2.2,
+                        where="post",
+                        label=label,
+                    )
+                # Beyond the common budget only one method has values, and there is nothing to compare.
+                axes.set_xlim(0, 1.02 * means["budget"].max())
+                axes.set_xlabel(_LABELS[budget])
+                horizontal_grid(axes)
+            axes_row[0].set_ylabel("best validation accuracy\nso far [%]")
+            if len(tasks) > 1:
+                axes_row[0].set_title(task)
+        figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2, handlelength=2.6)
+    return figure
+
+
+def outer_loss_data(run: Run) -> pd.DataFrame:
+    """Outer loss of every trial and outer step."""
+    steps = counted_attempts(run.steps, run.trials)
+    rows = steps.dropna(subset=["outer_loss"]).sort_values(["method", "trial_id", "step"])
+    return rows[["method", "run_id", "trial_id", "step", "outer_loss"]].reset_index(drop=True)
+
+
+def outer_loss(data: pd.DataFrame) -> Figure:
+    """Outer loss against outer step or generation, one panel per method and one line per trial.
+
+    Args:
+        data: what `outer_loss_data` returns, not empty.
+    """
+    methods = [method for method in METHODS if method in set(data["method"])]
+    with look():
+        figure, grid = canvas(1, len(methods), width=4.2 * len(methods), height=3.2, sharey=True)
+        for axes, method in zip(grid[0], methods, strict=True):
+            own = data[data["method"] == method]
+            lines = list(own.groupby(["run_id", "trial_id"]))
+            for place, (_, trial) in enumerate(lines):
+                fade = 0.45 + 0.5 * place / max(len(lines) - 1, 1)
+                axes.plot(trial["step"], trial["outer_loss"], color=METHOD_COLOURS[method], alpha=fade, linewidth=1.1)
+            axes.set_title(f"{method}, {count(len(lines), 'trial')}")
+            axes.set_xlabel("outer step" if method == "gradient" else "generation")
+            horizontal_grid(axes)
+        grid[0, 0].set_ylabel("outer loss [nat]")
+    return figure

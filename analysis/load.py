@@ -1,0 +1,161 @@
+"""A run folder as typed pandas frames: complete, empty, or still being written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+import pyarrow as pa
+
+from search.schema import UNIQUE_KEYS, Status
+from search.store import BadPart, SchemaError, StoreError, read_table
+
+_FRAMES: Final = ("trials", "steps", "activations", "evaluations")
+_PANDAS_TYPES: Final = {
+    # Nullable integers and flags, so that a column's type does not depend on whether a value is missing.
+    pa.int64(): pd.Int64Dtype(),
+    pa.bool_(): pd.BooleanDtype(),
+    pa.string(): pd.StringDtype(na_value=float("nan")),
+}
+
+
+class RunFolderError(ValueError):
+    """A path is not a run folder, or a table in it cannot be read; the words say what to do."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder.  Each table is read when first asked for and then kept; load again to see newer rows.
+
+    The frames belong to the run: filter or copy them, do not change them in place.
+
+    Attributes:
+        path: the folder, as it was given.
+        info: what ``run.json`` says: name, run_id, config, code_version, ...
+    """
+
+    path: Path
+    info: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Name of the run; that of its folder if ``run.json`` has none."""
+        return str(self.info.get("name") or self.path.name)
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The resolved configuration; empty if ``run.json`` has none."""
+        config = self.info.get("config")
+        return config if isinstance(config, Mapping) else {}
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """One row per trial attempt."""
+        return self.table("trials")
+
+    @property
+    def steps(self) -> pd.DataFrame:
+        """One row per outer step or generation."""
+        return self.table("steps")
+
+    @property
+    def activations(self) -> pd.DataFrame:
+        """One row per trial, recorded step and type; lists are numpy arrays."""
+        return self.table("activations")
+
+    @property
+    def evaluations(self) -> pd.DataFrame:
+        """One row per trained network."""
+        return self.table("evaluations")
+
+    @property
+    def left_out(self) -> tuple[BadPart, ...]:
+        """Parts of these four tables that are damaged, and whose rows are therefore missing from the frames."""
+        return tuple(bad for table in _FRAMES for bad in self._read(table)[1])
+
+    def table(self, name: str) -> pd.DataFrame:
+        """One table by its name in `search.schema.TABLES`.
+
+        Raises:
+            RunFolderError: the table cannot be read, or was written under a newer schema.
+        """
+        return self._read(name)[0]
+
+    @cached_property
+    def _kept(self) -> dict[str, tuple[pd.DataFrame, list[BadPart]]]:
+        return {}
+
+    def _read(self, table: str) -> tuple[pd.DataFrame, list[BadPart]]:
+        if table not in self._kept:
+            self._kept[table] = read_frame(self.path, table)
+        return self._kept[table]
+
+
+def load_run(path: str | Path) -> Run:
+    """Open a run folder.
+
+    Args:
+        path: the folder that holds ``run.json``.
+
+    Raises:
+        RunFolderError: the path is not a folder, or its ``run.json`` is missing or unreadable.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise RunFolderError(f"A run must be a folder, but {str(path)!r} is not one; `ldnn search` makes run folders.")
+    file = folder / "run.json"
+    if not file.is_file():
+        raise RunFolderError(
+            f"A run folder must hold run.json, but {str(path)!r} does not; give the folder of one run: runs/NAME."
+        )
+    try:
+        info = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunFolderError(
+            f"run.json must be JSON, but {str(file)!r} is not ({error}); restore it from a copy, the tables are whole."
+        ) from error
+    if not isinstance(info, dict):
+        raise RunFolderError(f"run.json must hold an object, but {str(file)!r} holds a {type(info).__name__}.")
+    return Run(folder, info)
+
+
+def read_frame(folder: Path, table: str) -> tuple[pd.DataFrame, list[BadPart]]:
+    """The rows of all sound parts of one table, and the parts that are damaged.
+
+    The frame has all columns of the schema, also if there are no parts yet.  Rows that repeat a unique key are
+    dropped after the first: a late second report of the same work does not count.
+
+    Raises:
+        RunFolderError: the table cannot be read, or was written under a newer schema.
+    """
+    try:
+        rows, bad = read_table(folder, table)
+    except (StoreError, SchemaError) as error:
+        raise RunFolderError(str(error)) from error
+    frame: pd.DataFrame = rows.to_pandas(types_mapper=_PANDAS_TYPES.get)
+    repeated = frame.duplicated([*UNIQUE_KEYS[table]])
+    return (frame[~repeated].reset_index(drop=True) if repeated.any() else frame), bad
+
+
+def counted_attempts(frame: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+    """Keep, of every trial, the rows of the one attempt that counts.
+
+    That is its first attempt with status ok, or else the latest attempt in the frame.
+
+    Args:
+        frame: rows with ``run_id``, ``trial_id`` and ``attempt``.
+        trials: the table of trials of the same runs.
+    """
+    if frame.empty:
+        return frame
+    trial = ["run_id", "trial_id"]
+    succeeded = trials[trials["status"] == Status.OK].groupby(trial, as_index=False)["attempt"].min()
+    wanted = frame[trial].merge(succeeded, on=trial, how="left")["attempt"]
+    wanted.index = frame.index
+    latest = frame.groupby(trial)["attempt"].transform("max")
+    return frame[frame["attempt"] == wanted.fillna(latest)]

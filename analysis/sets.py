@@ -1,0 +1,50 @@
+"""Which rows belong together: the sets that were evaluated, the one of each method that is spoken about, the split."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pandas as pd
+
+from analysis.load import Run, counted_attempts
+from search.schema import USUAL_TRIAL, Status
+
+SET: Final = ["run_id", "method", "trial_id"]
+"""Columns that name one activation set."""
+
+METHODS: Final = ("gradient", "evolution")
+"""The two families of methods, in the order in which they are shown."""
+
+
+def judging_split(evaluations: pd.DataFrame) -> str:
+    """The split that verdicts rest on: test rows, or validation rows as long as there are no others."""
+    splits = set(evaluations["split"].dropna())
+    return "val" if splits == {"val"} else "test"
+
+
+def evaluated_sets(evaluations: pd.DataFrame) -> pd.DataFrame:
+    """The learned sets that have evaluation rows, one row each with the columns `SET`."""
+    learned = evaluations[evaluations["trial_id"] != USUAL_TRIAL]
+    return learned[SET].drop_duplicates().sort_values(SET).reset_index(drop=True)
+
+
+def headline_sets(run: Run) -> pd.DataFrame:
+    """The one set of each method that verdicts and figures speak about, with the columns `SET` and ``score``.
+
+    It is the evaluated set with the highest score.  Scores are measured on validation rows, so that nothing is
+    chosen by the rows that judge it.
+    """
+    trials = counted_attempts(run.trials, run.trials)
+    scores = trials.loc[trials["status"] == Status.OK, ["run_id", "trial_id", "score"]]
+    scored = evaluated_sets(run.evaluations).merge(scores, on=["run_id", "trial_id"], how="left")
+    best = scored.sort_values("score", ascending=False, kind="stable", na_position="last")
+    best = best.drop_duplicates("method")
+    order = {method: place for place, method in enumerate(METHODS)}
+    return best.sort_values("method", key=lambda names: names.map(order)).reset_index(drop=True)
+
+
+def of_sets(frame: pd.DataFrame, sets: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a frame that belong to the given sets, in the order of the frame."""
+    names = ["run_id", "trial_id"]
+    wanted = pd.MultiIndex.from_frame(sets[names])
+    return frame[pd.MultiIndex.from_frame(frame[names]).isin(wanted)]

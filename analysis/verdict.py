@@ -1,0 +1,208 @@
+"""The verdict across sizes: where the mix of a learned set wins, where it does not, in a frame and in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+import pandas as pd
+
+from analysis.cross_size import RIVALS, SIZE, cross_size
+from analysis.load import Run
+from analysis.sets import SET, headline_sets, judging_split, of_sets
+from analysis.statistics import MIN_PAIRS
+from analysis.words import count, percent, points
+
+
+class Outcome(StrEnum):
+    """What a paired difference lets one say."""
+
+    BETTER = "better"
+    """The interval lies above zero."""
+    WORSE = "worse"
+    """The interval lies below zero."""
+    UNCLEAR = "unclear"
+    """The interval holds zero."""
+    TOO_FEW = "too few seeds"
+    """Fewer than `MIN_PAIRS` pairs: no claim either way."""
+    NOT_MEASURED = "not measured"
+    """The mix or its rival has no rows at that size."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the evaluation says about the sets of a run.
+
+    Attributes:
+        table: one row per set, size and rival: ``difference`` of the mix to it (share, 0..1) with ``low`` and ``high``,
+            ``pairs``, ``lost``, ``won``, ``outcome`` and ``headline`` (whether the sentences speak about this set).
+        sentences: the same in words, for the set of each method with the highest validation score.
+        split: which rows judged: test, or val as long as there are no test rows.
+    """
+
+    table: pd.DataFrame
+    sentences: tuple[str, ...]
+    split: str
+
+
+_RIVAL_WORDS: Final = {
+    "relu": "ReLU",
+    "best_pure": "its best pure type",
+    "best_usual": "the best usual activation",
+}
+_COLUMNS: Final = [
+    *SET, "mixing", *SIZE, "learned_width", "learned_depth", "is_learned_size", "headline",
+    "rival", "rival_arm", "difference", "low", "high", "interval", "pairs", "lost", "won", "outcome",
+]  # fmt: skip
+
+
+def verdict(run: Run) -> Verdict:
+    """Judge the mix of every evaluated set against ReLU, its best pure type and the best usual activation.
+
+    A claim needs an interval that excludes zero and at least `MIN_PAIRS` seeds; without them the sentence says so.
+    """
+    split = judging_split(run.evaluations)
+    sets = headline_sets(run)
+    table = _judged(cross_size(run.evaluations, split=split), sets)
+    if sets.empty:
+        words = "No learned set has been evaluated yet; `ldnn evaluate` trains the networks that a verdict needs."
+        return Verdict(table, (words,), split)
+    spoken = of_sets(table, sets)
+    sentences = [sentence for subject, rows in _themes(spoken, sets) for sentence in _sentences(subject, rows)]
+    silent = sets[~sets["trial_id"].isin(spoken["trial_id"])]
+    sentences += [f"mixed ({trial}) has no evaluation rows." for trial in silent["trial_id"]]
+    if split != "test":
+        sentences.append("These are validation rows, which also chose the sets: the test is still to come.")
+    return Verdict(table, tuple(sentences), split)
+
+
+def _judged(table: pd.DataFrame, sets: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the arm mixed, one for each rival."""
+    groups = [*SET, "mixing", *SIZE]
+    sizes = table.drop_duplicates(groups)
+    mixed = table[table["arm"] == "mixed"]
+    # A size at which the mix has no rows is kept, as not measured.
+    rest = sizes[~pd.MultiIndex.from_frame(sizes[groups]).isin(pd.MultiIndex.from_frame(mixed[groups]))]
+    records: list[dict[str, Any]] = []
+    for row in pd.concat([mixed, rest]).to_dict("records"):
+        for rival in RIVALS:
+            here = row["arm"] == "mixed"
+            record = {str(column): row[column] for column in _COLUMNS if column in row}
+            record |= {"rival": rival, "rival_arm": row[f"vs_{rival}_arm"] if here else None}
+            ends = {"difference": "", "low": "_low", "high": "_high", "interval": "_interval"}
+            ends |= {name: f"_{name}" for name in ("pairs", "lost", "won")}
+            record |= {name: row[f"vs_{rival}{end}"] if here else None for name, end in ends.items()}
+            records.append(record)
+    judged = pd.DataFrame.from_records(records, columns=_COLUMNS)
+    kinds = {"depth": "Int64", "width": "Int64", "pairs": "Int64", "lost": "Int64"}
+    kinds |= dict.fromkeys(("difference", "low", "high", "won"), "float64")
+    judged = judged.astype(kinds)
+    judged["outcome"] = [str(_outcome(row)) for row in judged.to_dict("records")]
+    judged["headline"] = judged.index.isin(of_sets(judged, sets).index)
+    order = [*SET, "mixing", *SIZE]
+    return judged.sort_values(order, kind="stable").reset_index(drop=True)
+
+
+def _outcome(row: dict[Any, Any]) -> Outcome:
+    if pd.isna(row["difference"]):
+        return Outcome.NOT_MEASURED
+    if row["pairs"] < MIN_PAIRS:
+        return Outcome.TOO_FEW
+    if row["low"] > 0:
+        return Outcome.BETTER
+    return Outcome.WORSE if row["high"] < 0 else Outcome.UNCLEAR
+
+
+def _themes(table: pd.DataFrame, sets: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The rows that one group of sentences is about, and what to call them: one set under one protocol on one task."""
+    conditions = ["task", "architecture", "mixing", "lr_protocol"]
+    varying = [column for column in conditions if len(table[column].unique()) > 1]
+    order = {trial: place for place, trial in enumerate(sets["trial_id"])}
+    groups = table.groupby([*SET, *conditions], dropna=False, sort=False)
+    for _, rows in sorted(groups, key=lambda group: order[group[1]["trial_id"].iloc[0]]):
+        yield f"mixed ({', '.join([rows['trial_id'].iloc[0], *rows[varying].iloc[0]])})", rows
+
+
+def _sentences(subject: str, rows: pd.DataFrame) -> Iterator[str]:
+    first = rows.iloc[0]
+    learned = rows[rows["is_learned_size"]]
+    if learned.empty:
+        width, depth = first["learned_width"], first["learned_depth"]
+        if pd.isna(width):
+            yield f"{subject}: its rows do not say at which size it was learned."
+        else:
+            option = f"--widths {width} --depths {depth}"
+            yield (
+                f"{subject} was not evaluated at width {width}, depth {depth}, where it was learned; "
+                f"`ldnn evaluate` with {option} does that."
+            )
+    for row in learned.to_dict("records"):
+        yield _at_learned_size(subject, row)
+    for rival in RIVALS:
+        elsewhere = rows[(rows["rival"] == rival) & ~rows["is_learned_size"]].sort_values(["depth", "width"])
+        if len(elsewhere):
+            yield f"{subject} against {_RIVAL_WORDS[rival]} at other sizes: {_by_outcome(elsewhere)}."
+
+
+def _at_learned_size(subject: str, row: dict[Any, Any]) -> str:
+    rival, where = _rival(row), f"at {_size(row)}, where it was learned"
+    match row["outcome"]:
+        case Outcome.BETTER:
+            return f"{subject} beats {rival} {where}, by {_points(row)}, {_seeds(row)}."
+        case Outcome.WORSE:
+            return f"{subject} loses to {rival} {where}, by {_points(row, sign=-1)}, {_seeds(row)}."
+        case Outcome.UNCLEAR:
+            verdict_words = f"{subject} is neither clearly better nor clearly worse than {rival}"
+            return f"{verdict_words} {where}: {_points(row)}, {_seeds(row)}."
+        case Outcome.TOO_FEW:
+            words = f"{count(row['pairs'], 'seed')}, at least {MIN_PAIRS} are needed"
+            return f"{subject} cannot be judged against {rival} {where}: {words} (difference {_points(row)})."
+        case _:
+            return f"{subject} could not be compared with {rival} {where}: one of the two has no rows there."
+
+
+def _by_outcome(rows: pd.DataFrame) -> str:
+    words = {
+        Outcome.BETTER: "wins at",
+        Outcome.UNCLEAR: "no clear difference at",
+        Outcome.WORSE: "loses at",
+        Outcome.TOO_FEW: "too few seeds at",
+        Outcome.NOT_MEASURED: "not measured at",
+    }
+    parts = []
+    for outcome, phrase in words.items():
+        there = [_elsewhere(row) for row in rows[rows["outcome"] == outcome].to_dict("records")]
+        if there:
+            parts.append(f"{phrase} {', '.join(there)}")
+    return "; ".join(parts)
+
+
+def _elsewhere(row: dict[Any, Any]) -> str:
+    if row["outcome"] in (Outcome.TOO_FEW, Outcome.NOT_MEASURED):
+        return _size(row)
+    arm = "" if row["rival"] == "relu" else f"{row['rival_arm']}, "
+    return f"{_size(row)} ({arm}{points(row['difference'], row['low'], row['high'], signed=True)})"
+
+
+def _size(row: dict[Any, Any]) -> str:
+    depth = "" if row["depth"] == 1 else f", depth {row['depth']}"
+    return f"width {row['width']}{depth}"
+
+
+def _rival(row: dict[Any, Any]) -> str:
+    words = _RIVAL_WORDS[row["rival"]]
+    return words if row["rival"] == "relu" or pd.isna(row["rival_arm"]) else f"{words} ({row['rival_arm']})"
+
+
+def _points(row: dict[Any, Any], sign: int = 1) -> str:
+    low, high = sorted((sign * row["low"], sign * row["high"]))
+    difference = points(sign * row["difference"], low, high)
+    number, _, interval = difference.partition(" ")
+    return f"{number} points {interval}".rstrip()
+
+
+def _seeds(row: dict[Any, Any]) -> str:
+    lost = f", {row['lost']} without a partner" if row["lost"] else ""
+    return f"{count(row['pairs'], 'seed')} ({percent(row['won'], 0)} % won{lost})"

@@ -1,0 +1,66 @@
+"""Numbers as people read them: percent, points, intervals; a dash where there is no number."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+import pandas as pd
+
+NOTHING: Final = "–"
+"""What stands where there is no number."""
+
+
+def number(value: Any, digits: int = 2) -> str:
+    """A number with a fixed count of decimals and thousands set apart by thin spaces."""
+    if pd.isna(value) or not math.isfinite(value):
+        return NOTHING
+    return f"{value:,.{digits}f}".replace(",", "\u2009")
+
+
+def percent(value: Any, digits: int = 1) -> str:
+    """A share (0..1) in percent, without the sign; the unit stands in the head of the column."""
+    return NOTHING if pd.isna(value) else f"{100 * value:.{digits}f}"
+
+
+def percent_interval(low: Any, high: Any) -> str:
+    """The ends of an interval of shares, in percent, with a decimal more where rounding would hide that zero is out."""
+    if pd.isna(low) or pd.isna(high):
+        return ""
+    return f"[{', '.join(_ends(100 * low, 100 * high))}]"
+
+
+def points(value: Any, low: Any, high: Any, *, signed: bool = False) -> str:
+    """A difference of shares in percentage points, with its interval if there is one."""
+    if pd.isna(value):
+        return NOTHING
+    return f"{100 * value:{'+' if signed else ''}.1f} {percent_interval(low, high)}".rstrip()
+
+
+def real(value: Any, low: Any, high: Any) -> str:
+    """A number of no fixed unit with its interval if there is one."""
+    if pd.isna(value):
+        return NOTHING
+    return f"{value:.3f}" + ("" if pd.isna(low) else f" [{low:.3f}, {high:.3f}]")
+
+
+def seconds(value: Any) -> str:
+    """A duration in the unit that fits: seconds, minutes, or hours."""
+    if pd.isna(value):
+        return NOTHING
+    for unit, length in (("h", 3600.0), ("min", 60.0)):
+        if value >= length:
+            return f"{value / length:.1f}\u2009{unit}"
+    return f"{value:.3g}\u2009s"
+
+
+def count(amount: int, noun: str) -> str:
+    """A number with its noun: 1 seed, 2 seeds."""
+    return f"{amount} {noun}" if amount == 1 else f"{amount} {noun}s"
+
+
+def _ends(low: float, high: float) -> tuple[str, str]:
+    hides_sign = (low > 0 and round(low, 1) == 0) or (high < 0 and round(high, 1) == 0)
+    digits = 2 if hides_sign else 1
+    # Adding zero turns minus zero into zero.
+    return f"{round(low, digits) + 0.0:.{digits}f}", f"{round(high, digits) + 0.0:.{digits}f}"

@@ -1,0 +1,272 @@
+"""What a hidden layer applies to its pre-activations, for a whole batch of networks.
+
+Shapes: N networks, B batch, H units of a layer, M sets, K types, F = M · K functions of a bank, P weights.
+
+A *bank* holds functions (exactly as sub-networks, or lowered to a table); a `BankActivation` says which function
+each unit of each network uses; a `UsualActivation` is one well-known function; a `GroupedActivation` gives each
+run of networks its own.  The fast path asks for values and slopes; only a bank also answers for the derivatives
+with respect to its own parameters, which the meta-gradient needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ldnn_core.base_functions import base_function
+from ldnn_core.hermite import HermiteTable
+from ldnn_core.layout import mixed_types
+from ldnn_core.subnetwork import ActivationSpec, exact_values_and_slopes
+
+TABLE_RANGE = (-10.0, 10.0)
+"""Where a lowered activation is tabulated; straight lines outside (the paper captures curves on the same range)."""
+
+TABLE_KNOTS = 1025
+"""Knots of a lowered activation; odd, so that 0 is a knot."""
+
+
+class Activation(Protocol):
+    """Elementwise functions of the units of a layer; pure, no state."""
+
+    def value(self, a: Tensor, layer: int) -> Tensor:
+        """h = σ(a), (N, B, H) → (N, B, H), differentiable by autograd to any order."""
+        ...
+
+    def value_slope(self, a: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """σ(a) and σ'(a), without a graph."""
+        ...
+
+
+@dataclass(frozen=True)
+class UsualActivation:
+    """One well-known function for all units, e.g. relu."""
+
+    name: str
+
+    def value(self, a: Tensor, layer: int) -> Tensor:
+        """h = σ(a)."""
+        return base_function(self.name).value(a)
+
+    def value_slope(self, a: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """σ(a) and σ'(a)."""
+        function = base_function(self.name)
+        return function.value(a), function.slope(a)
+
+
+@dataclass(frozen=True)
+class GroupedActivation:
+    """Consecutive runs of networks, each with an activation of its own.
+
+    Attributes:
+        groups: (activation, number of networks) in the order of the batch.
+    """
+
+    groups: tuple[tuple[Activation, int], ...]
+
+    def value(self, a: Tensor, layer: int) -> Tensor:
+        """h = σ(a)."""
+        parts = a.split([count for _, count in self.groups])
+        return torch.cat([act.value(part, layer) for (act, _), part in zip(self.groups, parts, strict=True)])
+
+    def value_slope(self, a: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """σ(a) and σ'(a)."""
+        parts = a.split([count for _, count in self.groups])
+        pairs = [act.value_slope(part, layer) for (act, _), part in zip(self.groups, parts, strict=True)]
+        return torch.cat([h for h, _ in pairs]), torch.cat([s for _, s in pairs])
+
+
+class Bank(Protocol):
+    """F functions with parameters that can be learned."""
+
+    @property
+    def parameters(self) -> Tensor:
+        """What the functions are made of; cotangents have its shape."""
+        ...
+
+    def value(self, a: Tensor, function: Tensor) -> Tensor:
+        """σ_f(a) for a (N, B, H) and function (N, H), differentiable by autograd in `parameters` and a."""
+        ...
+
+    def value_slope(self, a: Tensor, function: Tensor) -> tuple[Tensor, Tensor]:
+        """σ and σ', without a graph."""
+        ...
+
+    def replaced(self, parameters: Tensor) -> Bank:
+        """The same bank with other parameters, e.g. a leaf of a graph."""
+        ...
+
+    def pull_back(self, cotangent: Tensor) -> Tensor:
+        """Cotangent of `parameters` → cotangent of the genomes, (M, K, P)."""
+        ...
+
+
+@dataclass(frozen=True)
+class ExactBank:
+    """Functions evaluated as the sub-networks they are: slow, and the oracle for everything faster.
+
+    Attributes:
+        spec: what the sub-networks share.
+        parameters: the genomes, (M, K, P).
+    """
+
+    spec: ActivationSpec
+    parameters: Tensor
+
+    def value(self, a: Tensor, function: Tensor) -> Tensor:
+        """σ_f(a)."""
+        return self._evaluate(a, function, slopes=False)[0]
+
+    def value_slope(self, a: Tensor, function: Tensor) -> tuple[Tensor, Tensor]:
+        """σ and σ'."""
+        return self._evaluate(a, function, slopes=True)
+
+    def replaced(self, parameters: Tensor) -> ExactBank:
+        """The same bank with other genomes."""
+        return ExactBank(self.spec, parameters)
+
+    def pull_back(self, cotangent: Tensor) -> Tensor:
+        """The parameters are the genomes already."""
+        return cotangent
+
+    def _evaluate(self, a: Tensor, function: Tensor, *, slopes: bool) -> tuple[Tensor, Tensor]:
+        networks, batch, units = a.shape
+        rows = self.parameters.flatten(0, 1)[function.expand(networks, units).reshape(-1)]
+        x = a.transpose(1, 2).reshape(networks * units, batch)
+        value, slope = exact_values_and_slopes(self.spec, rows, x, slopes=slopes)
+
+        def back(t: Tensor) -> Tensor:
+            return t.view(networks, units, batch).transpose(1, 2) if t.numel() else t
+
+        return back(value), back(slope)
+
+
+class TableBank:
+    """Functions lowered to Hermite tables: looked up, not recomputed.
+
+    A kinked base function (relu, hat) is added outside the table, which stays smooth.
+
+    Args:
+        spec: what the sub-networks share.
+        genomes: (M, K, P); checked for shape and finite values.
+        fused: whether the compiled CPU kernels may be used.
+
+    Raises:
+        ValueError: the genomes have the wrong shape or are not finite.
+    """
+
+    def __init__(
+        self,
+        spec: ActivationSpec,
+        genomes: Tensor,
+        *,
+        x_range: tuple[float, float] = TABLE_RANGE,
+        num_knots: int = TABLE_KNOTS,
+        fused: bool = True,
+    ) -> None:
+        self.spec = spec
+        self.genomes = spec.check_genomes(genomes.detach())
+        self._x_range = x_range
+        self._num_knots = num_knots
+        with torch.no_grad():
+            knots = self._lower(self.genomes)
+        self.table = HermiteTable(knots.contiguous(), *x_range, fused=fused)
+
+    @property
+    def parameters(self) -> Tensor:
+        """The knots, (F, G, 2)."""
+        return self.table.knots
+
+    def value(self, a: Tensor, function: Tensor) -> Tensor:
+        """σ_f(a)."""
+        looked_up = self.table.value(a, function)
+        return looked_up + self.spec.base_function.value(a) if self._base_outside else looked_up
+
+    def value_slope(self, a: Tensor, function: Tensor) -> tuple[Tensor, Tensor]:
+        """σ and σ'."""
+        value, slope = self.table.value_slope(a, function)
+        if self._base_outside:
+            base = self.spec.base_function
+            value, slope = value.add_(base.value(a)), slope.add_(base.slope(a))
+        return value, slope
+
+    def value_slope_curvature(self, a: Tensor, function: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """σ, σ' and σ''; the second derivative of a kinked base function is zero."""
+        value, slope, curvature = self.table.value_slope_curvature(a, function)
+        if self._base_outside:
+            base = self.spec.base_function
+            value, slope = value.add_(base.value(a)), slope.add_(base.slope(a))
+        return value, slope, curvature
+
+    def replaced(self, parameters: Tensor) -> TableBank:
+        """The same bank with other knots; its `pull_back` still speaks of the old genomes."""
+        copy = object.__new__(TableBank)
+        copy.__dict__.update(self.__dict__, table=replace(self.table, knots=parameters))
+        return copy
+
+    def pull_back(self, cotangent: Tensor) -> Tensor:
+        """Cotangent of the knots → cotangent of the genomes, through the lowering."""
+        with torch.enable_grad():
+            genomes = self.genomes.clone().requires_grad_()
+            (gradient,) = torch.autograd.grad(self._lower(genomes), genomes, cotangent)
+        return gradient
+
+    @property
+    def _base_outside(self) -> bool:
+        return self.spec.base_function.kinked
+
+    def _lower(self, genomes: Tensor) -> Tensor:
+        """Values and slopes × spacing at the knots, (F, G, 2)."""
+        grid = torch.linspace(*self._x_range, self._num_knots, dtype=torch.float64).to(genomes)
+        rows = genomes.flatten(0, 1)
+        x = grid.expand(len(rows), -1)
+        value, slope = exact_values_and_slopes(self.spec, rows, x, with_base=not self._base_outside)
+        spacing = (self._x_range[1] - self._x_range[0]) / (self._num_knots - 1)
+        return torch.stack([value, slope * spacing], dim=-1)
+
+
+@dataclass(frozen=True)
+class BankActivation:
+    """Each unit of each network uses one function of a bank.
+
+    Attributes:
+        bank: the functions.
+        functions: for each hidden layer (N, H) or (1, H) int64, the function of each unit.
+    """
+
+    bank: Bank
+    functions: tuple[Tensor, ...]
+
+    def value(self, a: Tensor, layer: int) -> Tensor:
+        """h = σ(a)."""
+        return self.bank.value(a, self.functions[layer])
+
+    def value_slope(self, a: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """σ(a) and σ'(a)."""
+        return self.bank.value_slope(a, self.functions[layer])
+
+
+def mixed_functions(hidden: Sequence[int], num_types: int, sets: Tensor | None = None) -> tuple[Tensor, ...]:
+    """The functions of mixed layers: every type of a set, spread equally over each layer.
+
+    Args:
+        hidden: units of each hidden layer.
+        num_types: K.
+        sets: (N,) int64, which set each network uses; None means one set for all, giving shape (1, H).
+
+    Returns:
+        for each layer (N, H) int64.
+
+    Raises:
+        ValueError: a layer has fewer units than there are types.
+    """
+    first = torch.zeros(1, 1, dtype=torch.int64) if sets is None else sets.view(-1, 1)
+    return tuple(first * num_types + mixed_types(width, num_types).to(first.device) for width in hidden)
+
+
+def pure_functions(hidden: Sequence[int], function: int) -> tuple[Tensor, ...]:
+    """The functions of pure layers: one function of the bank for all units; for each layer (1, H) int64."""
+    return tuple(torch.full((1, width), function) for width in hidden)

@@ -1,0 +1,113 @@
+"""A genetic algorithm on genomes: tournament, elitism, crossover by type, self-adapted Gaussian mutation.
+
+A weight is mutated by σ_i · b · N(0, 1), with b its initial bound 1/√fan_in, so that one scale serves all layers,
+and σ_i the step size of the individual, inherited and varied by exp(τ N(0, 1)), τ = 1/√(2√n) (Schwefel 1995).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ldnn_core.algorithms._base import State, check_losses
+from ldnn_core.randomness import generator
+from ldnn_core.subnetwork import ActivationSpec, initial_bounds, initial_genomes
+
+
+class Genetic:
+    """Algorithm ``genetic``.
+
+    Args:
+        spec: what all sets share.
+        seed: of every random choice.
+        population: Q.
+        elites: candidates that survive unchanged; they are judged again, as batches change with the generation.
+        tournament: candidates of which the best becomes a parent.
+        mutation_scale: the initial step size σ.
+        crossover_rate: how often a child takes each type from one of two parents, rather than all from one.
+
+    Raises:
+        ValueError: elites or tournament do not fit the population.
+    """
+
+    def __init__(
+        self,
+        spec: ActivationSpec,
+        seed: int,
+        *,
+        population: int = 16,
+        elites: int = 2,
+        tournament: int = 3,
+        mutation_scale: float = 0.1,
+        crossover_rate: float = 0.5,
+    ) -> None:
+        if not 0 <= elites < population:
+            raise ValueError(f"0 <= elites < population must hold, but got (elites={elites}, population={population})")
+        if not 1 <= tournament <= population:
+            raise ValueError(
+                f"1 <= tournament <= population must hold, but got (tournament={tournament}, population={population})"
+            )
+        self._elites, self._tournament, self._crossover_rate = elites, tournament, crossover_rate
+        self._generator = generator(seed, "genetic")
+        self._bounds = initial_bounds(spec)
+        self._genomes = initial_genomes(spec, seed, sets=population)
+        self._sigmas = torch.full((population,), mutation_scale)
+        self._losses = torch.full((population,), float("inf"))
+        self._tau = (2 * self._genomes[0].numel() ** 0.5) ** -0.5
+        self._told = False
+
+    def ask(self) -> Tensor:
+        """Elites and children of the last generation; at first, the random population."""
+        if self._told:
+            self._breed()
+            self._told = False
+        return self._genomes.clone()
+
+    def tell(self, losses: Tensor) -> None:
+        """Remember how the generation did."""
+        self._losses = check_losses(losses, len(self._genomes)).to(torch.float32)
+        self._told = True
+
+    def incumbent(self) -> Tensor:
+        """The best candidate of the last generation."""
+        return self._genomes[self._losses.argmin()].clone()
+
+    def step_size(self) -> float:
+        """Median σ of the population."""
+        return float(self._sigmas.median())
+
+    def state(self) -> State:
+        """Population, step sizes, losses and the generator."""
+        return {
+            "genomes": self._genomes.clone(),
+            "sigmas": self._sigmas.clone(),
+            "losses": self._losses.clone(),
+            "told": torch.tensor(self._told),
+            "generator": self._generator.get_state(),
+        }
+
+    def restore(self, state: State) -> None:
+        """Go on from a state."""
+        self._genomes, self._sigmas = state["genomes"].clone(), state["sigmas"].clone()
+        self._losses, self._told = state["losses"].clone(), bool(state["told"])
+        self._generator.set_state(state["generator"])
+
+    def _breed(self) -> None:
+        best_first = self._losses.argsort(stable=True)
+        kept = best_first[: self._elites]
+        children = len(self._genomes) - self._elites
+        first, second = self._parents(children), self._parents(children)
+        crossed = torch.rand(children, 1, 1, generator=self._generator) < self._crossover_rate
+        from_second = torch.rand(children, self._genomes.shape[1], 1, generator=self._generator) < 0.5
+        genomes = torch.where(crossed & from_second, self._genomes[second], self._genomes[first])
+        sigmas = self._sigmas[first] * torch.exp(self._tau * torch.randn(children, generator=self._generator))
+        mutation = torch.randn(genomes.shape, generator=self._generator) * self._bounds
+        genomes = genomes + sigmas.view(-1, 1, 1) * mutation
+        self._genomes = torch.cat([self._genomes[kept], genomes])
+        self._sigmas = torch.cat([self._sigmas[kept], sigmas])
+
+    def _parents(self, count: int) -> Tensor:
+        """Winners of ``count`` tournaments among distinct candidates."""
+        lots = torch.rand(count, len(self._genomes), generator=self._generator)
+        entrants = lots.topk(self._tournament, dim=1).indices
+        return entrants.gather(1, self._losses[entrants].argmin(dim=1, keepdim=True)).squeeze(1)

@@ -1,0 +1,68 @@
+"""What a network is trained to make small, with the derivatives that the fast path needs.
+
+Shapes: N networks, B batch, C outputs.  Every loss is a mean over the batch, one number per network.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Loss(Protocol):
+    """A loss per network and its first two derivatives with respect to the outputs z."""
+
+    def value(self, z: Tensor, y: Tensor) -> Tensor:
+        """z (N, B, C), targets y → (N,), differentiable by autograd."""
+        ...
+
+    def value_slope(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss (N,) and its gradient with respect to z (N, B, C)."""
+        ...
+
+    def slope_jvp(self, z: Tensor, y: Tensor, dz: Tensor) -> Tensor:
+        """Directional derivative of that gradient when z moves along dz, (N, B, C)."""
+        ...
+
+
+class CrossEntropy:
+    """Mean negative log-probability of the right class [nat]; targets (N or 1, B) int64."""
+
+    def value(self, z: Tensor, y: Tensor) -> Tensor:
+        """The loss of each network."""
+        log_p = torch.log_softmax(z, dim=-1)
+        return -log_p.gather(-1, y.expand(z.shape[:2]).unsqueeze(-1)).squeeze(-1).mean(dim=-1)
+
+    def value_slope(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """∂L/∂z = (softmax(z) - onehot(y)) / B."""
+        target = y.expand(z.shape[:2]).unsqueeze(-1)
+        log_p = torch.log_softmax(z, dim=-1)
+        loss = -log_p.gather(-1, target).squeeze(-1).mean(dim=-1)
+        slope = log_p.exp_()
+        slope.scatter_add_(-1, target, slope.new_full((), -1.0).expand(target.shape))
+        return loss, slope.div_(z.shape[1])
+
+    def slope_jvp(self, z: Tensor, y: Tensor, dz: Tensor) -> Tensor:
+        """p ∘ (dz - ⟨p, dz⟩) / B with p = softmax(z)."""
+        p = torch.softmax(z, dim=-1)
+        weighted = p * dz
+        return (weighted - p * weighted.sum(-1, keepdim=True)) / z.shape[1]
+
+
+class SquaredError:
+    """Mean over batch and outputs of the squared error; targets (N or 1, B, C)."""
+
+    def value(self, z: Tensor, y: Tensor) -> Tensor:
+        """The loss of each network."""
+        return ((z - y) ** 2).mean(dim=(-2, -1))
+
+    def value_slope(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """∂L/∂z = 2 (z - y) / (B C)."""
+        error = z - y
+        return (error**2).mean(dim=(-2, -1)), 2 * error / (z.shape[1] * z.shape[2])
+
+    def slope_jvp(self, z: Tensor, y: Tensor, dz: Tensor) -> Tensor:
+        """2 dz / (B C)."""
+        return 2 * dz / (z.shape[1] * z.shape[2])

@@ -1,0 +1,248 @@
+"""Batches of fully connected networks, differentiated by hand.
+
+    a_l = h_{l-1} W_l + b_l,   h_l = σ_l(a_l) (+ noise),   z = h_L W_{L+1} + b_{L+1},   loss(z, y)
+
+Shapes: N networks, B batch, D inputs, H units, C outputs, Θ parameters of one network.
+The parameters of a network are one row of a tensor (N, Θ): layer by layer, weights (in × out) and biases (out).
+So an optimiser is a handful of operations on one tensor, whatever the depth.
+
+`loss_gradient` is the whole of training; `gradient_vjp` is what the meta-gradient needs besides.  Both have an
+oracle that is only `forward` and autograd: `loss_gradient_autograd` and `gradient_vjp_autograd`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ldnn_core.activations import Activation, BankActivation, TableBank
+from ldnn_core.losses import Loss
+
+
+@dataclass(frozen=True)
+class MlpSpec:
+    """Sizes of a fully connected network.
+
+    Attributes:
+        inputs: D.
+        hidden: units of each hidden layer.
+        outputs: C.
+        loss: what it is trained on.
+    """
+
+    inputs: int
+    hidden: tuple[int, ...]
+    outputs: int
+    loss: Loss
+
+    @property
+    def layer_sizes(self) -> tuple[tuple[int, int], ...]:
+        """(in, out) of every linear layer."""
+        sizes = (self.inputs, *self.hidden, self.outputs)
+        return tuple(zip(sizes[:-1], sizes[1:], strict=True))
+
+    @property
+    def num_params(self) -> int:
+        """Θ, weights and biases of one network."""
+        return sum(i * o + o for i, o in self.layer_sizes)
+
+    def initial_parameters(self, generators: Sequence[torch.Generator], dtype: torch.dtype = torch.float32) -> Tensor:
+        """One random network per generator, (len(generators), Θ), on the CPU.
+
+        Weights and biases of a layer are uniform in ±1/√fan_in, PyTorch's default for linear layers.
+        """
+        bound = torch.cat([torch.full((i * o + o,), i**-0.5, dtype=dtype) for i, o in self.layer_sizes])
+        rows = [torch.rand(self.num_params, generator=g, dtype=torch.float64) for g in generators]
+        return (2 * torch.stack(rows).to(dtype) - 1) * bound
+
+    def layers(self, parameters: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Views of (N, Θ) as weights (N, in, out) and biases (N, 1, out)."""
+        views, start = [], 0
+        for i, o in self.layer_sizes:
+            end = start + i * o
+            views.append((parameters[:, start:end].unflatten(1, (i, o)), parameters[:, end : end + o].unsqueeze(1)))
+            start = end + o
+        return views
+
+
+Noise = tuple[Tensor, ...]
+"""For each hidden layer what is added to its units: (N or 1, B, H); empty for none."""
+
+
+def forward(
+    spec: MlpSpec, parameters: Tensor, x: Tensor, activation: Activation, noise: Noise = ()
+) -> tuple[Tensor, list[Tensor]]:
+    """Outputs and hidden layers, differentiable by autograd.
+
+    Args:
+        spec: sizes.
+        parameters: (N, Θ).
+        x: inputs, (N or 1, B, D).
+        activation: of all hidden layers.
+        noise: added to hidden units.
+
+    Returns:
+        z (N, B, C) and the hidden layers, each (N, B, H).
+    """
+    layers = spec.layers(parameters)
+    h = x.expand(len(parameters), -1, -1)
+    hidden = []
+    for index, (weight, bias) in enumerate(layers[:-1]):
+        h = activation.value(torch.baddbmm(bias, h, weight), index)
+        if noise:
+            h = h + noise[index]
+        hidden.append(h)
+    weight, bias = layers[-1]
+    return torch.baddbmm(bias, h, weight), hidden
+
+
+def loss_gradient(
+    spec: MlpSpec, parameters: Tensor, x: Tensor, y: Tensor, activation: Activation, noise: Noise = ()
+) -> tuple[Tensor, Tensor]:
+    """Loss (N,) and its gradient (N, Θ) by one forward and one backward sweep, without a graph.
+
+    Arguments as for `forward`; y as the loss wants it.
+    """
+    layers = spec.layers(parameters)
+    x = x.expand(len(parameters), -1, -1)
+    hidden, slopes = [x], []
+    for index, (weight, bias) in enumerate(layers[:-1]):
+        h, slope = activation.value_slope(torch.baddbmm(bias, hidden[-1], weight), index)
+        hidden.append(h + noise[index] if noise else h)
+        slopes.append(slope)
+    weight, bias = layers[-1]
+    loss, delta = spec.loss.value_slope(torch.baddbmm(bias, hidden[-1], weight), y)
+    gradient = torch.empty_like(parameters)
+    gradients = spec.layers(gradient)
+    for index in range(len(layers) - 1, -1, -1):
+        _write_layer(gradients[index], hidden[index], delta)
+        if index:
+            delta = torch.bmm(delta, layers[index][0].transpose(1, 2)).mul_(slopes[index - 1])
+    return loss, gradient
+
+
+def gradient_vjp(
+    spec: MlpSpec,
+    parameters: Tensor,
+    x: Tensor,
+    y: Tensor,
+    activation: BankActivation,
+    v: Tensor,
+    w: Tensor,
+    noise: Noise = (),
+) -> tuple[Tensor, Tensor]:
+    """Pull cotangents of (gradient, loss) back to the parameters and to the bank.
+
+    With g = ∂L/∂θ this returns  H v + w g  and  ∂/∂(bank) [⟨v, g⟩ + w L].  As H is symmetric, ⟨v, g⟩ is the
+    derivative of L along v, so everything follows from one forward and one backward sweep and their tangents
+    (Pearlmutter 1994): dotted quantities below are tangents along v.
+
+    Args:
+        spec: sizes.
+        parameters: (N, Θ).
+        x: (N or 1, B, D).
+        y: targets.
+        activation: whose bank is learned; the fast path needs a `TableBank`, others go through autograd.
+        v: cotangent of the gradient, (N, Θ).
+        w: cotangent of the loss, (N,).
+        noise: as in the forward sweep.
+
+    Returns:
+        (N, Θ), and a tensor of the shape of the bank's parameters, summed over the networks.
+    """
+    bank = activation.bank
+    if not isinstance(bank, TableBank):
+        return gradient_vjp_autograd(spec, parameters, x, y, activation, v, w, noise)
+    layers, tangents = spec.layers(parameters), spec.layers(v)
+    x = x.expand(len(parameters), -1, -1)
+    pre: list[Tensor] = []
+    pre_dot: list[Tensor] = []
+    hidden, hidden_dot = [x], [torch.empty(0)]
+    slopes, curvatures = [], []
+    for index, ((weight, bias), (weight_dot, bias_dot)) in enumerate(zip(layers, tangents, strict=True)):
+        a = torch.baddbmm(bias, hidden[-1], weight)
+        a_dot = torch.baddbmm(bias_dot, hidden[-1], weight_dot)
+        if index:
+            a_dot.baddbmm_(hidden_dot[-1], weight)
+        pre.append(a)
+        pre_dot.append(a_dot)
+        if index < len(layers) - 1:
+            h, slope, curvature = bank.value_slope_curvature(a, activation.functions[index])
+            hidden.append(h + noise[index] if noise else h)
+            hidden_dot.append(slope * a_dot)
+            slopes.append(slope)
+            curvatures.append(curvature)
+    _, delta = spec.loss.value_slope(pre[-1], y)
+    delta_dot = spec.loss.slope_jvp(pre[-1], y, pre_dot[-1])
+    scale = w.view(-1, 1, 1)
+    parameters_cotangent = torch.empty_like(parameters)
+    cotangents = spec.layers(parameters_cotangent)
+    bank_cotangent = torch.zeros_like(bank.parameters)
+    for index in range(len(layers) - 1, -1, -1):
+        # H v + w g is the tangent of the gradient plus w times the gradient: one product serves both.
+        combined = torch.addcmul(delta_dot, delta, scale)
+        _write_layer(cotangents[index], hidden[index], combined)
+        if not index:
+            break
+        cotangents[index][0].baddbmm_(hidden_dot[index].transpose(1, 2), delta)
+        transposed = layers[index][0].transpose(1, 2)
+        h_bar = torch.bmm(delta, transposed)
+        h_bar_dot = torch.bmm(delta_dot, transposed).baddbmm_(delta, tangents[index][0].transpose(1, 2))
+        slope, curvature, a, a_dot = slopes[index - 1], curvatures[index - 1], pre[index - 1], pre_dot[index - 1]
+        # the derivative of L with respect to the bank is Σ h̄ ∂σ(a); its tangent Σ h̄˙ ∂σ(a) + h̄ a˙ ∂σ'(a)
+        bank.table.add_cotangent(
+            bank_cotangent, a, activation.functions[index - 1], torch.addcmul(h_bar_dot, h_bar, scale), h_bar * a_dot
+        )
+        delta_dot = h_bar_dot.mul_(slope).add_(curvature.mul_(a_dot).mul_(h_bar))
+        delta = h_bar.mul_(slope)
+    return parameters_cotangent, bank_cotangent
+
+
+def loss_gradient_autograd(
+    spec: MlpSpec,
+    parameters: Tensor,
+    x: Tensor,
+    y: Tensor,
+    activation: Activation,
+    noise: Noise = (),
+    *,
+    create_graph: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """The same as `loss_gradient` from `forward` and autograd alone: its oracle."""
+    with torch.enable_grad():
+        if not parameters.requires_grad:
+            parameters = parameters.detach().requires_grad_()
+        loss = spec.loss.value(forward(spec, parameters, x, activation, noise)[0], y)
+        (gradient,) = torch.autograd.grad(loss.sum(), parameters, create_graph=create_graph)
+    return (loss if create_graph else loss.detach()), gradient
+
+
+def gradient_vjp_autograd(
+    spec: MlpSpec,
+    parameters: Tensor,
+    x: Tensor,
+    y: Tensor,
+    activation: BankActivation,
+    v: Tensor,
+    w: Tensor,
+    noise: Noise = (),
+) -> tuple[Tensor, Tensor]:
+    """The same as `gradient_vjp` from `forward` and autograd alone; for an `ExactBank`, and as the oracle."""
+    bank = activation.bank
+    parameters = parameters.detach().requires_grad_()
+    learned = bank.parameters.detach().requires_grad_()
+    with torch.enable_grad():
+        leaf_activation = BankActivation(bank.replaced(learned), activation.functions)
+        loss, gradient = loss_gradient_autograd(spec, parameters, x, y, leaf_activation, noise, create_graph=True)
+        parameters_cotangent, learned_cotangent = torch.autograd.grad([gradient, loss], [parameters, learned], [v, w])
+    return parameters_cotangent, learned_cotangent
+
+
+def _write_layer(layer: tuple[Tensor, Tensor], h: Tensor, delta: Tensor) -> None:
+    """Set a layer's weights to hᵀ δ and its biases to Σ δ."""
+    weight, bias = layer
+    torch.bmm(h.transpose(1, 2), delta, out=weight)
+    torch.sum(delta, dim=1, keepdim=True, out=bias)

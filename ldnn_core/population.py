@@ -1,0 +1,74 @@
+"""Evaluating a population of activation sets: one call trains every candidate's classifiers together.
+
+Shapes: Q candidates, C classifiers per candidate, N = Q · C networks, Θ parameters, K types, P weights.
+All candidates see the same initial classifiers, batches and noise (common random numbers), so that their
+differences are due to the sets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ldnn_core.activations import BankActivation, TableBank, mixed_functions
+from ldnn_core.estimators._base import loss_weights
+from ldnn_core.subnetwork import ActivationSpec
+from ldnn_core.training import Batches, InnerProblem, train
+
+
+@dataclass(frozen=True)
+class PopulationLosses:
+    """How the candidates did.
+
+    Attributes:
+        outer_loss: (Q,) mean training loss over the last ``window`` inner steps and the classifiers; infinite for a
+            candidate of which a classifier diverged.
+        final_loss: (Q,) training loss at the last inner step, averaged over the classifiers.
+        inner_steps: inner steps spent, summed over all networks.
+    """
+
+    outer_loss: Tensor
+    final_loss: Tensor
+    inner_steps: int
+
+
+def evaluate_population(
+    problem: InnerProblem,
+    spec: ActivationSpec,
+    genomes: Tensor,
+    parameters: Tensor,
+    batches: Batches,
+    window: int,
+) -> PopulationLosses:
+    """Train C classifiers with each of Q candidate sets.
+
+    Args:
+        problem: network, optimiser, learning rate.
+        spec: what the sets share.
+        genomes: the candidates, (Q, K, P).
+        parameters: the initial classifiers, (C, Θ), the same for every candidate.
+        batches: rows and noise, with C streams in the order of the classifiers.
+        window: how many of the last inner losses count.
+
+    Raises:
+        ValueError: genomes of the wrong shape or not finite, or not one stream per classifier.
+    """
+    candidates, classifiers = len(genomes), len(parameters)
+    if batches.rows.shape[1] != classifiers:
+        raise ValueError(
+            f"one stream of batches per classifier is needed, but got {batches.rows.shape[1]} for {classifiers}"
+        )
+    candidate = torch.arange(candidates, device=parameters.device).repeat_interleave(classifiers)
+    functions = mixed_functions(problem.network.hidden, spec.num_types, candidate)
+    activation = BankActivation(TableBank(spec, genomes), functions)
+    trained = train(problem, parameters.repeat(candidates, 1), batches.repeated(candidates), activation)
+    weights = trained.losses.new_tensor(loss_weights(len(batches), classifiers, window))
+    outer = (trained.losses * weights.unsqueeze(1)).sum(dim=0).view(candidates, classifiers).sum(dim=1)
+    diverged = trained.diverged.view(candidates, classifiers).any(dim=1)
+    return PopulationLosses(
+        outer_loss=outer.masked_fill(diverged, float("inf")),
+        final_loss=trained.losses[-1].view(candidates, classifiers).mean(dim=1),
+        inner_steps=len(batches) * candidates * classifiers,
+    )

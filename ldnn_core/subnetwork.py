@@ -1,0 +1,151 @@
+"""The sub-network 1 : W : 1 behind a learned activation, evaluated exactly.
+
+    σ_k(a) = base(a) + c · s_k(a)            (Choudhary et al. 2022)
+
+Shapes: M sets, K types, P weights of a sub-network, F = M · K functions, W sub-network width.
+A genome row lists the layers in order, each as weights (in × out, row by row) and then biases (out):
+for one hidden layer  w1 (W) | b1 (W) | w2 (W) | b2 (1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ldnn_core.base_functions import BaseFunction, base_function
+from ldnn_core.randomness import generator
+
+
+@dataclass(frozen=True)
+class ActivationSpec:
+    """What all sets of one search share.
+
+    Attributes:
+        base: name of the base function.
+        num_types: K, neuron types in a layer.
+        hidden: sizes of the sub-network's hidden layers (tanh).
+        scale: c, the factor of the sub-network's output.
+
+    Raises:
+        ValueError: an unknown base, no types, or an empty hidden layer.
+    """
+
+    base: str = "sin"
+    num_types: int = 2
+    hidden: tuple[int, ...] = (50,)
+    scale: float = 0.2
+
+    def __post_init__(self) -> None:
+        base_function(self.base)
+        if self.num_types < 1:
+            raise ValueError(f"num_types >= 1 must hold, but got num_types={self.num_types}")
+        if not self.hidden or min(self.hidden) < 1:
+            raise ValueError(f"a sub-network needs hidden layers of at least one unit, but got hidden={self.hidden}")
+
+    @property
+    def layer_sizes(self) -> tuple[int, ...]:
+        """Units per layer of the sub-network, input and output included."""
+        return (1, *self.hidden, 1)
+
+    @property
+    def genome_size(self) -> int:
+        """P, the number of weights and biases of one sub-network."""
+        sizes = self.layer_sizes
+        return sum(i * o + o for i, o in zip(sizes[:-1], sizes[1:], strict=True))
+
+    @property
+    def base_function(self) -> BaseFunction:
+        """The base function itself."""
+        return base_function(self.base)
+
+    def check_genomes(self, genomes: Tensor) -> Tensor:
+        """The genomes as they came, if they are a bank of this kind: shape (M, K, P), finite.
+
+        Raises:
+            ValueError: wrong shape, or a value that is not finite.
+        """
+        expected = (self.num_types, self.genome_size)
+        if genomes.ndim != 3 or tuple(genomes.shape[1:]) != expected or genomes.shape[0] < 1:
+            raise ValueError(
+                f"genomes must have shape (sets >= 1, num_types={expected[0]}, weights={expected[1]}), "
+                f"but got {tuple(genomes.shape)}"
+            )
+        if not torch.isfinite(genomes).all():
+            bad = int((~torch.isfinite(genomes)).sum())
+            raise ValueError(f"genomes must be finite, but {bad} of {genomes.numel()} values are NaN or infinite")
+        return genomes
+
+
+def initial_bounds(spec: ActivationSpec, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The half-width of each weight's initial distribution, 1/√fan_in of its layer, (P,)."""
+    sizes = spec.layer_sizes
+    return torch.cat(
+        [torch.full((i * o + o,), i**-0.5, dtype=dtype) for i, o in zip(sizes[:-1], sizes[1:], strict=True)]
+    )
+
+
+def initial_genomes(spec: ActivationSpec, seed: int, sets: int = 1, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Random genomes (sets, K, P), each type from its own generator so that no two types start equal.
+
+    Weights and biases of a layer are uniform in ±1/√fan_in, PyTorch's default for linear layers.
+    """
+    rows = [
+        torch.rand(spec.genome_size, generator=generator(seed, "genome", m, k), dtype=torch.float64)
+        for m in range(sets)
+        for k in range(spec.num_types)
+    ]
+    uniform = torch.stack(rows).to(dtype).view(sets, spec.num_types, -1)
+    return (2 * uniform - 1) * initial_bounds(spec, dtype)
+
+
+def layer_weights(spec: ActivationSpec, genomes: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Genome rows (F, P) as weights (F, in, out) and biases (F, 1, out) of each layer; views, not copies."""
+    sizes = spec.layer_sizes
+    layers, start = [], 0
+    for i, o in zip(sizes[:-1], sizes[1:], strict=True):
+        weight = genomes[:, start : start + i * o].unflatten(1, (i, o))
+        bias = genomes[:, start + i * o : start + i * o + o].unsqueeze(1)
+        layers.append((weight, bias))
+        start += i * o + o
+    return layers
+
+
+def exact_values(spec: ActivationSpec, genomes: Tensor, x: Tensor) -> Tensor:
+    """σ of each function at its own points: genomes (F, P), x (F, n) → (F, n)."""
+    return exact_values_and_slopes(spec, genomes, x, slopes=False)[0]
+
+
+def exact_values_and_slopes(
+    spec: ActivationSpec, genomes: Tensor, x: Tensor, *, slopes: bool = True, with_base: bool = True
+) -> tuple[Tensor, Tensor]:
+    """σ and σ' of each function at its own points, differentiable in genomes and x.
+
+    The slope is carried forward beside the value (z' = h' w, h' = (1 - tanh² z) z').
+
+    Args:
+        spec: base, scale and sizes.
+        genomes: (F, P).
+        x: (F, n).
+        slopes: whether the slopes are wanted; without, the second result is empty.
+        with_base: whether the base function is added.
+
+    Returns:
+        values and slopes, each (F, n).
+    """
+    layers = layer_weights(spec, genomes)
+    h = x.unsqueeze(-1)
+    dh = torch.ones_like(h)
+    for depth, (weight, bias) in enumerate(layers):
+        z = torch.baddbmm(bias, h, weight) if depth else h * weight + bias
+        dz = (dh @ weight if depth else weight.expand_as(z)) if slopes else dh
+        last = depth == len(layers) - 1
+        h = z if last else torch.tanh(z)
+        dh = dz if last or not slopes else (1 - h * h) * dz
+    value = spec.scale * h.squeeze(-1)
+    slope = spec.scale * dh.squeeze(-1) if slopes else x.new_empty(0)
+    if with_base:
+        value = spec.base_function.value(x) + value
+        slope = spec.base_function.slope(x) + slope if slopes else slope
+    return value, slope

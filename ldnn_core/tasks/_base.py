@@ -1,0 +1,120 @@
+"""What a task is: data in three parts, a loss, and a measure of success."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ldnn_core.losses import Loss
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of a data set.
+
+    Attributes:
+        x: inputs (R, D), floating point.
+        y: targets (R,) int64, or (R, C) for regression.
+    """
+
+    x: Tensor
+    y: Tensor
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def to(self, device: torch.device | str) -> Rows:
+        """The same rows on another device."""
+        return Rows(self.x.to(device), self.y.to(device))
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """The data of a task and how it is judged.
+
+    Attributes:
+        name: of the task.
+        train: rows that networks are trained on during the search.
+        val: rows that choose things: trials, learning rates.
+        test: rows that judge, once.
+        outputs: C, outputs of a network.
+        loss: what networks are trained to make small.
+        chance: accuracy of a guess, 0..1.
+    """
+
+    name: str
+    train: Rows
+    val: Rows
+    test: Rows
+    outputs: int
+    loss: Loss
+    chance: float
+
+    @property
+    def inputs(self) -> int:
+        """D."""
+        return self.train.x.shape[1]
+
+    def split(self, name: str) -> tuple[Rows, Rows]:
+        """Rows to train on and rows to judge by.
+
+        For ``"val"`` the training and the validation rows.  For ``"test"``, the final judgement, networks are
+        trained on all rows but the test rows.
+
+        Raises:
+            ValueError: another name.
+        """
+        if name == "val":
+            return self.train, self.val
+        if name == "test":
+            both = Rows(torch.cat([self.train.x, self.val.x]), torch.cat([self.train.y, self.val.y]))
+            return both, self.test
+        raise ValueError(f"split must be val or test, but got {name!r}")
+
+    def accuracy(self, z: Tensor, y: Tensor) -> Tensor:
+        """Share of right answers: outputs (N, R, C), targets (R,) → (N,), 0..1."""
+        return (z.argmax(dim=-1) == y).double().mean(dim=-1)
+
+    def to(self, device: torch.device | str) -> TaskData:
+        """The same task with its rows on another device."""
+        return replace(self, train=self.train.to(device), val=self.val.to(device), test=self.test.to(device))
+
+
+class Task(Protocol):
+    """Where the data of a task comes from.
+
+    Loading leaves every global random generator as it was, gives the same numbers each time, and may be called
+    by several processes at once.
+    """
+
+    def load(self, cache: Path) -> TaskData:
+        """The data.
+
+        Args:
+            cache: folder for what is expensive to make; created when missing.
+
+        Raises:
+            DataError: the data cannot be had; the words say how to mend it.
+        """
+        ...
+
+
+class DataError(ValueError):
+    """Data is missing or damaged."""
+
+
+def split_rows(rows: Rows, fraction: float) -> tuple[Rows, Rows]:
+    """The rows but the last ``fraction`` of them, and those last ones.
+
+    Raises:
+        ValueError: a part would be empty.
+    """
+    second = round(len(rows) * fraction)
+    if not 0 < second < len(rows):
+        raise ValueError(f"0 < fraction < 1 must leave rows in both parts, but got {fraction} of {len(rows)} rows")
+    first = len(rows) - second
+    return Rows(rows.x[:first], rows.y[:first]), Rows(rows.x[first:], rows.y[first:])

@@ -1,0 +1,191 @@
+"""The inner loop: training a batch of networks with the activation set frozen.
+
+Shapes: N networks, S streams, T inner steps, B batch, D inputs, H units, R rows of data.
+A *stream* is one source of batches and noise.  Networks that are to be compared share a stream, so that their
+difference is due to what distinguishes them (common random numbers).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ldnn_core.activations import Activation
+from ldnn_core.mlp import MlpSpec, Noise, loss_gradient
+from ldnn_core.optimizers import Optimizer, Slots
+from ldnn_core.randomness import generator
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Which rows every network sees at every inner step, and the noise on its hidden units.
+
+    Attributes:
+        x: all rows, (R, D).
+        y: their targets, (R, ...).
+        rows: (T, S, B) int64, rows of each step and stream.
+        stream: (N,) int64, the stream of each network; None when there is one stream for all.
+        noise: half-width of the uniform noise added to hidden units.
+        noise_seeds: one seed per stream.
+    """
+
+    x: Tensor
+    y: Tensor
+    rows: Tensor
+    stream: Tensor | None = None
+    noise: float = 0.0
+    noise_seeds: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if min(self.rows.shape) < 1:
+            raise ValueError(f"batches need steps, streams and rows, but got shape {tuple(self.rows.shape)}")
+
+    def __len__(self) -> int:
+        """T, the number of inner steps."""
+        return len(self.rows)
+
+    def repeated(self, times: int) -> Batches:
+        """The same streams for ``times`` groups of networks, one group after the other, a network per stream."""
+        streams = self.rows.shape[1]
+        if streams == 1:
+            return self
+        return replace(self, stream=torch.arange(streams, device=self.rows.device).repeat(times))
+
+    def at(self, step: int) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of a step, (N or 1, B, ...)."""
+        rows = self.rows[step]
+        if self.stream is not None:
+            rows = rows[self.stream]
+        return self.x[rows], self.y[rows]
+
+    def noise_at(self, step: int, hidden: Sequence[int]) -> Noise:
+        """Noise of a step: the same whenever it is asked for, so that a step can be computed again."""
+        if not self.noise:
+            return ()
+        batch = self.rows.shape[2]
+        streams = []
+        for seed in self.noise_seeds:
+            source = generator(seed, "noise", step)
+            streams.append([torch.rand(batch, width, generator=source) for width in hidden])
+        layers = []
+        for layer in range(len(hidden)):
+            uniform = torch.stack([stream[layer] for stream in streams]).to(self.x)
+            uniform = (2 * uniform - 1) * self.noise
+            layers.append(uniform if self.stream is None else uniform[self.stream])
+        return tuple(layers)
+
+
+def shuffled_rows(num_rows: int, batch_size: int, steps: int, generators: Sequence[torch.Generator]) -> Tensor:
+    """Rows of each step and stream, (T, S, B): whole epochs in random order, an incomplete last batch dropped.
+
+    Raises:
+        ValueError: a batch is larger than the data or empty.
+    """
+    if not 1 <= batch_size <= num_rows:
+        raise ValueError(f"1 <= batch_size <= rows must hold, but got (batch_size={batch_size}, rows={num_rows})")
+    per_epoch = num_rows // batch_size
+    epochs = -(-steps // per_epoch)
+    streams = []
+    for source in generators:
+        order = [torch.randperm(num_rows, generator=source)[: per_epoch * batch_size] for _ in range(epochs)]
+        streams.append(torch.cat(order).view(-1, batch_size)[:steps])
+    return torch.stack(streams, dim=1)
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """Where a batch of networks is in its training.
+
+    Attributes:
+        parameters: (N, Θ).
+        slots: the optimiser's memory, each (N, Θ).
+        step: inner steps done.
+    """
+
+    parameters: Tensor
+    slots: Slots
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class InnerProblem:
+    """How networks are trained; with a state, an activation and batches it makes the inner loop.
+
+    Attributes:
+        network: sizes and loss.
+        optimizer: the inner optimiser.
+        lr: learning rate, a number or (N, 1).
+    """
+
+    network: MlpSpec
+    optimizer: Optimizer
+    lr: Tensor | float
+
+    def start(self, parameters: Tensor) -> TrainState:
+        """The state before the first inner step."""
+        return TrainState(parameters, self.optimizer.slots(parameters))
+
+    def gradient(self, state: TrainState, batches: Batches, activation: Activation) -> tuple[Tensor, Tensor]:
+        """Loss (N,) and gradient (N, Θ) at the state's step."""
+        x, y = batches.at(state.step)
+        noise = batches.noise_at(state.step, self.network.hidden)
+        return loss_gradient(self.network, state.parameters, x, y, activation, noise)
+
+    def advance(self, state: TrainState, gradient: Tensor) -> TrainState:
+        """The state after one optimiser update."""
+        parameters, slots = self.optimizer.update(state.parameters, state.slots, gradient, self.lr, state.step)
+        return TrainState(parameters, slots, state.step + 1)
+
+    def steps(self, state: TrainState, batches: Batches, activation: Activation) -> Iterator[tuple[TrainState, Tensor]]:
+        """Yield, for every remaining step, the state after it and the loss (N,) before its update."""
+        while state.step < len(batches):
+            loss, gradient = self.gradient(state, batches, activation)
+            state = self.advance(state, gradient)
+            yield state, loss
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a finished inner loop leaves.
+
+    Attributes:
+        parameters: (N, Θ).
+        losses: training loss at every step before its update, (T, N).
+        diverged: (N,) bool, whether a loss or a final parameter is not finite.
+    """
+
+    parameters: Tensor
+    losses: Tensor
+    diverged: Tensor
+
+
+def train(
+    problem: InnerProblem,
+    parameters: Tensor,
+    batches: Batches,
+    activation: Activation,
+    *,
+    after_step: Callable[[TrainState], None] | None = None,
+) -> Trained:
+    """Run the whole inner loop from fresh parameters, without a graph.
+
+    Args:
+        problem: network, optimiser, learning rate.
+        parameters: initial parameters (N, Θ); not changed.
+        batches: rows and noise of every step.
+        activation: of all hidden layers.
+        after_step: called with the state after every step, e.g. to measure accuracy at the end of an epoch.
+    """
+    state = problem.start(parameters)
+    losses = []
+    with torch.no_grad():
+        for state, loss in problem.steps(state, batches, activation):
+            losses.append(loss)
+            if after_step is not None:
+                after_step(state)
+    history = torch.stack(losses)
+    finite = torch.isfinite(history).all(dim=0) & torch.isfinite(state.parameters).all(dim=1)
+    return Trained(state.parameters, history, ~finite)

@@ -1,0 +1,202 @@
+"""What a run and a trial are told, complete and checked, and how one follows from the other.
+
+A value of the wrong type, outside its range, infinite or NaN is refused, and so is a key that nobody reads.
+Importing this module is light (no torch, ray or optuna): a wrong recipe is refused before any of them starts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from search.config_errors import ConfigError, Problem, Relation, checked
+from search.config_keys import shown
+from search.config_space import SAMPLED_INTO, Choices, Range, sampled_keys
+from search.config_tables import (
+    EvaluationConfig,
+    EvolutionConfig,
+    GradientConfig,
+    InnerConfig,
+    LdnnConfig,
+    ResourcesConfig,
+    SearchConfig,
+    TaskConfig,
+    TrainingConfig,
+)
+from search.config_types import Method, Networks, Seed, Table
+
+__all__ = [
+    "SAMPLED_INTO",
+    "Choices",
+    "ConfigError",
+    "EvaluationConfig",
+    "EvolutionConfig",
+    "GradientConfig",
+    "InnerConfig",
+    "LdnnConfig",
+    "Method",
+    "Range",
+    "ResourcesConfig",
+    "RunConfig",
+    "SearchConfig",
+    "TaskConfig",
+    "TrainingConfig",
+    "TrialConfig",
+    "canonical",
+    "methods",
+    "sampled_keys",
+    "trial_config",
+    "trial_seed",
+]
+
+
+class RunConfig(Table):
+    """A whole run: one search and the evaluation of what it finds."""
+
+    name: Annotated[
+        str,
+        Field(
+            pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,63}\z",
+            json_schema_extra={
+                "allowed": "1 to 64 letters, digits, dots, underscores and dashes, a letter or digit first"
+            },
+        ),
+    ]
+    """Name of the run and of its folder."""
+    description: Annotated[str, Field(max_length=2000)] = ""
+    """What the run is for, for people."""
+    seed: Seed = 0
+    """Everything random is derived from it."""
+    method: Literal["gradient", "evolution", "both"] = "both"
+    """How sets are searched."""
+    task: TaskConfig = TaskConfig()
+    ldnn: LdnnConfig = LdnnConfig()
+    inner: InnerConfig = InnerConfig()
+    gradient: GradientConfig = GradientConfig()
+    evolution: EvolutionConfig = EvolutionConfig()
+    search: SearchConfig = SearchConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    resources: ResourcesConfig = ResourcesConfig()
+
+    def _relations(self) -> Iterator[Relation]:
+        rows = self.task.training_rows
+        row_keys = ("task.samples", "task.validation_fraction")
+        for section, size in (("inner", self.inner.batch_size), ("evaluation", self.evaluation.batch_size)):
+            rule = f"{section}.batch_size <= rows to train on ({rows})"
+            yield Relation(rule, size <= rows, (f"{section}.batch_size", *row_keys))
+
+        most_types, types_key = self._extreme("num_types", max)
+        least_width, width_key = self._extreme("width", min)
+        if {types_key, width_key} != {"ldnn.num_types", "ldnn.width"}:  # the table ldnn has said that itself
+            yield Relation("largest num_types <= smallest width", most_types <= least_width, (types_key, width_key))
+        rule = "largest num_types <= smallest of evaluation.widths"
+        yield Relation(rule, most_types <= min(self.evaluation.widths), ("evaluation.widths", types_key))
+
+    def _extreme(self, name: str, choose: Callable[[Iterable[int]], int]) -> tuple[int, str]:
+        """The largest or smallest value that a whole number of `ldnn` can have in a trial, and the key that says so."""
+        entry = self.search.space.get(name)
+        if entry is None:
+            return getattr(self.ldnn, name), f"ldnn.{name}"
+        if isinstance(entry, Choices):
+            return choose(entry.choices), f"search.space.{name}.choices"
+        value = choose((entry.low, entry.high))
+        return value, f"search.space.{name}.{'low' if value == entry.low else 'high'}"
+
+
+class TrialConfig(Table):
+    """One trial, complete: everything that its numbers depend on, and nothing else."""
+
+    trial_id: str
+    """Method and number, e.g. gradient-0003."""
+    number: Annotated[int, Field(ge=0, lt=100_000)]
+    """Position in the sequence of its method."""
+    method: Method
+    """How the set is searched."""
+    seed: Seed
+    """Seed of the trial, derived from the run's seed, the method and the number."""
+    run_seed: Seed
+    """Seed of the run; what trials have in common, such as the networks of their scores, is derived from it."""
+    task: TaskConfig
+    ldnn: LdnnConfig
+    inner: InnerConfig
+    gradient: GradientConfig | None
+    """None unless the method is gradient."""
+    evolution: EvolutionConfig | None
+    """None unless the method is evolution."""
+    records: Annotated[int, Field(ge=2, le=1000)]
+    """As in SearchConfig."""
+    probe_networks: Networks
+    """As in SearchConfig."""
+    score_networks: Networks
+    """As in SearchConfig."""
+    evaluation: TrainingConfig
+    """How the fresh networks of the score are trained."""
+    params: dict[str, int | float | str]
+    """What was sampled; it has been put into the fields above already."""
+
+
+def methods(run: RunConfig) -> tuple[Method, ...]:
+    """The methods that a run searches with, in a fixed order."""
+    return ("gradient", "evolution") if run.method == "both" else (run.method,)
+
+
+def trial_seed(run_seed: int, method: str, number: int) -> int:
+    """The seed of a trial: the first 31 bits of the SHA-256 of "run seed/method/number".
+
+    It depends on nothing else, so that a trial has the same numbers in whatever order, place and attempt it is run.
+    """
+    digest = hashlib.sha256(f"{run_seed}/{method}/{number}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+def trial_config(run: RunConfig, method: str, number: int, params: Mapping[str, Any]) -> TrialConfig:
+    """The configuration of one trial: that of the run, with sampled values in place.
+
+    Args:
+        run: the run that the trial belongs to.
+        method: one of `methods(run)`.
+        number: position in the sequence of that method, from 0.
+        params: key of the search space → sampled value; see `sampled_keys`.
+
+    Raises:
+        ValueError: the run does not use that method.
+        ConfigError: a parameter does not belong to the method, or its value is not allowed.
+    """
+    if method not in methods(run):
+        raise ValueError(f"method must be one of {', '.join(methods(run))} in this run, but got {method!r}")
+    source = f"trial {method}-{number:04d}"
+    own = sampled_keys(method)
+    if not set(params) <= set(own):
+        allowed = f"is not sampled for {method}; allowed: {', '.join(own)}"
+        raise ConfigError((Problem(key, shown(params[key]), allowed) for key in params if key not in own), source)
+
+    sections = run.model_dump(include={"task", "ldnn", "inner", method})
+    for key, value in params.items():
+        section, field = SAMPLED_INTO[key]
+        sections[section][field] = value
+    data = {
+        "trial_id": f"{method}-{number:04d}",
+        "number": number,
+        "method": method,
+        "seed": trial_seed(run.seed, method, number),
+        "run_seed": run.seed,
+        "gradient": None,
+        "evolution": None,
+        "records": run.search.records,
+        "probe_networks": run.search.probe_networks,
+        "score_networks": run.search.score_networks,
+        "evaluation": run.evaluation.training.model_dump(),
+        "params": dict(params),
+    }
+    return checked(TrialConfig, data | sections, source)
+
+
+def canonical(config: RunConfig | TrialConfig) -> dict[str, Any]:
+    """A configuration as JSON writes it, in the order of its fields, without what no result depends on (resources).
+
+    This is what is hashed.  `RunConfig.model_validate` and `TrialConfig.model_validate` read it back.
+    """
+    return config.model_dump(mode="json", exclude={"resources"})

@@ -1,0 +1,58 @@
+"""What the tables of a recipe are made of: names, limits of numbers, and the rules that every table keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from search.config_errors import Relation, require
+
+Method = Literal["gradient", "evolution"]
+TaskName = Literal["mnist1d"]
+BaseName = Literal["zero", "identity", "sigmoid", "tanh", "sin", "elu", "relu", "silu", "gelu", "hat"]
+UsualName = Literal["sigmoid", "tanh", "sin", "elu", "relu", "silu", "gelu", "hat"]
+OptimizerName = Literal["rmsprop", "sgd", "adam"]
+EstimatorName = Literal["unrolled", "first_order"]
+AlgorithmName = Literal["genetic", "sep_cma_es"]
+SamplerName = Literal["tpe", "random"]
+
+# The same limits hold for a field and for the range or choices it is sampled from, hence the names.  A learning
+# rate may be absurdly large: that is how a diverging trial is provoked.
+LearningRate = Annotated[float, Field(gt=0, le=1e6)]
+MutationScale = Annotated[float, Field(gt=0, le=100)]
+Width = Annotated[int, Field(ge=1, le=4096)]
+NumTypes = Annotated[int, Field(ge=1, le=3)]
+Depth = Annotated[int, Field(ge=1, le=3)]
+Momentum = Annotated[float, Field(ge=0, lt=1)]
+Decay = Annotated[float, Field(gt=0, lt=1)]
+BatchSize = Annotated[int, Field(ge=1, le=100_000)]
+Steps = Annotated[int, Field(ge=1, le=100_000)]
+Networks = Annotated[int, Field(ge=1, le=4096)]
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+
+
+def _tuple_from_list(value: object) -> object:
+    """TOML and JSON know arrays only; a strict tuple would refuse them."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+Array = BeforeValidator(_tuple_from_list)
+
+
+class Table(BaseModel):
+    """Abstract: what all tables of a recipe have in common."""
+
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+    @model_validator(mode="after")
+    def _relations_hold(self) -> Self:
+        require(self, self._relations())
+        return self
+
+    def _relations(self) -> Iterator[Relation]:
+        """What must hold between fields, each of which is right by itself."""
+        yield from ()

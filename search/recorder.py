@@ -1,0 +1,105 @@
+"""Collects the rows of a trial while it runs: steps, and the sets of the recorded steps."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ldnn_core.subnetwork import ActivationSpec, exact_values
+from search.progress import Report
+from search.setting import Setting
+
+CURVE_RANGE = (-10.0, 10.0)
+CURVE_POINTS = 100
+
+Row = dict[str, Any]
+
+
+def recorded_steps(last: int, records: int) -> frozenset[int]:
+    """About ``records`` steps from 0 to ``last``, both among them, evenly spread."""
+    return frozenset(round(last * i / (records - 1)) for i in range(records))
+
+
+def curves(spec: ActivationSpec, genomes: Tensor, low: float, high: float, points: int) -> Tensor:
+    """The exact functions of a set (K, P) on equally spaced points, (K, points) in float64."""
+    x = torch.linspace(low, high, points, dtype=torch.float64)
+    return exact_values(spec, genomes.detach().cpu().double(), x.expand(len(genomes), -1))
+
+
+def type_distance(spec: ActivationSpec, genomes: Tensor) -> float | None:
+    """Smallest root mean square difference of two types' curves on [-2, 2]; None for a single type."""
+    if len(genomes) < 2:
+        return None
+    y = curves(spec, genomes, -2.0, 2.0, CURVE_POINTS)
+    distances = (y.unsqueeze(0) - y.unsqueeze(1)).square().mean(-1).sqrt()
+    first, second = torch.triu_indices(len(y), len(y), offset=1)
+    return float(distances[first, second].min())
+
+
+class Recorder:
+    """Rows of one trial, and a clock that stands still while probes are trained.
+
+    Args:
+        setting: of the trial.
+        last_step: the index of the final set.
+        report: told about every step.
+    """
+
+    def __init__(self, setting: Setting, last_step: int, report: Report) -> None:
+        self.steps: list[Row] = []
+        self.activations: list[Row] = []
+        self._setting = setting
+        self._last = last_step
+        self._recorded = recorded_steps(last_step, setting.config.records)
+        self._report = report
+        self._started = time.perf_counter()
+
+    def step(self, step: int, genomes: Tensor, *, inner_steps_total: int, **columns: float | None) -> None:
+        """Add the row of a step, with probe and curves when the step is a recorded one.
+
+        Args:
+            step: outer step or generation.
+            genomes: the set of the step, (K, P).
+            inner_steps_total: inner steps spent when it was known.
+            columns: further columns of the table ``steps``.
+        """
+        wall_seconds = time.perf_counter() - self._started
+        row: Row = {"step": step, "inner_steps_total": inner_steps_total, "wall_seconds": wall_seconds, **columns}
+        row["type_distance"] = type_distance(self._setting.spec, genomes)
+        if step in self._recorded:
+            paused = time.perf_counter()
+            row["val_accuracy"] = self._setting.probe(genomes)
+            self._add_activations(step, genomes)
+            self._started += time.perf_counter() - paused
+        self.steps.append(row)
+        self._report(step, self._last, row.get("outer_loss") or 0.0)
+
+    @property
+    def inner_steps_total(self) -> int:
+        """Inner steps spent so far."""
+        return int(self.steps[-1]["inner_steps_total"]) if self.steps else 0
+
+    def _add_activations(self, step: int, genomes: Tensor) -> None:
+        spec = self._setting.spec
+        y = curves(spec, genomes, *CURVE_RANGE, CURVE_POINTS)
+        for index, (genome, curve) in enumerate(zip(genomes.cpu().double(), y, strict=True)):
+            self.activations.append(
+                {
+                    "num_types": spec.num_types,
+                    "base": spec.base,
+                    "subnet_hidden": list(spec.hidden),
+                    "subnet_scale": spec.scale,
+                    "step": step,
+                    "final": step == self._last,
+                    "type_index": index,
+                    "genome": genome.tolist(),
+                    "x_min": CURVE_RANGE[0],
+                    "x_max": CURVE_RANGE[1],
+                    "curve": curve.tolist(),
+                    "gain": 1.0,
+                    "offset": 0.0,
+                }
+            )

@@ -1,0 +1,303 @@
+"""A run's folder: made once, and described for good by its ``run.json``."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from search.durable import StoreError, describe_failure, place_once
+from search.provenance import canonical_json, code_version, config_hash, hostname, library_versions
+from search.schema import SCHEMA_VERSION, TABLES
+from search.store import QUARANTINE, STAGING, Store
+
+RUN_FILE: Final = "run.json"
+NAME_PATTERN: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+"""What the whole name of a run must match."""
+
+ABSENT: Final = "(absent)"
+"""Stands for the value of a key that a configuration does not have."""
+
+_PLAIN_FOLDERS: Final = ("logs", "report")
+_FOLDERS: Final = (*TABLES, QUARANTINE, *_PLAIN_FOLDERS)
+_HIDDEN: Final = frozenset({STAGING, ".driver.lock", ".driver.json"})
+"""What else a crash may leave in a folder before ``run.json`` is there."""
+
+
+class RunFolderError(ValueError):
+    """A run folder cannot be made, opened or driven as asked; the words say why and the way out."""
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What ``run.json`` says; written once, when the run is made.
+
+    Attributes:
+        name: the folder's name when it was made.
+        run_id: the name and a short hash of everything else here; unique among runs of the same name.
+        created_at: ISO 8601, UTC.
+        schema_version: of the tables, see `search.schema`.
+        seed: the run's seed, from which all others derive.
+        config: the resolved configuration.
+        config_hash: see `search.provenance.config_hash`.
+        code_version: package version and git commit.
+        code_dirty: whether the checkout's code had uncommitted changes.
+        versions: of python and the libraries.
+        hostname: machine that made the folder.
+        lineage: ``run_id`` of the run that this one was forked or extended from; None for a fresh one.
+        command: the command line that made it.
+    """
+
+    name: str
+    run_id: str
+    created_at: str
+    schema_version: int
+    seed: int
+    config: Mapping[str, Any]
+    config_hash: str
+    code_version: str
+    code_dirty: bool
+    versions: Mapping[str, str]
+    hostname: str
+    lineage: str | None
+    command: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One field in which two configurations differ; ``ABSENT`` where one of them does not have it."""
+
+    key: str
+    old: Any
+    new: Any
+
+    def __str__(self) -> str:
+        return f"{self.key}: {_show(self.old)} -> {_show(self.new)}"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run that exists.
+
+    Attributes:
+        path: its folder, absolute.
+        info: what its ``run.json`` says.
+    """
+
+    path: Path
+    info: RunInfo
+
+    @property
+    def store(self) -> Store:
+        """Its tables."""
+        return Store(self.path)
+
+    def require_same_config(self, config: Mapping[str, Any], *, may_change: Collection[str] = ()) -> None:
+        """Refuse to go on with another configuration than the run was made with.
+
+        Args:
+            config: the resolved configuration now.
+            may_change: dotted keys that make no difference to the results; each covers what lies below it.
+
+        Raises:
+            RunFolderError: another field differs; the words list every one with its old and new value.
+        """
+        changed = [
+            one
+            for one in difference(self.info.config, config)
+            if not any(one.key == key or one.key.startswith(f"{key}.") for key in may_change)
+        ]
+        if changed:
+            lines = "\n".join(f"  {one}" for one in changed)
+            raise RunFolderError(
+                f"{self.path} was made with another configuration:\n{lines}\n"
+                f"Resume it as it is with `ldnn resume {self.path}`, or start a new run with --set name=..."
+            )
+
+
+def create(
+    parent: Path,
+    name: str,
+    config: Mapping[str, Any],
+    *,
+    seed: int,
+    lineage: str | None = None,
+    command: Sequence[str] | None = None,
+) -> RunFolder:
+    """Make a new run folder with its tables and its ``run.json``.
+
+    A folder that holds nothing but what this function makes, left by a crash before ``run.json`` was there, is
+    adopted.
+
+    Args:
+        parent: where run folders lie; made if it is missing.
+        name: the run's name; must match `NAME_PATTERN`.
+        config: the resolved configuration, as plain JSON values.
+        seed: the run's seed.
+        lineage: ``run_id`` of the run that this one comes from.
+        command: the command line; this process's own if None.
+
+    Raises:
+        RunFolderError: a bad name; a folder of that name is a run, holds other files, or is a symbolic link.
+        StoreError: the disk is full, or the folder cannot be written.
+        ValueError: the configuration has no canonical JSON.
+    """
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise RunFolderError(
+            f"a run's name must be 1 to 64 letters, digits, dots, underscores or hyphens and start with a letter or "
+            f"digit, but got {name!r}. Choose another with --set name=..."
+        )
+    path = parent.absolute() / name
+    info = _describe(name, json.loads(canonical_json(config)), seed, lineage, command)
+    _refuse_foreign(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        for folder in _PLAIN_FOLDERS:
+            (path / folder).mkdir(exist_ok=True)
+    except OSError as error:
+        raise StoreError(describe_failure(f"make {path}", error)) from error
+    store = Store.create(path)
+    text = json.dumps(asdict(info), indent=2, allow_nan=False) + "\n"
+    if not place_once(text.encode(), path / RUN_FILE, staging=store.staging):
+        raise _is_a_run(path)
+    return RunFolder(path, info)
+
+
+def open_run(path: Path) -> RunFolder:
+    """Open an existing run.
+
+    Raises:
+        RunFolderError: there is no such folder, it or something in it is a symbolic link, it has no readable
+            ``run.json``, that file was edited, or it was written under a newer schema.
+    """
+    path = path.absolute()
+    if path.is_symlink():
+        raise RunFolderError(f"{path} is a symbolic link, and run folders must be real: give the folder itself")
+    if not path.is_dir():
+        raise RunFolderError(f"there is no run folder {path}. `ldnn search RECIPE` makes one")
+    if links := [entry.name for entry in path.iterdir() if entry.is_symlink()]:
+        raise RunFolderError(f"{path} holds symbolic links ({', '.join(links)}): put what they point to in their place")
+    try:
+        content = json.loads((path / RUN_FILE).read_bytes())
+    except FileNotFoundError:
+        raise RunFolderError(
+            f"{path} is not a run: it has no {RUN_FILE}. `ldnn search RECIPE` makes a run, here too if it is empty"
+        ) from None
+    except OSError as error:
+        raise RunFolderError(describe_failure(f"read {path / RUN_FILE}", error)) from error
+    except (ValueError, RecursionError) as error:
+        raise RunFolderError(
+            f"{path / RUN_FILE} is damaged: {error}. Put its backup back, or start a new run"
+        ) from None
+    return RunFolder(path, _parse(path, content))
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Difference]:
+    """The fields in which two configurations differ, with dotted keys, in the order of their names.
+
+    Values are compared as `search.provenance.canonical_json`: there is no difference exactly when the hashes agree.
+
+    Raises:
+        ValueError: a value has no canonical JSON.
+    """
+    return list(_differences("", json.loads(canonical_json(old)), json.loads(canonical_json(new))))
+
+
+def _describe(
+    name: str, config: dict[str, Any], seed: int, lineage: str | None, command: Sequence[str] | None
+) -> RunInfo:
+    version, dirty = code_version()
+    content: dict[str, Any] = {
+        "name": name,
+        "created_at": datetime.now(UTC).isoformat(),
+        "schema_version": SCHEMA_VERSION,
+        "seed": seed,
+        "config": config,
+        "config_hash": config_hash(config),
+        "code_version": version,
+        "code_dirty": dirty,
+        "versions": library_versions(),
+        "hostname": hostname(),
+        "lineage": lineage,
+        "command": list(sys.argv if command is None else command),
+    }
+    return RunInfo(run_id=f"{name}-{config_hash({**content, 'pid': os.getpid()})[:8]}", **content)
+
+
+def _parse(path: Path, content: Any) -> RunInfo:
+    file = path / RUN_FILE
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if not isinstance(version, int) or isinstance(version, bool):
+        raise RunFolderError(f"{file} is damaged: it names no schema_version. Put its backup back, or start a new run")
+    if version > SCHEMA_VERSION:
+        raise RunFolderError(
+            f"{path} has schema version {version}, but this version of ldnn reads up to {SCHEMA_VERSION}. "
+            "Install a newer one: `pip install --upgrade ldnn`"
+        )
+    names = {field.name for field in fields(RunInfo)}
+    if missing := sorted(names - content.keys()):
+        raise RunFolderError(
+            f"{file} is damaged: it lacks {', '.join(missing)}. Put its backup back, or start a new run"
+        )
+    info = RunInfo(**{name: content[name] for name in names})
+    if _hash_of(info.config) != info.config_hash:
+        raise RunFolderError(
+            f"{file} was edited: its config does not have the hash {info.config_hash}. Put the original back, or start "
+            "a new run with the changed configuration under another name"
+        )
+    return info
+
+
+def _hash_of(config: Any) -> str | None:
+    try:
+        return config_hash(config)
+    except ValueError:
+        return None
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Raise unless a run can be made at the path."""
+    if path.is_symlink():
+        raise RunFolderError(
+            f"{path} is a symbolic link, and run folders must be real: remove it or choose another --out"
+        )
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise RunFolderError(f"{path} is a file. Choose another --out or another name with --set name=...")
+    if os.path.lexists(path / RUN_FILE):
+        raise _is_a_run(path)
+    own = [path / name for name in _FOLDERS]
+    for entry in path.iterdir():
+        is_empty_table = entry in own and entry.is_dir() and not entry.is_symlink() and not any(entry.iterdir())
+        if entry.name not in _HIDDEN and not is_empty_table:
+            raise RunFolderError(
+                f"{path} exists, is not a run, and holds {entry.name}. Choose another --out or another name with "
+                "--set name=..."
+            )
+
+
+def _is_a_run(path: Path) -> RunFolderError:
+    return RunFolderError(
+        f"{path} is a run already. Go on with it with `ldnn resume {path}`, or choose another --out or another name "
+        "with --set name=..."
+    )
+
+
+def _differences(prefix: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Difference]:
+    for key in sorted({*old, *new}):
+        before, after = old.get(key, ABSENT), new.get(key, ABSENT)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            yield from _differences(f"{prefix}{key}.", before, after)
+        elif (key in old) != (key in new) or canonical_json(before) != canonical_json(after):
+            yield Difference(prefix + key, before, after)
+
+
+def _show(value: Any) -> str:
+    return ABSENT if value is ABSENT else canonical_json(value)

@@ -1,0 +1,317 @@
+"""The results store: the system of record of a run.
+
+A table is a folder of immutable Parquet parts, ``<run>/<table>/part-<key>.parquet``.  A part is published whole and
+durably or not at all, and is never overwritten; so what a reader sees is done, whatever is killed next.  Any number
+of processes may publish and read at the same time.  Only the driver of a run, which holds its lock, may move parts:
+damaged and orphaned ones go to ``<run>/quarantine/<table>/`` with a report beside them, never away.
+
+This module needs only pyarrow and the standard library: `analysis` uses it where nothing else is installed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+
+from search.durable import StoreError, crash_point, describe_failure, place_once, sync_folder
+from search.part import NewerSchemaError, PartError, SchemaError, check_names, decode, encode
+from search.schema import TABLES, Status
+
+__all__ = ["BadPart", "Published", "SchemaError", "Store", "StoreError", "read_table", "trial_key"]
+
+QUARANTINE: Final = "quarantine"
+"""The folder beside the tables that takes what the driver moves away."""
+
+STAGING: Final = ".staging"
+"""The folder in which files wait until they are whole; hidden from readers of the run folder."""
+
+MOVE_CRASH_POINTS: Final = ("reported", "moved")
+"""The steps of moving a part to quarantine, for `search.durable.crash_point`."""
+
+_KEY: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+_LEFT_BEHIND_SECONDS: Final = 3600.0
+_TRIAL_TABLES: Final = ("steps", "activations")
+_FINISHED: Final = frozenset({Status.OK, Status.DIVERGED})
+
+
+class Published(StrEnum):
+    """What became of rows that were handed to `Store.publish`."""
+
+    NEW = "new"
+    """They are on disk now."""
+    ALREADY_THERE = "already there"
+    """An earlier part of that key stands, and these rows were dropped: first wins, and the second is told."""
+
+
+@dataclass(frozen=True)
+class BadPart:
+    """A file that is left out of a table.
+
+    Attributes:
+        table: name of the table.
+        path: where it lies: in the table's folder or, once the driver has moved it, in quarantine.
+        reason: what is wrong with it, as the end of the sentence "it was left out because ...".
+        size: its bytes on disk.
+    """
+
+    table: str
+    path: Path
+    reason: str
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.path} ({self.size} bytes): {self.reason}"
+
+
+def trial_key(trial_id: str, attempt: int) -> str:
+    """The key under which a trial's attempt publishes its parts of ``trials``, ``steps`` and ``activations``."""
+    return f"{trial_id}-a{attempt}"
+
+
+def read_table(root: Path | str, table: str, *, columns: Sequence[str] | None = None) -> tuple[pa.Table, list[BadPart]]:
+    """All sound rows of one table of a run folder, and the parts that were left out; see `Store.read_checked`."""
+    return Store(Path(root)).read_checked(table, columns=columns)
+
+
+@dataclass(frozen=True)
+class Store:
+    """The tables of one run folder.
+
+    Attributes:
+        root: the run folder.
+    """
+
+    root: Path
+
+    @classmethod
+    def create(cls, root: Path) -> Store:
+        """The store of a folder, whose tables' folders are made if they are missing.
+
+        Raises:
+            StoreError: ``root`` does not exist or is not writable.
+        """
+        try:
+            for name in (*TABLES, QUARANTINE, STAGING):
+                (root / name).mkdir(exist_ok=True)
+            sync_folder(root)
+        except OSError as error:
+            raise StoreError(describe_failure(f"make the tables' folders in {root}", error)) from error
+        return cls(root)
+
+    @property
+    def staging(self) -> Path:
+        """Where files wait until they are whole, on the same file system as the tables."""
+        return self.root / STAGING
+
+    def publish(self, table: str, key: str, rows: Sequence[Mapping[str, Any]]) -> Published:
+        """Publish rows as one part, durably; when this returns they will survive any crash.
+
+        Args:
+            table: a name in `search.schema.TABLES`.
+            key: names the part; unique in the table.  For a trial's tables use `trial_key`.
+            rows: column name → value.  Missing cells become null; ``schema_version`` and ``created_at`` are
+                filled in.
+
+        Returns:
+            Whether the part is new or an earlier one of that key stands.
+
+        Raises:
+            SchemaError: an unknown table or column, a bad key, a value of the wrong type or not finite.
+            StoreError: the disk is full, or the run folder is gone or not writable.
+        """
+        target = self._part(table, key)
+        data = encode(table, rows)
+        try:
+            self.staging.mkdir(exist_ok=True)
+        except OSError as error:
+            raise StoreError(describe_failure(f"publish {target.name} in {target.parent}", error)) from error
+        return Published.NEW if place_once(data, target, staging=self.staging) else Published.ALREADY_THERE
+
+    def keys(self, table: str) -> set[str]:
+        """The keys of the parts that are there, damaged ones included.
+
+        Raises:
+            SchemaError: an unknown table.
+            StoreError: the run folder is gone or not readable.
+        """
+        return {key for path in self._files(table) if (key := _key(path)) is not None}
+
+    def read(self, table: str, *, columns: Sequence[str] | None = None) -> pa.Table:
+        """All rows of a table; for the driver, which has called `repair` before.
+
+        Raises:
+            SchemaError: an unknown table or column.
+            StoreError: a part is damaged, has a newer schema, or cannot be read at all.
+        """
+        rows, bad = self.read_checked(table, columns=columns)
+        if bad:
+            more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+            raise StoreError(
+                f"{table} has damaged parts: {bad[0]}{more}. `ldnn resume {self.root}` moves them to {QUARANTINE}/ "
+                "and does their work again."
+            )
+        return rows
+
+    def read_checked(
+        self, table: str, *, columns: Sequence[str] | None = None, keys: Iterable[str] | None = None
+    ) -> tuple[pa.Table, list[BadPart]]:
+        """The rows of all sound parts, with the table's schema, and the parts that were left out.
+
+        Args:
+            table: a name in `search.schema.TABLES`.
+            columns: the columns wanted, in that order; all if None.
+            keys: the parts wanted; all if None.  One that is not there counts as left out.
+
+        Raises:
+            SchemaError: an unknown table or column, a bad key.
+            StoreError: the run folder or a part cannot be read at all, or a part was written under a newer schema.
+        """
+        check_names("table", [table], TABLES)
+        schema = TABLES[table]
+        wanted = list(schema.names if columns is None else columns)
+        check_names(f"column of {table}", wanted, schema.names)
+        paths = self._files(table) if keys is None else [self._part(table, key) for key in sorted(set(keys))]
+        # Reading is decompressing in C++, which lets other threads run.
+        with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+            loaded = list(pool.map(lambda path: _load(table, path, wanted), paths))
+        good = [part for part in loaded if not isinstance(part, BadPart)]
+        empty = pa.schema([schema.field(name) for name in wanted]).empty_table()
+        return pa.concat_tables([empty, *good]).combine_chunks(), [part for part in loaded if isinstance(part, BadPart)]
+
+    def repair(self) -> list[BadPart]:
+        """Move damaged parts to quarantine.  Only for the driver, while no worker of the run is alive.
+
+        A trial stands or falls as one: if a part of its steps or activations is damaged, its row in ``trials`` goes
+        too, so that the trial is done again; `sweep_orphans` then takes what else it left.  Files that publishing
+        left in the staging folder more than an hour ago are removed.
+
+        Returns:
+            What was moved, with its new place.
+
+        Raises:
+            StoreError: the run folder cannot be read or written, or a part was written under a newer schema.
+        """
+        moved = []
+        for table in TABLES:
+            for bad in self.read_checked(table)[1]:
+                key = _key(bad.path)
+                if table in _TRIAL_TABLES and key in self.keys("trials"):
+                    # The row first: after a crash in between, the damaged part is still there to be found again.
+                    moved.append(self._quarantine("trials", self._part("trials", key), f"its {table} are damaged"))
+                moved.append(self._quarantine(table, bad.path, bad.reason))
+        self._clear_staging()
+        return moved
+
+    def sweep_orphans(self) -> list[BadPart]:
+        """Move parts of attempts that never finished to quarantine.  Only for the driver, with no worker alive.
+
+        A trial publishes its row in ``trials`` last.  Steps and activations without such a row, or whose row says
+        neither ok nor diverged, belong to an attempt that died in between.
+
+        Returns:
+            What was moved, with its new place.
+
+        Raises:
+            StoreError: the run folder cannot be read or written, or ``trials`` has damaged parts (`repair` it first).
+        """
+        rows = self.read("trials", columns=["trial_id", "attempt", "status"]).to_pylist()
+        finished = {trial_key(row["trial_id"], row["attempt"]) for row in rows if row["status"] in _FINISHED}
+        reason = "its attempt did not finish: trials has no row of it with the status ok or diverged"
+        return [
+            self._quarantine(table, path, reason)
+            for table in _TRIAL_TABLES
+            for path in self._files(table)
+            if _key(path) not in finished
+        ]
+
+    def _part(self, table: str, key: str) -> Path:
+        check_names("table", [table], TABLES)
+        if not re.fullmatch(_KEY, key):
+            raise SchemaError(f"a part's key must match {_KEY}, but got {key!r}")
+        return self.root / table / f"part-{key}.parquet"
+
+    def _files(self, table: str) -> list[Path]:
+        """What readers of the folder would take for parts, in order of their names."""
+        check_names("table", [table], TABLES)
+        folder = self.root / table
+        try:
+            # A table without a folder has no rows; a run without a folder is a fault.
+            missing = not folder.exists() and self.root.is_dir()
+            names = [] if missing else sorted(path.name for path in folder.iterdir())
+        except OSError as error:
+            raise StoreError(describe_failure(f"read {folder}", error)) from error
+        return [folder / name for name in names if not name.startswith((".", "_"))]
+
+    def _quarantine(self, table: str, path: Path, reason: str) -> BadPart:
+        folder = self.root / QUARANTINE / table
+        try:
+            size = path.lstat().st_size
+            folder.mkdir(parents=True, exist_ok=True)
+            number = 0
+            while os.path.lexists(home := folder / (path.name if number == 0 else f"{path.name}.{number}")):
+                number += 1
+            report = {
+                "table": table,
+                "part": path.name,
+                "reason": reason,
+                "size": size,
+                "moved_at": datetime.now(UTC).isoformat(),
+            }
+            # The report first: a part in quarantine always has one.
+            Path(f"{home}.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+            crash_point("reported", f"{table}/{path.name}")
+            path.rename(home)
+            crash_point("moved", f"{table}/{path.name}")
+            sync_folder(folder)
+            sync_folder(path.parent)
+        except OSError as error:
+            raise StoreError(describe_failure(f"move {path} to {folder}", error)) from error
+        return BadPart(table, home, reason, size)
+
+    def _clear_staging(self) -> None:
+        oldest = time.time() - _LEFT_BEHIND_SECONDS
+        try:
+            for path in self.staging.iterdir() if self.staging.exists() else ():
+                if not path.name.startswith(".") and path.stat().st_mtime < oldest:
+                    path.unlink()
+        except OSError as error:
+            raise StoreError(describe_failure(f"clear {self.staging}", error)) from error
+
+
+def _key(path: Path) -> str | None:
+    """The key in a part's name; None if it is no name of a part."""
+    match = re.fullmatch(rf"part-({_KEY})\.parquet", path.name)
+    return match and match[1]
+
+
+def _load(table: str, path: Path, columns: Sequence[str]) -> pa.Table | BadPart:
+    bad = BadPart(table, path, reason="", size=0)
+    try:
+        status = path.lstat()
+        bad = replace(bad, size=status.st_size)
+        if _key(path) is None:
+            return replace(bad, reason="its name is not part-<key>.parquet")
+        if not stat.S_ISREG(status.st_mode):
+            return replace(bad, reason="it is not a regular file")
+        return decode(table, path.read_bytes(), columns)
+    except FileNotFoundError:
+        return replace(bad, reason="it is not there")
+    except OSError as error:
+        # Not the part's fault, and no reason to move it: too many open files, no permission, a failing disk.
+        raise StoreError(describe_failure(f"read {path}", error)) from error
+    except NewerSchemaError as error:
+        raise StoreError(f"{path} has {error}. Install a newer one: `pip install --upgrade ldnn`.") from error
+    except PartError as error:
+        return replace(bad, reason=str(error))
