@@ -1,0 +1,54 @@
+"""Reads run folders and judges them: loaders, statistics, figures, the HTML report.  Never runs an experiment.
+
+It needs neither ray nor torch, and importing it is light: matplotlib and jinja2 are imported when something is drawn
+or written.
+
+    run = analysis.load_run("runs/quickstart")
+    print(*analysis.verdict(run).sentences)
+    analysis.write_report(run)
+"""
+
+from analysis.comparison import Comparison, compare
+from analysis.cross_size import cross_size_table
+from analysis.figures import FIGURES, FigureRecipe, MissingDataError, figure
+from analysis.judgement import Outcome, Verdict, verdict
+from analysis.load import Run, RunFolderError, counted_attempts, load_run
+from analysis.report import write_report
+from analysis.sets import headline_sets
+from analysis.statistics import (
+    Estimate,
+    Interval,
+    difference_of_means,
+    mean_interval,
+    mean_intervals,
+    paired_difference,
+    share_won,
+)
+from analysis.style import save_figure
+
+__all__ = [
+    "FIGURES",
+    "Comparison",
+    "Estimate",
+    "FigureRecipe",
+    "Interval",
+    "MissingDataError",
+    "Outcome",
+    "Run",
+    "RunFolderError",
+    "Verdict",
+    "compare",
+    "counted_attempts",
+    "cross_size_table",
+    "difference_of_means",
+    "figure",
+    "headline_sets",
+    "load_run",
+    "mean_interval",
+    "mean_intervals",
+    "paired_difference",
+    "save_figure",
+    "share_won",
+    "verdict",
+    "write_report",
+]

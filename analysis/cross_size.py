@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from analysis.sets import SET
+from analysis.sets import SET, in_order
 from analysis.statistics import Vector, mean_intervals, pair, share_won
 from search.schema import USUAL_TRIAL
 
@@ -39,7 +39,7 @@ COLUMNS: Final = [
 """Columns of the table; accuracies and differences are shares (0..1)."""
 
 
-def cross_size(evaluations: pd.DataFrame, *, split: str = "test") -> pd.DataFrame:
+def cross_size_table(evaluations: pd.DataFrame, *, split: str = "test") -> pd.DataFrame:
     """One row per set, size and arm, usual arms included.
 
     ``vs_relu``, ``vs_best_pure`` and ``vs_best_usual`` are the mean paired differences of the arm to that rival; beside
@@ -128,5 +128,4 @@ def _typed(table: pd.DataFrame) -> pd.DataFrame:
             table[column] = table[column].astype(np.float64)
         else:
             table[column] = table[column].astype("str")
-    order = [*_GROUP, "arm"]
-    return table.sort_values(order, kind="stable").reset_index(drop=True)
+    return in_order(table, [*_GROUP, "arm"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import pandas as pd
 
@@ -14,6 +14,16 @@ SET: Final = ["run_id", "method", "trial_id"]
 
 METHODS: Final = ("gradient", "evolution")
 """The two families of methods, in the order in which they are shown."""
+
+
+def in_order(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """A frame sorted by the columns, gradient before evolution, with a new index."""
+    places = {method: str(place) for place, method in enumerate(METHODS)}
+
+    def key(values: pd.Series[Any]) -> pd.Series[Any]:
+        return values.replace(places) if values.name == "method" else values
+
+    return table.sort_values(columns, kind="stable", key=key).reset_index(drop=True)
 
 
 def judging_split(evaluations: pd.DataFrame) -> str:
@@ -39,8 +49,7 @@ def headline_sets(run: Run) -> pd.DataFrame:
     scored = evaluated_sets(run.evaluations).merge(scores, on=["run_id", "trial_id"], how="left")
     best = scored.sort_values("score", ascending=False, kind="stable", na_position="last")
     best = best.drop_duplicates("method")
-    order = {method: place for place, method in enumerate(METHODS)}
-    return best.sort_values("method", key=lambda names: names.map(order)).reset_index(drop=True)
+    return in_order(best, ["method"])
 
 
 def of_sets(frame: pd.DataFrame, sets: pd.DataFrame) -> pd.DataFrame:

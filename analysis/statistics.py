@@ -179,11 +179,12 @@ def _bootstrap(rows: Vector) -> list[Estimate]:
 
 
 def _mean(rows: Vector, axis: int) -> Vector:
-    return np.asarray(rows.mean(axis=axis))
+    # Contiguous rows are summed in the same order however many there are; so last bits, and with them ties, agree.
+    return np.asarray(np.ascontiguousarray(rows).mean(axis=axis))
 
 
 def _mean_difference(first: Vector, second: Vector, axis: int) -> Vector:
-    return np.asarray(first.mean(axis=axis) - second.mean(axis=axis))
+    return _mean(first, axis) - _mean(second, axis)
 
 
 def _interval(samples: tuple[Vector, ...]) -> tuple[Vector, Vector, list[Interval]]:

@@ -18,15 +18,12 @@ import torch
 from torch import Tensor
 
 from ldnn_core.base_functions import base_function
-from ldnn_core.hermite import HermiteTable
+from ldnn_core.hermite import Grid, HermiteTable
 from ldnn_core.layout import mixed_types
 from ldnn_core.subnetwork import ActivationSpec, exact_values_and_slopes
 
-TABLE_RANGE = (-10.0, 10.0)
-"""Where a lowered activation is tabulated; straight lines outside (the paper captures curves on the same range)."""
-
-TABLE_KNOTS = 1025
-"""Knots of a lowered activation; odd, so that 0 is a knot."""
+TABLE_GRID = Grid()
+"""Where a lowered activation is tabulated, [-10, 10] in cells of 1/64; straight lines outside."""
 
 
 class Activation(Protocol):
@@ -152,6 +149,7 @@ class TableBank:
     Args:
         spec: what the sub-networks share.
         genomes: (M, K, P); checked for shape and finite values.
+        grid: where they are tabulated.
         fused: whether the compiled CPU kernels may be used.
 
     Raises:
@@ -163,22 +161,20 @@ class TableBank:
         spec: ActivationSpec,
         genomes: Tensor,
         *,
-        x_range: tuple[float, float] = TABLE_RANGE,
-        num_knots: int = TABLE_KNOTS,
+        grid: Grid = TABLE_GRID,
         fused: bool = True,
     ) -> None:
         self.spec = spec
         self.genomes = spec.check_genomes(genomes.detach())
-        self._x_range = x_range
-        self._num_knots = num_knots
+        self._grid = grid
         with torch.no_grad():
-            knots = self._lower(self.genomes)
-        self.table = HermiteTable(knots.contiguous(), *x_range, fused=fused)
+            coefficients = self._lower(self.genomes.double()).to(genomes.dtype)
+        self.table = HermiteTable(coefficients.contiguous(), grid, fused)
 
     @property
     def parameters(self) -> Tensor:
-        """The knots, (F, G, 2)."""
-        return self.table.knots
+        """The coefficients of the table, (F, G, 4)."""
+        return self.table.coefficients
 
     def value(self, a: Tensor, function: Tensor) -> Tensor:
         """σ_f(a)."""
@@ -202,30 +198,28 @@ class TableBank:
         return value, slope, curvature
 
     def replaced(self, parameters: Tensor) -> TableBank:
-        """The same bank with other knots; its `pull_back` still speaks of the old genomes."""
+        """The same bank with other coefficients; its `pull_back` still speaks of the old genomes."""
         copy = object.__new__(TableBank)
-        copy.__dict__.update(self.__dict__, table=replace(self.table, knots=parameters))
+        copy.__dict__.update(self.__dict__, table=replace(self.table, coefficients=parameters))
         return copy
 
     def pull_back(self, cotangent: Tensor) -> Tensor:
-        """Cotangent of the knots → cotangent of the genomes, through the lowering."""
+        """Cotangent of the coefficients → cotangent of the genomes, through the lowering."""
         with torch.enable_grad():
-            genomes = self.genomes.clone().requires_grad_()
-            (gradient,) = torch.autograd.grad(self._lower(genomes), genomes, cotangent)
-        return gradient
+            genomes = self.genomes.double().requires_grad_()
+            (gradient,) = torch.autograd.grad(self._lower(genomes), genomes, cotangent.double())
+        return gradient.to(cotangent.dtype)
 
     @property
     def _base_outside(self) -> bool:
         return self.spec.base_function.kinked
 
     def _lower(self, genomes: Tensor) -> Tensor:
-        """Values and slopes × spacing at the knots, (F, G, 2)."""
-        grid = torch.linspace(*self._x_range, self._num_knots, dtype=torch.float64).to(genomes)
+        """Genomes in float64 as coefficients (F, G, 4)."""
         rows = genomes.flatten(0, 1)
-        x = grid.expand(len(rows), -1)
-        value, slope = exact_values_and_slopes(self.spec, rows, x, with_base=not self._base_outside)
-        spacing = (self._x_range[1] - self._x_range[0]) / (self._num_knots - 1)
-        return torch.stack([value, slope * spacing], dim=-1)
+        x = self._grid.knots().to(genomes).expand(len(rows), -1)
+        values, slopes = exact_values_and_slopes(self.spec, rows, x, with_base=not self._base_outside)
+        return self._grid.coefficients(values, slopes)
 
 
 @dataclass(frozen=True)

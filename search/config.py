@@ -73,13 +73,21 @@ class RunConfig(Table):
     method: Literal["gradient", "evolution", "both"] = "both"
     """How sets are searched."""
     task: TaskConfig = TaskConfig()
+    """The data."""
     ldnn: LdnnConfig = LdnnConfig()
+    """The network in which sets are learned."""
     inner: InnerConfig = InnerConfig()
+    """The inner loop."""
     gradient: GradientConfig = GradientConfig()
+    """The outer loop of the method gradient."""
     evolution: EvolutionConfig = EvolutionConfig()
+    """The outer loop of the method evolution."""
     search: SearchConfig = SearchConfig()
+    """The trials."""
     evaluation: EvaluationConfig = EvaluationConfig()
+    """The test of what was found, across sizes."""
     resources: ResourcesConfig = ResourcesConfig()
+    """Where the work is done; changes no result."""
 
     def _relations(self) -> Iterator[Relation]:
         rows = self.task.training_rows
@@ -109,7 +117,7 @@ class RunConfig(Table):
 class TrialConfig(Table):
     """One trial, complete: everything that its numbers depend on, and nothing else."""
 
-    trial_id: str
+    trial_id: Annotated[str, Field(pattern=r"\A(gradient|evolution)-[0-9]{4,5}\z")]
     """Method and number, e.g. gradient-0003."""
     number: Annotated[int, Field(ge=0, lt=100_000)]
     """Position in the sequence of its method."""
@@ -120,8 +128,11 @@ class TrialConfig(Table):
     run_seed: Seed
     """Seed of the run; what trials have in common, such as the networks of their scores, is derived from it."""
     task: TaskConfig
+    """The data."""
     ldnn: LdnnConfig
+    """The network in which the set is learned, with what was sampled."""
     inner: InnerConfig
+    """The inner loop, with what was sampled."""
     gradient: GradientConfig | None
     """None unless the method is gradient."""
     evolution: EvolutionConfig | None

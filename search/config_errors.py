@@ -43,8 +43,13 @@ class ConfigError(ValueError):
 
     def __init__(self, problems: Iterable[Problem], source: str = "the configuration") -> None:
         self.problems: tuple[Problem, ...] = tuple(problems)
+        self.source = source
         count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
         super().__init__("\n".join([f"{count} in {source}:", *(f"  {problem}" for problem in self.problems)]))
+
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[tuple[Problem, ...], str]]:
+        # Exceptions are pickled by their words; this one is made of its problems.
+        return ConfigError, (self.problems, self.source)
 
 
 class Relation(NamedTuple):

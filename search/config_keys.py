@@ -5,6 +5,7 @@ All of it is read from the JSON schema of the models, so that a message cannot d
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
@@ -72,12 +73,16 @@ def keys_of(model: type[BaseModel]) -> Keys:
 
 
 class Keys:
-    """The keys of a configuration, found in its JSON schema."""
+    """The keys of a configuration, found in its JSON schema.
+
+    Attributes:
+        known: dotted name of every table and field → its part of the schema.
+    """
 
     def __init__(self, schema: Node) -> None:
         self._definitions: Node = schema.get("$defs", {})
         self._root = schema
-        self._nodes = dict(self._walk((), schema))
+        self.known: dict[str, Node] = dict(self._walk((), schema))
 
     def _variants(self, node: Node) -> list[Node]:
         """A node's alternatives with references followed; null, which only defaults use, is left out."""
@@ -150,7 +155,7 @@ class Keys:
         """The keys most like the given one, best first: by their last word, then by the tables they stand in."""
         parent, _, last = key.rpartition(".")
         scores = {}
-        for known in self._nodes:
+        for known in self.known:
             known_parent, _, known_last = known.rpartition(".")
             alike = likeness(last, known_last)
             if known.count(".") > 2 and likeness(parent.rpartition(".")[2], known_parent.rpartition(".")[2]) < 0.8:
@@ -191,7 +196,7 @@ class Keys:
         # A word may be right and its key wrong: method = 'genetic'.
         closeness = max(0.75, likeness(value, own) if own is not None else 0)
         elsewhere: dict[str, list[str]] = {}
-        for key, node in self._nodes.items():
+        for key, node in self.known.items():
             for variant in self._variants(node):
                 for name in _values(variant):
                     if name not in named and likeness(value, name) >= closeness:
@@ -234,6 +239,7 @@ def _unquoted(text: str, kinds: set[Any]) -> str:
             number = float(text)
         except ValueError:
             return ""
-        written = int(number) if "integer" in kinds and number.is_integer() else number
-        return f"Write {written}, without quotes."
+        if math.isfinite(number):
+            written = int(number) if "integer" in kinds and number.is_integer() else number
+            return f"Write {shown(written)}, without quotes."
     return ""

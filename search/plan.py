@@ -90,6 +90,11 @@ class ListPlan:
         self._finished = 0
         self._max_retries = max_retries
 
+    @classmethod
+    def empty(cls) -> ListPlan:
+        """A plan of nothing."""
+        return cls([])
+
     @property
     def total(self) -> int:
         """Units in all, those done before included."""
@@ -146,3 +151,41 @@ def run_here(plan: Plan, work: Work, watch: Watch, *, stop: Callable[[], bool] |
         outcome = attempt(work, unit)
         plan.finish(unit, outcome)
         watch("finished", unit, outcome)
+
+
+class ChainPlan:
+    """A plan, and one that can only be made when it has ended; units of the two never run together.
+
+    Args:
+        first: what comes first.
+        second: makes what comes then; called once, as soon as the first has nothing left.
+        expected: how many units the second will have, for people, until it is known.
+    """
+
+    def __init__(self, first: Plan, second: Callable[[], Plan], *, expected: int) -> None:
+        self._first = first
+        self._make_second = second
+        self._second = second() if first.done >= first.total else None
+        self._expected = expected
+
+    @property
+    def total(self) -> int:
+        """Units of both."""
+        return self._first.total + (self._expected if self._second is None else self._second.total)
+
+    @property
+    def done(self) -> int:
+        """Units of both that need no further work."""
+        return self._first.done + (0 if self._second is None else self._second.done)
+
+    def next_unit(self) -> Unit | None:
+        """The next unit of the first plan and, once that has ended, of the second."""
+        if self._first.done < self._first.total:
+            return self._first.next_unit()
+        if self._second is None:
+            self._second = self._make_second()
+        return self._second.next_unit()
+
+    def finish(self, unit: Unit, outcome: Outcome) -> None:
+        """Hand an outcome to the plan whose unit it was."""
+        (self._first if self._second is None else self._second).finish(unit, outcome)

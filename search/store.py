@@ -15,7 +15,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -183,12 +183,20 @@ class Store:
         wanted = list(schema.names if columns is None else columns)
         check_names(f"column of {table}", wanted, schema.names)
         paths = self._files(table) if keys is None else [self._part(table, key) for key in sorted(set(keys))]
-        # Reading is decompressing in C++, which lets other threads run.
-        with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-            loaded = list(pool.map(lambda path: _load(table, path, wanted), paths))
+        loaded = list(_load_all(table, paths, wanted))
         good = [part for part in loaded if not isinstance(part, BadPart)]
         empty = pa.schema([schema.field(name) for name in wanted]).empty_table()
         return pa.concat_tables([empty, *good]).combine_chunks(), [part for part in loaded if isinstance(part, BadPart)]
+
+    def check(self, table: str) -> list[BadPart]:
+        """The damaged parts of a table, of which at most a few are held in memory at a time.
+
+        Raises:
+            SchemaError: an unknown table.
+            StoreError: the run folder or a part cannot be read at all, or a part was written under a newer schema.
+        """
+        loaded = _load_all(table, self._files(table), TABLES[table].names)
+        return [part for part in loaded if isinstance(part, BadPart)]
 
     def repair(self) -> list[BadPart]:
         """Move damaged parts to quarantine.  Only for the driver, while no worker of the run is alive.
@@ -205,7 +213,7 @@ class Store:
         """
         moved = []
         for table in TABLES:
-            for bad in self.read_checked(table)[1]:
+            for bad in self.check(table):
                 key = _key(bad.path)
                 if table in _TRIAL_TABLES and key in self.keys("trials"):
                     # The row first: after a crash in between, the damaged part is still there to be found again.
@@ -294,6 +302,12 @@ def _key(path: Path) -> str | None:
     """The key in a part's name; None if it is no name of a part."""
     match = re.fullmatch(rf"part-({_KEY})\.parquet", path.name)
     return match and match[1]
+
+
+def _load_all(table: str, paths: Sequence[Path], columns: Sequence[str]) -> Iterator[pa.Table | BadPart]:
+    # Reading is mostly decompressing in C++, which lets other threads run.
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        yield from pool.map(lambda path: _load(table, path, columns), paths)
 
 
 def _load(table: str, path: Path, columns: Sequence[str]) -> pa.Table | BadPart:

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.cross_size import RIVALS
+from analysis.judgement import verdict
 from analysis.load import Run
 from analysis.style import FAINT, RIVAL_COLOURS, canvas, horizontal_grid, look
-from analysis.verdict import verdict
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,7 +36,6 @@ def advantage_by_width(data: pd.DataFrame) -> Figure:
         data: what `advantage_by_width_data` returns, not empty.
     """
     panels = [rows for _, rows in data.groupby(_PANEL, sort=False)]
-    panels.sort(key=lambda rows: str(rows["method"].iloc[0]) != "gradient")
     varying = [column for column in _PANEL[1:] if len(data[column].unique()) > 1]
     with look():
         figure, grid = canvas(len(panels), height=0.7 + 2.9 * len(panels), sharex=True, sharey=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pandas as pd
-from scipy.interpolate import PchipInterpolator
+from scipy.interpolate import Akima1DInterpolator
 
 from analysis.figures.base_functions import base_function
 from analysis.load import Run, counted_attempts
@@ -15,7 +15,6 @@ from analysis.style import FAINT, canvas, look, outer_step_colours
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
 _COLUMNS: Final = ["method", "trial_id", "type_index", "base", "step", "final", "x", "y"]
@@ -81,10 +80,9 @@ def _panel(axes: Axes, rows: pd.DataFrame, x_limit: float) -> None:
     last = rows["step"].max()
     for step in sorted(rows["step"].unique()):
         curve = rows[rows["step"] == step]
-        ends = np.clip([-x_limit, x_limit], curve["x"].min(), curve["x"].max())
-        x = np.linspace(*ends, 400)
-        # Between the stored points a cubic that does not overshoot: straight lines would show corners.
-        y = PchipInterpolator(curve["x"].to_numpy(float), curve["y"].to_numpy(float))(x)
+        x = np.linspace(max(-x_limit, curve["x"].min()), min(x_limit, curve["x"].max()), 400)
+        # Between the stored points a cubic that hardly overshoots at kinks: straight lines would show corners.
+        y = Akima1DInterpolator(curve["x"].to_numpy(float), curve["y"].to_numpy(float), method="makima")(x)
         axes.plot(x, y, color=colours(step / max(last, 1)), linewidth=2.4 if step == last else 1.2)
     base = rows["base"].iloc[0] if len(rows) else ""
     if (reference := base_function(base)) is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
 
@@ -13,6 +13,7 @@ from analysis.style import METHOD_COLOURS, canvas, horizontal_grid, look
 from analysis.words import count
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _LABELS: Final = {"inner_steps_total": "inner steps per trial", "wall_seconds": "time per trial [s]"}
@@ -43,42 +44,32 @@ def best_so_far_figure(data: pd.DataFrame) -> Figure:
     """
     tasks = list(data["task"].unique())
     with look():
-        figure, grid = canvas(len(tasks), len(BUDGETS), width=8.4, height=0.5 + 3.1 * len(tasks), sharey=True)
+        figure, grid = canvas(len(tasks), len(BUDGETS), width=8.4, height=0.8 + 3.0 * len(tasks), sharey=True)
         for axes_row, task in zip(grid, tasks, strict=True):
             for axes, budget in zip(axes_row, BUDGETS, strict=True):
-                rows = data[(data["task"] == task) & (data["budget_kind"] == budget)]
-                means = rows[rows["trial_id"] == ""]
-                for method in [name for name in METHODS if name in set(rows["method"])]:
-                    colour = METHOD_COLOURS[method]
-                    for _, trial in rows[(rows["method"] == method) & (rows["trial_id"] != "")].groupby("trial_id"):
-                        axes.step(
-                            trial["budget"], 100 * trial["value"], color=colour, alpha=0.3, linewidth=0.8, where="post"
-                        )
-                    mean = means[means["method"] == method].sort_values("budget")
-                    x, low, high = (
-                        mean["budget"].to_numpy(float),
-                        *(100 * mean[end].to_numpy(float) for end in ("low", "high")),
-                    )
-                    axes.fill_between(x, low, high, step="post", color=colour, alpha=0.18, linewidth=0)
-                    label = f"{method} ({count(int(mean['trials'].iloc[0]), 'trial')})"
-                    axes.step(
-                        x,
-                        100 * mean["value"],
-                        color=colour,
-                        linestyle=_DASHES[method],
-                        linewidth=2.2,
-                        where="post",
-                        label=label,
-                    )
-                # Beyond the common budget only one method has values, and there is nothing to compare.
-                axes.set_xlim(0, 1.02 * means["budget"].max())
+                _budget_panel(axes, data[(data["task"] == task) & (data["budget_kind"] == budget)])
                 axes.set_xlabel(_LABELS[budget])
-                horizontal_grid(axes)
             axes_row[0].set_ylabel("best validation accuracy\nso far [%]")
             if len(tasks) > 1:
                 axes_row[0].set_title(task)
         figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2, handlelength=2.6)
     return figure
+
+
+def _budget_panel(axes: Axes, rows: pd.DataFrame) -> None:
+    steps: dict[str, Any] = {"where": "post"}
+    for method in [name for name in METHODS if name in set(rows["method"])]:
+        own, colour = rows[rows["method"] == method], METHOD_COLOURS[method]
+        for _, trial in own[own["trial_id"] != ""].groupby("trial_id"):
+            axes.step(trial["budget"], 100 * trial["value"], color=colour, alpha=0.3, linewidth=0.8, **steps)
+        mean = own[own["trial_id"] == ""].sort_values("budget")
+        x, y, low, high = (mean[column].to_numpy(float) for column in ("budget", "value", "low", "high"))
+        axes.fill_between(x, 100 * low, 100 * high, step="post", color=colour, alpha=0.18, linewidth=0)
+        label = f"{method} ({count(int(mean['trials'].iloc[0]), 'trial')})"
+        axes.step(x, 100 * y, color=colour, linestyle=_DASHES[method], linewidth=2.2, label=label, **steps)
+    # Beyond the common budget only one method has values, and there is nothing to compare.
+    axes.set_xlim(0, 1.02 * rows.loc[rows["trial_id"] == "", "budget"].max() or 1.0)
+    horizontal_grid(axes)
 
 
 def outer_loss_data(run: Run) -> pd.DataFrame:

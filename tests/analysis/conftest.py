@@ -133,7 +133,11 @@ class RunFolder:
         )
 
     def evaluations(
-        self, trial_id: str, accuracies: Mapping[str, Mapping[int, float] | Iterable[float]], width: int = 50, **values: Any
+        self,
+        trial_id: str,
+        accuracies: Mapping[str, Mapping[int, float] | Iterable[float]],
+        width: int = 50,
+        **values: Any,
     ) -> None:
         """Add trained networks: arm → accuracy of each seed, as a list from seed 0 or as a mapping."""
         usual = trial_id == USUAL_TRIAL
@@ -172,13 +176,15 @@ MakeRun = Callable[..., RunFolder]
 def make_run(tmp_path: Path) -> MakeRun:
     """Make a run folder with no rows; the first argument is its name."""
 
-    def make(name: str = "made-up", **info: Any) -> RunFolder:
-        return RunFolder(tmp_path / "runs" / name, **info)
+    def make(folder: str = "made-up", /, **info: Any) -> RunFolder:
+        return RunFolder(tmp_path / "runs" / folder, **info)
 
     return make
 
 
-def fill(folder: RunFolder, *, seeds: int = 20, trials: int = 3, widths: Iterable[int] = (20, 50, 100, 200)) -> RunFolder:
+def fill(
+    folder: RunFolder, *, seeds: int = 20, trials: int = 3, widths: Iterable[int] = (20, 50, 100, 200)
+) -> RunFolder:
     """Rows like those of a real search: the mix wins in the middle and loses to sin at the widest."""
     rng = np.random.default_rng(3)
     for method in ("gradient", "evolution"):
@@ -213,6 +219,14 @@ def fill(folder: RunFolder, *, seeds: int = 20, trials: int = 3, widths: Iterabl
 
 
 @pytest.fixture
-def full_run(make_run: MakeRun) -> RunFolder:
-    """A run with rows of both methods in every table."""
-    return fill(make_run("full"))
+def small_run(make_run: MakeRun) -> RunFolder:
+    """The least that gives every figure and table."""
+    return fill(make_run("small"), seeds=6, trials=1, widths=(50,))
+
+
+@pytest.fixture(scope="session")
+def full_run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A run with rows of both methods in every table and one failed trial; to be read only."""
+    folder = fill(RunFolder(tmp_path_factory.mktemp("session") / "runs" / "full"))
+    folder.trial("gradient-0007", status="failed", score=None, error_type="RuntimeError", error="no more luck")
+    return folder

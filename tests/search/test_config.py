@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import json
 import pickle
 import subprocess
@@ -68,8 +69,7 @@ def test_a_name_is_enough_for_a_run() -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_every_field_is_documented(model: type[BaseModel]) -> None:
     for name, field in model.model_fields.items():
-        is_table = isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
-        assert field.description or is_table or name in {"gradient", "evolution"}, f"{model.__name__}.{name}"
+        assert field.description, f"{model.__name__}.{name}"
 
 
 def numbers_without_limits(node: Any, path: str) -> list[str]:
@@ -96,15 +96,26 @@ def test_configuration_cannot_be_changed() -> None:
 
 def test_importing_the_configuration_is_light() -> None:
     heavy = "{'torch', 'ray', 'optuna', 'numpy', 'pandas', 'pyarrow', 'ldnn_core'}"
-    code = f"import search.recipes, sys; sys.exit(', '.join({heavy} & set(sys.modules)))"
+    code = f"import search.recipes, sys; sys.exit(', '.join({heavy} & set(sys.modules)) or 0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_names_are_those_of_the_core() -> None:
-    base_functions = pytest.importorskip("ldnn_core.base_functions")
-    assert set(get_args(config_types.BaseName)) == set(base_functions.BASE_FUNCTIONS)
-    assert set(get_args(config_types.UsualName)) == set(base_functions.BASE_FUNCTIONS) - {"zero", "identity"}
+@pytest.mark.parametrize(
+    ("names", "module", "registry"),
+    [
+        (config_types.BaseName, "base_functions", "BASE_FUNCTIONS"),
+        (config_types.TaskName, "tasks", "TASKS"),
+        (config_types.EstimatorName, "estimators", "ESTIMATORS"),
+        (config_types.AlgorithmName, "algorithms", "ALGORITHMS"),
+    ],
+)
+def test_names_are_those_of_the_core(names: Any, module: str, registry: str) -> None:
+    assert set(get_args(names)) == set(getattr(importlib.import_module(f"ldnn_core.{module}"), registry))
+
+
+def test_usual_activations_are_the_base_functions_that_learn_something() -> None:
+    assert set(get_args(config_types.UsualName)) == set(get_args(config_types.BaseName)) - {"zero", "identity"}
 
 
 @pytest.mark.parametrize(("samples", "fraction", "rows"), [(5000, 0.2, 3200), (10_000, 0.5, 4000), (1001, 0.2, 640)])
@@ -275,6 +286,13 @@ def test_wrong_parameters_are_refused(method: str, params: dict[str, Any], words
     with pytest.raises(ConfigError) as caught:
         trial_config(run_with(), method, 7, params)
     assert words in str(caught.value)
+
+
+def test_refusal_survives_the_way_between_processes() -> None:
+    with pytest.raises(ConfigError) as caught:
+        run_with(seed=-1)
+    copied = pickle.loads(pickle.dumps(caught.value))
+    assert (str(copied), copied.problems) == (str(caught.value), caught.value.problems)
 
 
 def test_a_method_that_the_run_does_not_use_is_refused() -> None:

@@ -91,9 +91,13 @@ def test_the_lock_is_dropped_when_driving_fails(run: RunFolder) -> None:
 
 
 def test_a_run_folder_that_vanishes_while_driven_hides_nothing(run: RunFolder) -> None:
-    with pytest.raises(KeyError, match="boom"), driver_lock(run):
-        shutil.rmtree(run.path)
-        raise KeyError("boom")
+    def drive() -> None:
+        with driver_lock(run):
+            shutil.rmtree(run.path)
+            raise KeyError("boom")
+
+    with pytest.raises(KeyError, match="boom"):
+        drive()
 
 
 def test_the_boot_is_recorded_where_the_system_has_an_id(
@@ -120,7 +124,7 @@ def test_a_lock_or_holder_file_that_cannot_be_written_is_said(run: RunFolder, mo
 
     with monkeypatch.context() as patch:
         patch.setattr(module.FileLock, "acquire", acquire)
-        with pytest.raises(StoreError, match="could not lock .*x: Read-only file system"), driver_lock(run):
+        with pytest.raises(StoreError, match=r"could not lock .*x: Read-only file system"), driver_lock(run):
             pass
     with driver_lock(run):
         pass

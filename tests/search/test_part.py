@@ -73,7 +73,7 @@ def test_numpy_values_are_fine() -> None:
     np.testing.assert_array_equal(got["curve"], [1.0, np.nan, np.inf])
 
 
-def test_many_rows_use_dictionaries_and_read_equal() -> None:
+def test_a_large_part_reads_equal() -> None:
     rows = [{"arm": f"pure-{i % 2}", "seed": i} for i in range(1500)]
     assert decode("spectra", encode("spectra", rows), ["arm", "seed"]).to_pylist() == rows
 
@@ -108,7 +108,7 @@ def test_a_value_of_another_kind_is_refused(column: str, value: object, words: s
 
 @pytest.mark.parametrize("value", ["abc", np.ones((1, 1)), 1.0])
 def test_a_list_column_takes_only_flat_lists_of_numbers(value: object) -> None:
-    with pytest.raises(SchemaError, match="activations.genome must be list<"):
+    with pytest.raises(SchemaError, match=r"activations.genome must be list<"):
         encode("activations", [{"genome": value}])
 
 
@@ -129,7 +129,7 @@ def test_every_flipped_byte_is_found(table: str) -> None:
         for mask in (0xFF, 1 << bits.randrange(8)):
             damaged = bytearray(data)
             damaged[place] ^= mask
-            with pytest.raises(PartError, match="its bytes have changed since it was written|truncated"):
+            with pytest.raises(PartError, match=r"its bytes have changed since it was written|truncated"):
                 decode(table, bytes(damaged))
 
 
@@ -168,7 +168,7 @@ def test_a_part_of_another_program_is_read_and_its_pages_are_checked() -> None:
     assert decode("spectra", data).equals(table)
     place = data.index(b"arm-25")
     damaged = data[:place] + b"ARM" + data[place + 3 :]
-    with pytest.raises(PartError, match="it cannot be read as Parquet: .*CRC"):
+    with pytest.raises(PartError, match=r"it cannot be read as Parquet: .*CRC"):
         decode("spectra", damaged)
 
 

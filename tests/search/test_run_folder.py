@@ -61,7 +61,7 @@ def test_runs_of_one_name_have_different_ids(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", ".x", "-x", "x" * 65, "x\n", "a b", "ä"])
 def test_a_name_that_is_no_plain_name_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(RunFolderError, match="a run's name must be 1 to 64 letters, .* --set name="):
+    with pytest.raises(RunFolderError, match=r"a run's name must be 1 to 64 letters, .* --set name="):
         create(tmp_path / "runs", name, CONFIG, seed=0)
     assert not (tmp_path / "runs").exists()
 
@@ -74,7 +74,7 @@ def test_a_configuration_that_is_no_json_is_refused_before_anything_is_made(tmp_
 
 def test_an_existing_run_is_not_made_again(tmp_path: Path) -> None:
     before = create(tmp_path, "x", CONFIG, seed=0)
-    with pytest.raises(RunFolderError, match="x is a run already. Go on with it with `ldnn resume .*x`, or choose"):
+    with pytest.raises(RunFolderError, match=r"x is a run already. Go on with it with `ldnn resume .*x`, or choose"):
         create(tmp_path, "x", CONFIG, seed=0)
     assert open_run(tmp_path / "x") == before
 
@@ -100,9 +100,9 @@ def test_a_folder_or_file_of_somebody_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="half exists, is not a run, and holds trials"):
         create(tmp_path, "half", CONFIG, seed=0)
     (tmp_path / "file").touch()
-    with pytest.raises(RunFolderError, match="file is a file. Choose another --out"):
+    with pytest.raises(RunFolderError, match=r"file is a file. Choose another --out"):
         create(tmp_path, "file", CONFIG, seed=0)
-    with pytest.raises(StoreError, match="could not make .*Not a directory"):
+    with pytest.raises(StoreError, match=r"could not make .*Not a directory"):
         create(tmp_path / "file", "x", CONFIG, seed=0)
 
 
@@ -118,7 +118,7 @@ def test_a_crash_while_making_a_run_can_be_gone_over(tmp_path: Path, point: str)
     )
     assert crashed.returncode == CRASH_EXIT
     if point in ("opened", "written", "synced"):
-        with pytest.raises(RunFolderError, match="x is not a run: it has no run.json"):
+        with pytest.raises(RunFolderError, match=r"x is not a run: it has no run.json"):
             open_run(tmp_path / "x")
         create(tmp_path, "x", {}, seed=0)
     assert open_run(tmp_path / "x").info.name == "x"
@@ -129,7 +129,7 @@ def test_symbolic_links_are_refused(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(real.path)
     with pytest.raises(RunFolderError, match="link is a symbolic link, and run folders must be real: give the folder"):
         open_run(tmp_path / "link")
-    with pytest.raises(RunFolderError, match="link is a symbolic link, .* remove it or choose another --out"):
+    with pytest.raises(RunFolderError, match=r"link is a symbolic link, .* remove it or choose another --out"):
         create(tmp_path, "link", CONFIG, seed=0)
     (real.path / "logs").rmdir()
     (real.path / "logs").symlink_to(tmp_path)
@@ -138,12 +138,12 @@ def test_symbolic_links_are_refused(tmp_path: Path) -> None:
 
 
 def test_what_is_no_run_is_not_opened(tmp_path: Path) -> None:
-    with pytest.raises(RunFolderError, match="there is no run folder .*none. `ldnn search RECIPE` makes one"):
+    with pytest.raises(RunFolderError, match=r"there is no run folder .*none. `ldnn search RECIPE` makes one"):
         open_run(tmp_path / "none")
-    with pytest.raises(RunFolderError, match="is not a run: it has no run.json"):
+    with pytest.raises(RunFolderError, match=r"is not a run: it has no run.json"):
         open_run(tmp_path)
     (tmp_path / "run.json").mkdir()
-    with pytest.raises(RunFolderError, match="could not read .*run.json: Is a directory"):
+    with pytest.raises(RunFolderError, match=r"could not read .*run.json: Is a directory"):
         open_run(tmp_path)
 
 
@@ -167,7 +167,7 @@ def test_a_damaged_run_file_is_refused(tmp_path: Path, text: str, words: str) ->
 def test_an_edited_configuration_is_refused(tmp_path: Path, config: object) -> None:
     run = create(tmp_path, "x", CONFIG, seed=0)
     rewrite(run.path, lambda content: content.update(config=config))
-    with pytest.raises(RunFolderError, match="run.json was edited: its config does not have the hash"):
+    with pytest.raises(RunFolderError, match=r"run.json was edited: its config does not have the hash"):
         open_run(run.path)
 
 

@@ -108,15 +108,25 @@ def test_a_key_that_is_no_plain_name_is_refused(store: Store, key: str) -> None:
 
 
 def test_unknown_tables_columns_and_bad_numbers_are_refused(store: Store) -> None:
-    with pytest.raises(SchemaError, match="unknown table '../trials': did you mean 'trials'"):
+    with pytest.raises(SchemaError, match=r"unknown table '../trials': did you mean 'trials'"):
         store.publish("../trials", "a", [{}])
     with pytest.raises(SchemaError, match="unknown table 'step': did you mean 'steps'"):
         store.keys("step")
     with pytest.raises(SchemaError, match="unknown column of evaluations 'acuracy': did you mean 'accuracy'"):
         store.read("evaluations", columns=["acuracy"])
-    with pytest.raises(SchemaError, match="evaluations.accuracy must be a finite number or null"):
+    with pytest.raises(SchemaError, match=r"evaluations.accuracy must be a finite number or null"):
         store.publish("evaluations", "a", [{"accuracy": float("nan")}])
     assert store.keys("evaluations") == set()
+
+
+def test_the_store_needs_only_pyarrow(store: Store) -> None:
+    store.publish("trials", "a", [{}])
+    heavy = ("ray", "torch", "optuna", "pydantic", "scipy", "filelock", "numba", "rich", "typer")
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({heavy}))\n"
+        "from search.store import read_table; print(read_table(sys.argv[1], 'trials')[0].num_rows)"
+    )
+    assert start(code, store.root).communicate()[0] == "1\n"
 
 
 # Folders that are full, gone or closed
@@ -128,17 +138,17 @@ def test_a_vanished_run_folder_is_said_at_once(store: Store) -> None:
         lambda: store.publish("trials", "a", [{}]),
         lambda: store.read("trials"),
         lambda: store.keys("trials"),
-        lambda: store.repair(),
-        lambda: store.sweep_orphans(),
+        store.repair,
+        store.sweep_orphans,
         lambda: Store.create(store.root),
     ):
-        with pytest.raises(StoreError, match="No such file or directory. A folder of the run is missing: put it back"):
+        with pytest.raises(StoreError, match=r"No such file or directory. A folder of the run is missing: put it back"):
             action()
 
 
 def test_a_vanished_table_is_not_made_again_in_silence(store: Store) -> None:
     (store.root / "trials").rmdir()
-    with pytest.raises(StoreError, match="could not publish part-a.parquet in .*trials: No such file or directory"):
+    with pytest.raises(StoreError, match=r"could not publish part-a.parquet in .*trials: No such file or directory"):
         store.publish("trials", "a", [{}])
     assert list(store.staging.iterdir()) == []
 
@@ -170,7 +180,7 @@ def test_a_part_that_cannot_be_opened_is_no_bad_part(store: Store, monkeypatch: 
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     monkeypatch.setattr(Path, "read_bytes", read_bytes)
-    with pytest.raises(StoreError, match="could not read .*part-a.parquet: Too many open files"):
+    with pytest.raises(StoreError, match=r"could not read .*part-a.parquet: Too many open files"):
         store.repair()
 
 
@@ -206,16 +216,15 @@ for number in range(10**6):
 
 
 def test_what_killed_writers_said_was_published_is_there(store: Store) -> None:
+    writers = [start(WRITER, store.root, name) for name in "abcd"]
     said: set[str] = set()
-    for round_number in range(2):
-        writers = [start(WRITER, store.root, f"w{round_number}{name}") for name in "abcd"]
-        for writer in writers:
-            assert writer.stdout is not None
-            said.add(writer.stdout.readline().strip())
-        time.sleep(0.4)
-        for writer in writers:
-            writer.send_signal(signal.SIGKILL)
-        said |= {line for writer in writers for line in writer.communicate()[0].split()}
+    for writer in writers:
+        assert writer.stdout is not None
+        said.add(writer.stdout.readline().strip())
+    for writer in writers:
+        time.sleep(0.1)
+        writer.send_signal(signal.SIGKILL)
+    said |= {line for writer in writers for line in writer.communicate()[0].split()}
     assert said <= store.keys("evaluations")
     rows = store.read("evaluations", columns=["arm", "seed"]).to_pandas()
     assert (rows.groupby("arm")["seed"].apply(sorted).map(lambda seeds: seeds == list(range(20)))).all()
@@ -310,6 +319,7 @@ def test_a_bad_part_is_left_out_said_and_quarantined(store: Store, fault: Any, r
     assert [one.reason for one in bad] == [reason]
     assert bad[0].path.parent == store.root / "evaluations"
     assert str(bad[0]) == f"{bad[0].path} ({bad[0].size} bytes): {reason}"
+    assert store.check("evaluations") == bad
     with pytest.raises(StoreError, match=r"evaluations has damaged parts: .*\. `ldnn resume .*` moves them"):
         store.read("evaluations")
 
@@ -337,7 +347,7 @@ def test_several_bad_parts_are_counted(store: Store) -> None:
     for key in ("a", "b", "c"):
         store.publish("spectra", key, [{}])
         damage(part(store, "spectra", key))
-    with pytest.raises(StoreError, match="part-a.parquet .* and 2 more"):
+    with pytest.raises(StoreError, match=r"part-a.parquet .* and 2 more"):
         store.read("spectra")
 
 
@@ -346,7 +356,7 @@ def test_a_quarantine_that_cannot_be_written_is_said(store: Store) -> None:
     damage(part(store, "spectra", "a"))
     (store.root / "quarantine").rmdir()
     (store.root / "quarantine").touch()
-    with pytest.raises(StoreError, match="could not move .*part-a.parquet to .*quarantine"):
+    with pytest.raises(StoreError, match=r"could not move .*part-a.parquet to .*quarantine"):
         store.repair()
     assert part(store, "spectra", "a").exists()
 
@@ -354,7 +364,7 @@ def test_a_quarantine_that_cannot_be_written_is_said(store: Store) -> None:
 def test_a_newer_part_is_refused_and_stays(store: Store) -> None:
     store.publish("trials", "a", [{"schema_version": SCHEMA_VERSION + 1}])
     newer = f"part-a.parquet has schema version {SCHEMA_VERSION + 1}, but this version of ldnn reads up to"
-    for action in (lambda: store.read("trials"), lambda: store.repair(), lambda: read_table(store.root, "trials")):
+    for action in (lambda: store.read("trials"), store.repair, lambda: read_table(store.root, "trials")):
         with pytest.raises(StoreError, match=newer):
             action()
     assert store.keys("trials") == {"a"}

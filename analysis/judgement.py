@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import pandas as pd
 
-from analysis.cross_size import RIVALS, SIZE, cross_size
+from analysis.cross_size import RIVALS, SIZE, cross_size_table
 from analysis.load import Run
-from analysis.sets import SET, headline_sets, judging_split, of_sets
+from analysis.sets import SET, headline_sets, in_order, judging_split, of_sets
 from analysis.statistics import MIN_PAIRS
 from analysis.words import count, percent, points
 
@@ -39,11 +39,13 @@ class Verdict:
         table: one row per set, size and rival: ``difference`` of the mix to it (share, 0..1) with ``low`` and ``high``,
             ``pairs``, ``lost``, ``won``, ``outcome`` and ``headline`` (whether the sentences speak about this set).
         sentences: the same in words, for the set of each method with the highest validation score.
+        sizes: the whole cross-size table that this rests on.
         split: which rows judged: test, or val as long as there are no test rows.
     """
 
     table: pd.DataFrame
     sentences: tuple[str, ...]
+    sizes: pd.DataFrame
     split: str
 
 
@@ -65,17 +67,18 @@ def verdict(run: Run) -> Verdict:
     """
     split = judging_split(run.evaluations)
     sets = headline_sets(run)
-    table = _judged(cross_size(run.evaluations, split=split), sets)
+    sizes = cross_size_table(run.evaluations, split=split)
+    table = _judged(sizes, sets)
     if sets.empty:
         words = "No learned set has been evaluated yet; `ldnn evaluate` trains the networks that a verdict needs."
-        return Verdict(table, (words,), split)
+        return Verdict(table, (words,), sizes, split)
     spoken = of_sets(table, sets)
-    sentences = [sentence for subject, rows in _themes(spoken, sets) for sentence in _sentences(subject, rows)]
+    sentences = [sentence for subject, rows in _themes(spoken) for sentence in _sentences(subject, rows)]
     silent = sets[~sets["trial_id"].isin(spoken["trial_id"])]
     sentences += [f"mixed ({trial}) has no evaluation rows." for trial in silent["trial_id"]]
     if split != "test":
         sentences.append("These are validation rows, which also chose the sets: the test is still to come.")
-    return Verdict(table, tuple(sentences), split)
+    return Verdict(table, tuple(sentences), sizes, split)
 
 
 def _judged(table: pd.DataFrame, sets: pd.DataFrame) -> pd.DataFrame:
@@ -101,8 +104,7 @@ def _judged(table: pd.DataFrame, sets: pd.DataFrame) -> pd.DataFrame:
     judged = judged.astype(kinds)
     judged["outcome"] = [str(_outcome(row)) for row in judged.to_dict("records")]
     judged["headline"] = judged.index.isin(of_sets(judged, sets).index)
-    order = [*SET, "mixing", *SIZE]
-    return judged.sort_values(order, kind="stable").reset_index(drop=True)
+    return in_order(judged, [*SET, "mixing", *SIZE])
 
 
 def _outcome(row: dict[Any, Any]) -> Outcome:
@@ -115,13 +117,11 @@ def _outcome(row: dict[Any, Any]) -> Outcome:
     return Outcome.WORSE if row["high"] < 0 else Outcome.UNCLEAR
 
 
-def _themes(table: pd.DataFrame, sets: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+def _themes(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """The rows that one group of sentences is about, and what to call them: one set under one protocol on one task."""
     conditions = ["task", "architecture", "mixing", "lr_protocol"]
     varying = [column for column in conditions if len(table[column].unique()) > 1]
-    order = {trial: place for place, trial in enumerate(sets["trial_id"])}
-    groups = table.groupby([*SET, *conditions], dropna=False, sort=False)
-    for _, rows in sorted(groups, key=lambda group: order[group[1]["trial_id"].iloc[0]]):
+    for _, rows in table.groupby([*SET, *conditions], dropna=False, sort=False):
         yield f"mixed ({', '.join([rows['trial_id'].iloc[0], *rows[varying].iloc[0]])})", rows
 
 

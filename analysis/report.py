@@ -1,0 +1,193 @@
+"""The report: one HTML file that needs no network and no scripts, with figures and a CSV table beside it."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import os
+import re
+import shlex
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.comparison import compare
+from analysis.figures import FIGURES
+from analysis.judgement import verdict
+from analysis.load import Run, load_run
+from analysis.statistics import MIN_PAIRS
+from analysis.style import save_figure
+from analysis.tables import (
+    accuracy_tables,
+    advantage_tables,
+    comparison_tables,
+    cost_table,
+    failures_table,
+    settings_rows,
+    trials_table,
+)
+
+
+@dataclass(frozen=True)
+class _Picture:
+    name: str
+    title: str
+    caption: str
+    source: str
+
+
+@dataclass(frozen=True)
+class _Missing:
+    title: str
+    needs: str
+    command: str
+
+
+def write_report(run: Run | str | Path, out: str | Path | None = None) -> Path:
+    """Write the report of a run, replacing an earlier one at once.
+
+    Beside the HTML file come ``figures/`` (PNG and SVG) and ``cross_size.csv``.
+
+    Args:
+        run: the run or its folder.
+        out: the HTML file; ``report/index.html`` in the run folder if not given.
+
+    Returns:
+        The HTML file.
+
+    Raises:
+        RunFolderError: the path is not a run folder, or a table cannot be read.
+    """
+    run = run if isinstance(run, Run) else load_run(run)
+    page = Path(out) if out is not None else run.path / "report" / "index.html"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    judged = verdict(run)
+    _replace(page.parent / "cross_size.csv", csv_text(judged.sizes))
+    pictures: list[_Picture] = []
+    missing: list[_Missing] = []
+    for shown in _figures(run, page.parent / "figures"):
+        (pictures if isinstance(shown, _Picture) else missing).append(shown)  # type: ignore[arg-type]
+    comparison = compare(run)
+    text = _template().render(
+        run=run,
+        facts=_facts(run),
+        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        verdict=judged,
+        advantages=list(advantage_tables(judged)),
+        accuracies=list(accuracy_tables(judged)),
+        comparison=comparison,
+        comparisons=list(comparison_tables(comparison)),
+        pictures=pictures,
+        missing=missing,
+        trials=trials_table(run),
+        failures=failures_table(run),
+        costs=cost_table(run),
+        settings=list(settings_rows(dict(run.config))),
+        provenance=list(_provenance(run)),
+        repeat=_repeat(run),
+        min_pairs=MIN_PAIRS,
+    )
+    _replace(page, text)
+    return page
+
+
+def csv_text(table: pd.DataFrame) -> str:
+    """A frame as CSV in which no text cell can be taken for a formula by a spreadsheet."""
+    guarded = table.copy()
+    for column in guarded.columns[[pd.api.types.is_string_dtype(kind) for kind in guarded.dtypes]]:
+        guarded[column] = [_guarded(cell) for cell in guarded[column]]
+    buffer = io.StringIO()
+    guarded.to_csv(buffer, index=False, quoting=csv.QUOTE_MINIMAL)
+    return buffer.getvalue()
+
+
+def _guarded(cell: Any) -> Any:
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+
+
+def _figures(run: Run, folder: Path) -> Iterator[_Picture | _Missing]:
+    for name, recipe in FIGURES.items():
+        data = recipe.data(run)
+        if data.empty:
+            yield _Missing(recipe.title, recipe.needs, recipe.command.replace("RUN", shlex.quote(_place(run))))
+            continue
+        _, svg = save_figure(recipe.draw(data), folder, name)
+        source = "data:image/svg+xml;base64," + base64.b64encode(svg.read_bytes()).decode()
+        yield _Picture(name, recipe.title, recipe.caption, source)
+
+
+def _place(run: Run) -> str:
+    """The run folder with its parent: enough to repeat a command, and nothing of the machine's layout."""
+    return "/".join(part for part in run.path.parts[-2:] if part not in {"/", "..", "."})
+
+
+def _repeat(run: Run) -> str:
+    """The command that makes the run again: as recorded, or else by the name of its recipe and its seed."""
+    command = run.info.get("command")
+    if isinstance(command, list):
+        return shlex.join(map(str, command))
+    if isinstance(command, str) and command:
+        return command
+    name = str(run.config.get("name") or run.name)
+    return f"ldnn search {shlex.quote(name)} --set seed={run.config.get('seed', 0)}"
+
+
+def _facts(run: Run) -> list[tuple[str, str]]:
+    trials, evaluations = run.trials, run.evaluations
+    statuses = ", ".join(f"{amount} {status}" for status, amount in trials["status"].value_counts().items())
+    facts = [
+        ("made", str(run.info.get("created_at", "unknown"))[:19].replace("T", " ")),
+        ("trial attempts", statuses or "none finished yet"),
+        ("trained networks", f"{len(evaluations)}, {int(evaluations['diverged'].sum())} of them diverged"),
+        ("code", str(run.info.get("code_version", "unknown"))),
+    ]
+    if run.left_out:
+        facts.append(("damaged parts left out", str(len(run.left_out))))
+    return facts
+
+
+def _provenance(run: Run) -> Iterator[tuple[str, str]]:
+    """Everything that run.json says except the configuration, and what the rows say about machines."""
+    rest = {key: value for key, value in run.info.items() if key != "config"}
+    yield from settings_rows(rest)
+    for column in ("device", "threads"):
+        values = sorted({str(value) for table in (run.trials, run.evaluations) for value in table[column].dropna()})
+        if values:
+            yield f"{column} (of the rows)", ", ".join(values)
+    for bad in run.left_out:
+        yield "left out", f"{bad.table}/{bad.path.name}: {bad.reason}"
+
+
+def _template() -> Any:
+    import jinja2
+
+    loader = jinja2.PackageLoader("analysis", "templates")
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.filters["unbroken"] = _unbroken
+    return environment.get_template("report.html.j2")
+
+
+def _unbroken(sentence: str) -> str:
+    """A sentence whose numbers stay together with their intervals and units when lines are broken."""
+    kept = re.sub(r"\[[^\[\]]*\]", lambda found: found[0].replace(" ", "\u00a0"), sentence)
+    return re.sub(r"(?<=\d) (?=[%\[])", "\u00a0", kept)
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old or the new one, never half of it."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        # A temporary file is readable by its owner only; a report is as readable as its folder lets it be.
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,227 @@
+"""The tables of the report as text: cells are formatted, units stand in the heads, numbers are marked as such."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pandas as pd
+
+from analysis.comparison import BUDGETS, METRICS, Comparison
+from analysis.cross_size import RIVALS
+from analysis.judgement import Verdict
+from analysis.load import Run, counted_attempts
+from analysis.sets import METHODS
+from analysis.style import arm_order
+from analysis.words import NOTHING, number, percent, percent_interval, points, real, seconds
+from search.schema import Status
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table: its head, and whether it holds numbers, which are set to the right."""
+
+    head: str
+    numeric: bool = True
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table ready to be set.
+
+    Attributes:
+        caption: what it shows; units that no head states.
+        columns: heads from left to right.
+        rows: cells as text; as many in each row as there are columns.
+    """
+
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def without_empty_columns(self) -> Table:
+        """The same table less the columns that say nothing in any row."""
+        said = [any(row[place] not in {"", NOTHING} for row in self.rows) for place in range(len(self.columns))]
+        kept = [place for place, anything in enumerate(said) if anything]
+        columns = tuple(self.columns[place] for place in kept)
+        return Table(self.caption, columns, tuple(tuple(row[place] for place in kept) for row in self.rows))
+
+
+_RIVAL_HEADS: Final = {"relu": "– ReLU", "best_pure": "– best pure", "best_usual": "– best usual"}
+_PANEL: Final = ["trial_id", "task", "architecture", "mixing", "lr_protocol"]
+
+
+def advantage_tables(verdict: Verdict) -> Iterator[Table]:
+    """Per headline set: the mix's paired differences at each size."""
+    spoken = verdict.table[verdict.table["headline"]]
+    for key, rows in spoken.groupby(_PANEL, sort=False, dropna=False):
+        heads = [_left("size"), *(Column(f"mixed {_RIVAL_HEADS[rival]} [points]") for rival in RIVALS)]
+        heads += [Column("won against ReLU [%]"), Column("seeds"), _left("remarks")]
+        lines = []
+        for _, size in rows.groupby(["depth", "width"]):
+            by_rival = {row["rival"]: row for row in size.to_dict("records")}
+            cells = [_difference(by_rival[rival]) for rival in RIVALS]
+            relu = by_rival["relu"]
+            pairs = max((row["pairs"] for row in by_rival.values() if pd.notna(row["pairs"])), default=0)
+            lines.append((_size(relu), *cells, percent(relu["won"], 0), str(pairs), _remarks(list(by_rival.values()))))
+        caption = f"Advantage of the mix of {_title(key)}, paired by seed, with 95 % intervals"
+        yield Table(caption, tuple(heads), tuple(lines)).without_empty_columns()
+
+
+def accuracy_tables(verdict: Verdict) -> Iterator[Table]:
+    """Per headline set: the mean accuracy of every arm at each size."""
+    spoken = set(verdict.table.loc[verdict.table["headline"], "trial_id"])
+    for key, rows in verdict.sizes[verdict.sizes["trial_id"].isin(spoken)].groupby(_PANEL, sort=False, dropna=False):
+        arms = arm_order(rows["arm"])
+        lines = []
+        for _, size in rows.groupby(["depth", "width"]):
+            by_arm = {row["arm"]: row for row in size.to_dict("records")}
+            lines.append((_size(next(iter(by_arm.values()))), *(_accuracy(by_arm.get(arm)) for arm in arms)))
+        caption = f"Accuracy on {verdict.split} rows [%] with 95 % intervals, set of {_title(key)}"
+        yield Table(caption, (_left("size"), *map(Column, arms)), tuple(lines))
+
+
+def comparison_tables(comparison: Comparison) -> Iterator[Table]:
+    """Both methods at equal budgets, and their final sets."""
+    if len(comparison.equal_budget):
+        lines = []
+        for row in comparison.equal_budget.to_dict("records"):
+            is_share = row["metric"] == "val_accuracy"
+            values = [_method_value(row, method, is_share) for method in METHODS]
+            ends = (row["difference"], row["difference_low"], row["difference_high"])
+            difference = points(*ends, signed=True) if is_share else real(*ends)
+            trials = "/".join(str(row[f"{method}_trials"]) for method in METHODS)
+            budget = f"{number(row['budget'], 0)} {BUDGETS[row['budget_kind']]}"
+            unit = f"{METRICS[row['metric']]} [{'%' if is_share else 'nat'}]"
+            lines.append((unit, budget, *values, difference, trials))
+        heads = (
+            _left("best so far"),
+            Column("budget per trial"),
+            *map(Column, METHODS),
+            Column("difference"),
+            Column("trials"),
+        )
+        yield Table(
+            "Gradient minus evolution at equal budgets, means over trials with 95 % intervals", heads, tuple(lines)
+        )
+    if len(comparison.final_sets):
+        lines = []
+        for row in comparison.final_sets.to_dict("records"):
+            difference = points(row["difference"], row["difference_low"], row["difference_high"], signed=True)
+            accuracies = [percent(row[method]) for method in METHODS]
+            lines.append((_size(row), *accuracies, difference, percent(row["won"], 0), str(row["pairs"])))
+        first = comparison.final_sets.iloc[0]
+        heads = (_left("size"), *(Column(f"{first[f'{method}_trial']} [%]") for method in METHODS))
+        heads = (*heads, Column("difference [points]"), Column("won by gradient [%]"), Column("seeds"))
+        yield Table(f"Final sets on {first['split']} rows, paired by seed", heads, tuple(lines))
+
+
+def trials_table(run: Run) -> Table:
+    """Every trial: what it tried, how it ended, what it cost."""
+    trials = counted_attempts(run.trials, run.trials).sort_values(["method", "number"], ascending=[False, True])
+    heads = (
+        _left("trial"), _left("status"), Column("score [%]"), Column("± sem"), Column("K"), _left("base"),
+        Column("width"), Column("inner lr"), Column("outer lr"), Column("mutation"), Column("outer steps"),
+        Column("inner steps"), Column("time"), Column("inner steps/s"),
+    )  # fmt: skip
+    lines = []
+    for row in trials.to_dict("records"):
+        rate = row["inner_steps_total"] / row["wall_seconds"] if row["wall_seconds"] else float("nan")
+        rates = [_significant(row[name]) for name in ("inner_lr", "outer_lr", "mutation_scale")]
+        lines.append((
+            _text(row["trial_id"]), _text(row["status"]), percent(row["score"]), percent(row["score_sem"]),
+            number(row["num_types"], 0), _text(row["base"]), number(row["width"], 0), *rates,
+            number(row["outer_steps"], 0), number(row["inner_steps_total"], 0), seconds(row["wall_seconds"]),
+            number(rate, 0),
+        ))  # fmt: skip
+    caption = "Trials; the score is the mean accuracy of fresh networks on validation rows"
+    return Table(caption, heads, tuple(lines)).without_empty_columns()
+
+
+def failures_table(run: Run) -> Table:
+    """Every trial attempt that did not end well, and what it said."""
+    bad = run.trials[run.trials["status"] != Status.OK].sort_values(["trial_id", "attempt"])
+    heads = (_left("trial"), Column("attempt"), _left("status"), _left("error"))
+    lines = []
+    for row in bad.to_dict("records"):
+        words = ": ".join(str(row[name]) for name in ("error_type", "error") if pd.notna(row[name]))
+        lines.append((_text(row["trial_id"]), number(row["attempt"], 0), _text(row["status"]), words or NOTHING))
+    return Table("Trial attempts that did not end with status ok", heads, tuple(lines))
+
+
+def cost_table(run: Run) -> Table:
+    """What a trained network of the evaluation costs, by width."""
+    heads = (
+        Column("width"),
+        Column("networks"),
+        Column("weights"),
+        Column("time per network"),
+        Column("inner steps/s"),
+    )
+    lines = []
+    for width, rows in run.evaluations.groupby("width"):
+        total = rows["wall_seconds"].sum()
+        rate = rows["inner_steps"].sum() / total if total else float("nan")
+        weights, time = rows["num_params"].median(), rows["wall_seconds"].mean()
+        lines.append((str(width), number(len(rows), 0), number(weights, 0), seconds(time), number(rate, 0)))
+    return Table(
+        "Cost of a trained network in the evaluation (batched: time of a batch ÷ its networks)", heads, tuple(lines)
+    )
+
+
+def settings_rows(settings: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested settings as dotted keys with their values as text."""
+    if isinstance(settings, dict) and settings:
+        for key, value in settings.items():
+            yield from settings_rows(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        text = ", ".join(map(str, settings)) if isinstance(settings, list) else str(settings)
+        yield prefix, text if text not in {"", "{}"} else NOTHING
+
+
+def _left(head: str) -> Column:
+    return Column(head, numeric=False)
+
+
+def _text(value: Any) -> str:
+    return NOTHING if pd.isna(value) else str(value)
+
+
+def _significant(value: Any) -> str:
+    return NOTHING if pd.isna(value) else f"{value:.3g}"
+
+
+def _title(key: Any) -> str:
+    trial, task, _, mixing, protocol = key
+    return ", ".join(str(part) for part in (trial, task, mixing, f"lr {protocol}") if pd.notna(part))
+
+
+def _size(row: dict[Any, Any]) -> str:
+    mark = " (learned)" if row.get("is_learned_size") is True else ""
+    depth = "" if row["depth"] == 1 else f", depth {row['depth']}"
+    return f"width {row['width']}{depth}{mark}"
+
+
+def _difference(row: dict[Any, Any]) -> str:
+    arm = f" ({row['rival_arm']})" if row["rival"] != "relu" and pd.notna(row["rival_arm"]) else ""
+    return points(row["difference"], row["low"], row["high"], signed=True) + arm
+
+
+def _remarks(rows: Sequence[dict[Any, Any]]) -> str:
+    lost = max((row["lost"] for row in rows if pd.notna(row["lost"])), default=0)
+    remarks = [f"{lost} seeds without a partner"] if lost else []
+    remarks += sorted({str(row["outcome"]) for row in rows} & {"too few seeds", "not measured"})
+    return "; ".join(remarks)
+
+
+def _accuracy(row: dict[Any, Any] | None) -> str:
+    if row is None:
+        return NOTHING
+    diverged = f", {row['diverged']} diverged" if row["diverged"] else ""
+    return f"{percent(row['accuracy'])} {percent_interval(row['accuracy_low'], row['accuracy_high'])}{diverged}".strip()
+
+
+def _method_value(row: dict[Any, Any], method: str, is_share: bool) -> str:
+    value, low, high = (row[f"{method}{end}"] for end in ("", "_low", "_high"))
+    return f"{percent(value)} {percent_interval(low, high)}".strip() if is_share else real(value, low, high)

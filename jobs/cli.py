@@ -1,0 +1,152 @@
+"""The command ``ldnn``: what a person types, and what it answers.
+
+Exit codes: 0 done, 1 a run failed, 2 the input is wrong (said before anything starts), 130 interrupted and resumable.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from jobs.errors import EXIT_INTERRUPTED, EXIT_WRONG_INPUT, user_errors
+
+app = typer.Typer(
+    name="ldnn",
+    help="Search for sets of neuron activation functions, and judge them across network sizes.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe, e.g. search.trials=8; repeatable."),
+]
+Out = Annotated[Path, typer.Option(help="Folder that holds the run folders.")]
+Workers = Annotated[
+    int | None, typer.Option(min=0, help="Units of work at the same time; 0 works in this process, without Ray.")
+]
+Address = Annotated[str | None, typer.Option(help="Ray cluster to use, host:port or auto; by default one is started.")]
+Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON object, for programs.")]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, e.g. runs/quickstart.")]
+
+
+@app.command(epilog="Example:  ldnn search quickstart --set search.trials=8 --workers 4")
+def search(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Name of a recipe (see `ldnn recipes`) or a .toml.")],
+    settings: Set = None,
+    out: Out = Path("runs"),
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run if it exists already.")] = False,
+    address: Address = None,
+    workers: Workers = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Search activation sets, judge them across sizes, and write the report."""
+    from jobs.running import start
+
+    start(recipe, settings or [], out, resume=resume, address=address, workers=workers, dry=dry_run, as_json=as_json)
+
+
+@app.command(epilog="Example:  ldnn resume runs/quickstart")
+def resume(run: RunArgument, address: Address = None, workers: Workers = None, as_json: Json = False) -> None:
+    """Go on with a run that was interrupted; nothing that is done is done again."""
+    from jobs.running import go_on
+
+    go_on(run, address=address, workers=workers, as_json=as_json)
+
+
+@app.command(epilog="Example:  ldnn status runs/quickstart")
+def status(run: RunArgument, as_json: Json = False) -> None:
+    """Say how far a run is, what failed and why; works while it runs."""
+    from jobs.status import show_status
+
+    show_status(run, as_json=as_json)
+
+
+@app.command(epilog="Example:  ldnn evaluate runs/quickstart --best 2 --widths 20,50,100,200,400 --seeds 50")
+def evaluate(
+    run: RunArgument,
+    best: Annotated[int | None, typer.Option(min=1, help="How many of the best trials of each method.")] = None,
+    trial: Annotated[list[str] | None, typer.Option(help="A trial by its id, e.g. gradient-0003; repeatable.")] = None,
+    widths: Annotated[str | None, typer.Option(help="Neurons per hidden layer, e.g. 20,50,100.")] = None,
+    depths: Annotated[str | None, typer.Option(help="Hidden layers, e.g. 1,2,3.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Networks per arm and size.")] = None,
+    address: Address = None,
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Train fresh networks with found sets and judge them on test rows; networks that are there are kept."""
+    from jobs.running import judge_more
+
+    judge_more(
+        run,
+        best=best,
+        trials=trial or [],
+        widths=_numbers("--widths", widths),
+        depths=_numbers("--depths", depths),
+        seeds=seeds,
+        address=address,
+        workers=workers,
+        as_json=as_json,
+    )
+
+
+@app.command(epilog="Example:  ldnn compare runs/quickstart runs/quickstart-seed1")
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="One or several run folders.")],
+    as_json: Json = False,
+) -> None:
+    """Compare gradient with evolution at equal inner steps and at equal time, with intervals."""
+    from jobs.results import show_comparison
+
+    show_comparison(runs, as_json=as_json)
+
+
+@app.command(epilog="Example:  ldnn report runs/quickstart")
+def report(run: RunArgument) -> None:
+    """Write all tables and figures of a run into one HTML file that needs no network."""
+    from analysis import write_report
+
+    typer.echo(str(write_report(run)))
+
+
+@app.command()
+def recipes(as_json: Json = False) -> None:
+    """List the recipes that come with the package."""
+    from jobs.results import show_recipes
+
+    show_recipes(as_json=as_json)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what works on this machine: versions, cores, memory, devices, compiled kernels, disk."""
+    from jobs.doctor import show_doctor
+
+    show_doctor(as_json=as_json)
+
+
+def _numbers(option: str, text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise typer.BadParameter(f"{option} must be whole numbers above 0 with commas between, but got {text!r}")
+    return tuple(dict.fromkeys(int(part) for part in parts))
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command and leave with its exit code."""
+    try:
+        with user_errors():
+            app(args=list(arguments) if arguments is not None else None, standalone_mode=True)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+    sys.exit(EXIT_WRONG_INPUT)  # not reached: the application leaves by itself

@@ -1,0 +1,128 @@
+"""What works on this machine, and what to do about what does not."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table as RichTable
+
+from jobs.results import console
+from search.provenance import code_version, library_versions
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        what: its name.
+        state: ``ok``, or ``note`` for what only slows things down, or ``bad``.
+        words: what was found and, unless ok, the way out.
+    """
+
+    what: str
+    state: str
+    words: str
+
+
+def findings() -> list[Finding]:
+    """Look at everything."""
+    return [_python(), _versions(), _cores(), _memory(), _disk(), _torch(), _kernels(), _task(), _ray()]
+
+
+def _python() -> Finding:
+    version = sys.version.split()[0]
+    return Finding("python", "ok" if sys.version_info >= (3, 11) else "bad", f"{version}; 3.11 or newer is needed")
+
+
+def _versions() -> Finding:
+    version, dirty = code_version()
+    libraries = ", ".join(f"{name} {number}" for name, number in library_versions().items() if name != "python")
+    return Finding("ldnn", "ok", f"{version}{' with uncommitted changes' if dirty else ''}; {libraries}")
+
+
+def _cores() -> Finding:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Finding("cores", "ok", f"{cores}; --workers {cores} uses them all")
+
+
+def _memory() -> Finding:
+    try:
+        gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    except (AttributeError, ValueError, OSError):
+        return Finding("memory", "note", "unknown on this system")
+    return Finding("memory", "ok" if gib >= 4 else "note", f"{gib:.1f} GiB; about 1 GiB per worker is used")
+
+
+def _disk() -> Finding:
+    free = shutil.disk_usage(Path.cwd()).free / 2**30
+    return Finding("disk", "ok" if free >= 1 else "bad", f"{free:.1f} GiB free here")
+
+
+def _torch() -> Finding:
+    import torch
+
+    if torch.cuda.is_available():
+        return Finding("device", "ok", f"{torch.cuda.get_device_name()}: --set resources.device=cuda uses it")
+    return Finding("device", "ok", "cpu; no CUDA device, which small networks do not need")
+
+
+def _kernels() -> Finding:
+    import torch
+
+    from ldnn_core.activations import TableBank
+    from ldnn_core.hermite import FUSED_AVAILABLE
+    from ldnn_core.subnetwork import ActivationSpec, initial_genomes
+
+    if not FUSED_AVAILABLE:
+        return Finding("kernels", "note", "numba cannot be imported: the slower eager path is used; pip install numba")
+    spec = ActivationSpec()
+    genomes = initial_genomes(spec, 0)
+    a, function = torch.randn(2, 8, 4), torch.zeros(1, 4, dtype=torch.int64)
+    fused = TableBank(spec, genomes).value_slope(a, function)[0]
+    eager = TableBank(spec, genomes, fused=False).value_slope(a, function)[0]
+    agree = bool(torch.allclose(fused, eager, atol=1e-5))
+    words = "compiled look-ups work" if agree else "compiled look-ups give other numbers than eager ones: report this"
+    return Finding("kernels", "ok" if agree else "bad", words)
+
+
+def _task() -> Finding:
+    from ldnn_core.tasks import DataError, Mnist1d, cache_folder
+
+    try:
+        data = Mnist1d().load(cache_folder())
+    except (DataError, OSError) as error:
+        return Finding("mnist1d", "bad", str(error))
+    return Finding("mnist1d", "ok", f"{len(data.train)} + {len(data.val)} + {len(data.test)} rows in {cache_folder()}")
+
+
+def _ray() -> Finding:
+    from importlib.util import find_spec
+
+    if find_spec("ray") is None:
+        return Finding("ray", "note", "not installed: only --workers 0 works; pip install 'ray[tune]'")
+    return Finding("ray", "ok", "installed")
+
+
+def show_doctor(*, as_json: bool) -> None:
+    """Print the findings; leaves with 1 if one is bad."""
+    found = findings()
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in found]))  # noqa: T201
+    else:
+        table = RichTable(box=box.SIMPLE_HEAD)
+        table.add_column("what")
+        table.add_column("state")
+        table.add_column("found")
+        for finding in found:
+            table.add_row(finding.what, finding.state, escape(finding.words))
+        console().print(table)
+    if any(finding.state == "bad" for finding in found):
+        sys.exit(1)

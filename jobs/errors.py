@@ -1,0 +1,44 @@
+"""From what went wrong to words on the terminal and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from rich.console import Console
+
+EXIT_DONE: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_WRONG_INPUT: Final = 2
+EXIT_INTERRUPTED: Final = 130
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Turn errors that a person can mend into a sentence and an exit code; let all others be seen whole."""
+    from analysis import RunFolderError as AnalysisRunFolderError
+    from search.config import ConfigError
+    from search.durable import StoreError
+    from search.ray_setup import ClusterError
+    from search.run_folder import RunFolderError
+
+    try:
+        yield
+    except (ConfigError, RunFolderError, AnalysisRunFolderError) as error:
+        _say(error)
+        sys.exit(EXIT_WRONG_INPUT)
+    except (StoreError, ClusterError) as error:
+        _say(error)
+        sys.exit(EXIT_FAILED)
+
+
+def _say(error: Exception) -> None:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]error:[/] {_plain(error)}")
+
+
+def _plain(error: Exception) -> str:
+    from rich.markup import escape
+
+    return escape(str(error))

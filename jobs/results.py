@@ -1,0 +1,95 @@
+"""What a run found, on the terminal: the verdict, the comparison, the recipes; as tables or as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as RichTable
+
+from analysis import Run, compare, load_run, verdict
+from analysis.tables import Table, accuracy_tables, advantage_tables, comparison_tables
+
+
+
+def console() -> Console:
+    """Where results are printed; wide enough for a table when nobody watches."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+
+
+def print_verdict(path: Path) -> None:
+    """The cross-size tables and the verdict in sentences."""
+    run, out = load_run(path), console()
+    found = verdict(run)
+    for table in (*accuracy_tables(found), *advantage_tables(found)):
+        _print_table(out, table)
+    _print_sentences(out, found.sentences)
+    if set(run.trials["method"].dropna()) == {"gradient", "evolution"}:
+        _print_sentences(out, compare(run).sentences)
+
+
+def verdict_json(path: Path) -> dict[str, Any]:
+    """The verdict for programs: sentences, and a record per set, size and rival."""
+    found = verdict(load_run(path))
+    return {"sentences": list(found.sentences), "rows": _records(found.table)}
+
+
+def show_comparison(paths: Sequence[Path], *, as_json: bool) -> None:
+    """Gradient against evolution over all trials of the given runs."""
+    runs: list[Run] = [load_run(path) for path in paths]
+    found = compare(*runs)
+    if as_json:
+        answer = {
+            "sentences": list(found.sentences),
+            "equal_budget": _records(found.equal_budget),
+            "final_sets": _records(found.final_sets),
+        }
+        print(json.dumps(answer))  # noqa: T201
+        return
+    out = console()
+    for table in comparison_tables(found):
+        _print_table(out, table)
+    _print_sentences(out, found.sentences)
+
+
+def show_recipes(*, as_json: bool) -> None:
+    """Name and purpose of every recipe."""
+    from jobs.running import RECIPES
+    from search.recipes import list_recipes
+
+    found = list_recipes(RECIPES)
+    if as_json:
+        print(json.dumps([{"name": name, "description": text} for name, text in found]))  # noqa: T201
+        return
+    table = RichTable(box=box.SIMPLE_HEAD)
+    table.add_column("recipe", no_wrap=True)
+    table.add_column("what it is for")
+    for name, text in found:
+        table.add_row(escape(name), escape(text))
+    console().print(table)
+
+
+def _print_table(out: Console, table: Table) -> None:
+    shown = RichTable(box=box.SIMPLE_HEAD, title=escape(table.caption), title_justify="left", title_style="bold")
+    for column in table.columns:
+        shown.add_column(escape(column.head), justify="right" if column.numeric else "left")
+    for row in table.rows:
+        shown.add_row(*(escape(cell) for cell in row))
+    out.print(shown)
+
+
+def _print_sentences(out: Console, sentences: Sequence[str]) -> None:
+    for sentence in sentences:
+        out.print(f"• {escape(sentence)}")
+
+
+def _records(frame: Any) -> list[dict[str, Any]]:
+    """Rows as JSON has them: missing values are null."""
+    records: list[dict[str, Any]] = json.loads(frame.to_json(orient="records", double_precision=15))
+    return records

@@ -1,0 +1,82 @@
+"""How far a run is: read from its tables and progress files, also while it runs and without touching it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table as RichTable
+
+from jobs.results import console
+from search.config import RunConfig, methods
+from search.progress import read_progress
+from search.run_folder import open_run
+from search.search_plan import trial_id
+
+
+def run_status(path: Path) -> dict[str, Any]:
+    """Everything that `ldnn status` says, as plain JSON values.
+
+    Raises:
+        RunFolderError: there is no run.
+    """
+    run = open_run(path)
+    config = RunConfig.model_validate(run.info.config)
+    rows, bad = run.store.read_checked("trials")
+    last: dict[str, dict[str, Any]] = {}
+    for row in sorted(rows.to_pylist(), key=lambda row: row["attempt"]):
+        last[row["trial_id"]] = row
+    running = read_progress(run.path / "logs")
+    trials = []
+    for method in methods(config):
+        for number in range(config.search.trials):
+            key = trial_id(method, number)
+            row, state = last.get(key), running.get(key)
+            entry: dict[str, Any] = {"trial_id": key, "state": "waiting", "score": None, "wall_seconds": None}
+            if state is not None:
+                entry |= {"state": "running", "step": state["done"], "of": state["total"], "pid": state["pid"]}
+                entry["wall_seconds"] = state["seconds"]
+            elif row is not None:
+                entry |= {"state": row["status"], "score": row["score"], "wall_seconds": row["wall_seconds"]}
+                entry |= {"attempt": row["attempt"], "error": row["error"]}
+            trials.append(entry)
+    evaluations, bad_evaluations = run.store.read_checked("evaluations", columns=["trial_id"])
+    files = [file for file in run.path.rglob("*") if file.is_file()]
+    return {
+        "run": str(run.path),
+        "run_id": run.info.run_id,
+        "created_at": run.info.created_at,
+        "trials": trials,
+        "evaluated_networks": evaluations.num_rows,
+        "damaged_parts": [str(part) for part in (*bad, *bad_evaluations)],
+        "disk_bytes": sum(file.stat().st_size for file in files),
+    }
+
+
+def show_status(path: Path, *, as_json: bool) -> None:
+    """Print `run_status`."""
+    found = run_status(path)
+    if as_json:
+        print(json.dumps(found))  # noqa: T201
+        return
+    out = console()
+    table = RichTable(box=box.SIMPLE_HEAD, title=escape(found["run_id"]), title_justify="left", title_style="bold")
+    for head in ("trial", "state", "progress", "score [%]", "time [s]"):
+        table.add_column(head, justify="left" if head in {"trial", "state"} else "right")
+    table.add_column("why")
+    for trial in found["trials"]:
+        progress = f"{trial['step']}/{trial['of']}" if "step" in trial else ""
+        score = "" if trial["score"] is None else f"{100 * trial['score']:.1f}"
+        seconds = "" if trial["wall_seconds"] is None else f"{trial['wall_seconds']:.0f}"
+        why = escape(trial.get("error") or "")
+        table.add_row(trial["trial_id"], trial["state"], progress, score, seconds, why)
+    out.print(table)
+    states = [trial["state"] for trial in found["trials"]]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+    out.print(f"{len(states)} trials: {counts}. {found['evaluated_networks']} networks evaluated.")
+    out.print(f"{found['disk_bytes'] / 1e6:.1f} MB on disk.")
+    for part in found["damaged_parts"]:
+        out.print(f"damaged: {part}", markup=False)

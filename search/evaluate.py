@@ -1,0 +1,201 @@
+"""Judging found sets across sizes: which networks are still missing, and how one batch of them is judged."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from ldnn_core.activations import Activation, BankActivation, TableBank, UsualActivation, mixed_functions, pure_functions
+from ldnn_core.evaluation import evaluate_arms
+from ldnn_core.randomness import derive_seed
+from ldnn_core.subnetwork import ActivationSpec
+from search.config import RunConfig
+from search.plan import Unit
+from search.recorder import Row
+from search.schema import USUAL_TRIAL, Status
+from search.setting import load_task, training
+from search.store import Store
+
+ARCHITECTURE = "mlp"
+MIXING = "within_layer"
+SPLIT = "test"
+
+Key = tuple[str, str, int, int, int]
+"""trial_id, arm, width, depth, seed: what distinguishes the evaluations of a run."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which sets are to be judged, at which sizes, by how many networks.
+
+    Attributes:
+        trial_ids: trials whose sets are judged; usual activations always are.
+        widths: neurons per hidden layer.
+        depths: hidden layers.
+        seeds: networks per arm and size.
+    """
+
+    trial_ids: tuple[str, ...]
+    widths: tuple[int, ...]
+    depths: tuple[int, ...]
+    seeds: int
+
+
+@dataclass(frozen=True)
+class FoundSet:
+    """The set that a trial ended with.
+
+    Attributes:
+        trial_id: of the trial.
+        spec: base, K and sizes.
+        genomes: (K, P).
+        row: the trial's row of ``trials``.
+    """
+
+    trial_id: str
+    spec: ActivationSpec
+    genomes: torch.Tensor
+    row: Mapping[str, Any]
+
+    def arms(self, hidden: tuple[int, ...]) -> dict[str, Activation]:
+        """``mixed`` and, for several types, ``pure-0``, ``pure-1``, ... in a network of these hidden sizes."""
+        bank = TableBank(self.spec, self.genomes.unsqueeze(0))
+        arms: dict[str, Activation] = {"mixed": BankActivation(bank, mixed_functions(hidden, self.spec.num_types))}
+        for k in range(self.spec.num_types if self.spec.num_types > 1 else 0):
+            arms[f"pure-{k}"] = BankActivation(bank, pure_functions(hidden, k))
+        return arms
+
+
+def best_trials(store: Store, count: int) -> list[str]:
+    """The ``count`` trials of each method with the highest scores; of equal ones those with the lower number."""
+    trials = store.read("trials", columns=["trial_id", "method", "number", "status", "score"]).to_pylist()
+    best: list[str] = []
+    for method in sorted({trial["method"] for trial in trials}, reverse=True):  # gradient first
+        own = [trial for trial in trials if trial["method"] == method and trial["status"] == Status.OK]
+        own.sort(key=lambda trial: (-trial["score"], trial["number"]))
+        best += [trial["trial_id"] for trial in own[:count]]
+    return best
+
+
+def found_set(store: Store, trial_id: str) -> FoundSet:
+    """Read a trial's final set.
+
+    Raises:
+        ValueError: no such trial has ended well; lists those that have.
+    """
+    trials = store.read("trials").to_pylist()
+    ended_well = {trial["trial_id"]: trial for trial in trials if trial["status"] == Status.OK}
+    if trial_id not in ended_well:
+        known = ", ".join(sorted(ended_well)) or "none"
+        raise ValueError(f"a trial must have ended well to be judged, but got {trial_id!r}; those that have: {known}")
+    trial = ended_well[trial_id]
+    types = [
+        row
+        for row in store.read("activations").to_pylist()
+        if row["trial_id"] == trial_id and row["attempt"] == trial["attempt"] and row["final"]
+    ]
+    types.sort(key=lambda row: row["type_index"])
+    first = types[0]
+    spec = ActivationSpec(first["base"], first["num_types"], tuple(first["subnet_hidden"]), first["subnet_scale"])
+    return FoundSet(trial_id, spec, torch.tensor([row["genome"] for row in types], dtype=torch.float32), trial)
+
+
+def evaluation_units(run: RunConfig, store: Store, request: Request) -> tuple[list[Unit], int]:
+    """The batches of networks that are still missing, largest networks first, and how many batches are there.
+
+    A batch is one set (or the usual activations) at one size.  Networks that the store has are never asked for
+    again, also when only some seeds of a batch are missing.
+    """
+    present = _present(store, run)
+    types = {trial_id: found_set(store, trial_id).spec.num_types for trial_id in request.trial_ids}
+    units, complete = [], 0
+    sizes = [(width, depth) for depth in request.depths for width in request.widths]
+    for width, depth in sorted(sizes, key=lambda size: -size[0] * size[1]):
+        for trial_id in (*request.trial_ids, USUAL_TRIAL):
+            arms = list(run.evaluation.usual) if trial_id == USUAL_TRIAL else _learned_arms(types[trial_id])
+            if not arms:
+                continue
+            seeds = [
+                seed
+                for seed in range(request.seeds)
+                if any((trial_id, arm, width, depth, seed) not in present for arm in arms)
+            ]
+            if not seeds:
+                complete += 1
+                continue
+            payload = {"kind": "evaluation", "trial_id": trial_id, "width": width, "depth": depth, "seeds": seeds}
+            digest = hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()[:8]
+            key = f"{trial_id}-{run.task.name}-w{width}-d{depth}-{run.evaluation.lr_protocol}-{digest}"
+            units.append(Unit(key, 0, payload))
+    return units, complete
+
+
+def judge(run: RunConfig, store: Store, payload: Mapping[str, Any], device: str) -> list[Row]:
+    """Train and judge the networks of one unit; rows of ``evaluations`` that the store does not have yet."""
+    trial_id, width, depth = payload["trial_id"], payload["width"], payload["depth"]
+    hidden = (width,) * depth
+    found = None if trial_id == USUAL_TRIAL else found_set(store, trial_id)
+    arms: dict[str, Activation] = (
+        found.arms(hidden) if found else {name: UsualActivation(name) for name in run.evaluation.usual}
+    )
+    data = load_task(run.task, device)
+    how = training(run.evaluation.training, len(data.split(SPLIT)[0]))
+    root = derive_seed(run.seed, "evaluation")
+    judgements = evaluate_arms(data, hidden, arms, payload["seeds"], how, root_seed=root, split=SPLIT)
+    present = _present(store, run)
+    origin = {
+        "trial_id": trial_id,
+        "method": found.row["method"] if found else None,
+        "estimator": found.row["estimator"] if found else None,
+        "algorithm": found.row["algorithm"] if found else None,
+        "task": run.task.name,
+        "num_types": found.spec.num_types if found else 1,
+        "base": found.spec.base if found else None,
+        "architecture": ARCHITECTURE,
+        "width": width,
+        "depth": depth,
+        "learned_width": found.row["width"] if found else None,
+        "learned_depth": found.row["depth"] if found else None,
+        "mixing": MIXING,
+        "lr": run.evaluation.lr,
+        "lr_protocol": run.evaluation.lr_protocol,
+        "optimizer": run.evaluation.optimizer,
+        "epochs": run.evaluation.epochs,
+        "batch_size": run.evaluation.batch_size,
+        "split": SPLIT,
+    }
+    rows = []
+    for judgement in judgements:
+        if (trial_id, judgement.arm, width, depth, judgement.seed) in present:
+            continue
+        ratio = judgement.participation_ratio
+        measured = asdict(judgement) | {"participation_ratio_normalized": None if ratio is None else ratio / width}
+        corrected = measured.pop("participation_ratio_corrected")
+        measured["participation_ratio_corrected"] = None if corrected is None else corrected / width
+        rows.append(origin | measured)
+    return rows
+
+
+def _learned_arms(num_types: int) -> list[str]:
+    return ["mixed", *(f"pure-{k}" for k in range(num_types if num_types > 1 else 0))]
+
+
+def _present(store: Store, run: RunConfig) -> frozenset[Key]:
+    columns = ["trial_id", "arm", "width", "depth", "seed", "task", "lr_protocol", "split"]
+    rows: Iterable[Mapping[str, Any]] = store.read("evaluations", columns=columns).to_pylist()
+    wanted = (run.task.name, run.evaluation.lr_protocol, SPLIT)
+    return frozenset(
+        (row["trial_id"], row["arm"], row["width"], row["depth"], row["seed"])
+        for row in rows
+        if (row["task"], row["lr_protocol"], row["split"]) == wanted
+    )
+
+
+def unique(trial_ids: Sequence[str]) -> tuple[str, ...]:
+    """The same ids, each once, in their order."""
+    return tuple(dict.fromkeys(trial_ids))

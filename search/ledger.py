@@ -1,0 +1,103 @@
+"""The ledger of a distributed run: which unit each of Tune's trials is, and which of them only wait.
+
+It knows nothing of Ray, so that it can be tested without one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from search.plan import PENALTY, Outcome, Plan, Unit, Watch
+from search.schema import Status
+from search.search_plan import METRIC
+
+IDLE: Final = ""
+"""In place of a unit: the trial keeps its actor for a unit that cannot start yet."""
+
+
+class Ledger:
+    """What is running: joins the plan, which knows units, with Tune, which knows trials.
+
+    The plan and the watch may raise, although they should not.  Then the error is kept, what is running ends and
+    publishes, and the caller gets the error itself instead of Tune's account of it.
+    """
+
+    def __init__(self, plan: Plan, watch: Watch, stop: Callable[[], bool] | None) -> None:
+        self.error: Exception | None = None
+        self._plan = plan
+        self._watch = watch
+        self._stop = stop
+        self._units: dict[str, Unit] = {}
+        self._idle: set[str] = set()
+        self._next: Unit | None = None
+        self._deaths: dict[str, str] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Tune pickles its searcher for a restore that never comes; plans and watches need not be picklable.
+        return (object, ())
+
+    def over(self) -> bool:
+        """Whether no unit will be handed out any more."""
+        return not self._ready() and (self._stopping() or not self._units)
+
+    def hand_out(self, tune_id: str) -> str | None:
+        """The next unit as text; or the word to idle, when units will come later; or None."""
+        if self._ready() and (unit := self._next) is not None:
+            self._next = None
+            self._units[tune_id] = unit
+            return json.dumps({"key": unit.key, "attempt": unit.attempt, "payload": unit.payload})
+        if self._later() > len(self._idle):
+            self._idle.add(tune_id)
+            return IDLE
+        return None
+
+    def idles_on(self, tune_id: str) -> bool:
+        """Whether an idle trial shall keep its actor waiting."""
+        return not self._ready() and self._later() >= len(self._idle)
+
+    def started(self, tune_id: str) -> None:
+        """A worker takes up what was handed out."""
+        if unit := self._units.get(tune_id):
+            self._guarded(self._watch, "started", unit, None)
+
+    def died(self, tune_id: str, cause: str) -> None:
+        """Note why a trial is about to end without a result."""
+        self._deaths[tune_id] = cause
+
+    def ended(self, tune_id: str, result: Mapping[str, Any] | None) -> None:
+        """Tell the plan how a unit ended; no result means that its process died."""
+        self._idle.discard(tune_id)
+        cause = self._deaths.pop(tune_id, "its process died")
+        if (unit := self._units.pop(tune_id, None)) is None:
+            return
+        outcome = (
+            Outcome(Status(result["status"]), float(result[METRIC]), str(result["note"]))
+            if result
+            else Outcome(Status.KILLED, PENALTY, cause)
+        )
+        if self.error is None:
+            self._guarded(self._plan.finish, unit, outcome)
+        self._guarded(self._watch, "finished", unit, outcome)
+
+    def _later(self) -> int:
+        """Units that wait for running ones to end."""
+        return 0 if self._stopping() else self._plan.total - self._plan.done - len(self._units)
+
+    def _ready(self) -> bool:
+        if self._stopping():
+            return False
+        if self._next is None:
+            self._next = self._guarded(self._plan.next_unit)
+        return self._next is not None
+
+    def _stopping(self) -> bool:
+        return self.error is not None or bool(self._stop and self._guarded(self._stop))
+
+    def _guarded(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return call(*arguments)
+        except Exception as error:
+            self.error = self.error or error
+            return None

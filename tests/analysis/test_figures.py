@@ -1,0 +1,146 @@
+import numpy as np
+import pytest
+
+from analysis import FIGURES, MissingDataError, figure, load_run, save_figure
+from analysis.figures import (
+    accuracy_by_width_data,
+    activation_curves,
+    activation_curves_data,
+    advantage_by_width_data,
+    arm_violins_data,
+    best_so_far_data,
+    outer_loss_data,
+)
+from analysis.figures.base_functions import base_function
+from analysis.style import ARM_COLOURS, arm_colour, arm_order, outer_step_colours
+
+
+@pytest.fixture(scope="module")
+def run(full_run):
+    return load_run(full_run.path)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_is_drawn_and_saved_as_png_and_svg(run, name, tmp_path):
+    png, svg = save_figure(figure(run, name), tmp_path / "figures", name)
+    assert png.read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in svg.read_text()[:1000]
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_says_what_it_misses_and_which_command_helps(make_run, name):
+    with pytest.raises(MissingDataError, match=rf"{name} needs .*, but made-up has none; `ldnn (evaluate|resume) RUN`"):
+        figure(load_run(make_run().path), name)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_survives_one_seed_one_trial_and_one_step(make_run, name, tmp_path):
+    folder = make_run()
+    folder.trial("gradient-0000")
+    folder.steps("gradient-0000", [0.4])
+    folder.activations("gradient-0000", [0], base="unheard-of", num_types=1)
+    folder.evaluations("usual", {"relu": [0.5]})
+    folder.evaluations("gradient-0000", {"mixed": [0.6]})
+    save_figure(figure(load_run(folder.path), name), tmp_path, name)
+
+
+def test_an_unknown_figure_is_refused_with_the_known_ones(run):
+    with pytest.raises(ValueError, match=r"must be one of activation_curves, .*'accuracy_by_wdth'"):
+        figure(run, "accuracy_by_wdth")
+
+
+def test_drawing_leaves_no_global_state(run):
+    import matplotlib as mpl
+
+    before = dict(mpl.rcParams)
+    figure(run, "arm_violins")
+    assert dict(mpl.rcParams) == before
+
+
+def test_the_same_data_give_the_same_svg(run, tmp_path):
+    first, second = (save_figure(figure(run, "outer_loss"), tmp_path / place, "x")[1] for place in "ab")
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_curves_hold_every_recorded_step_of_the_headline_sets(run):
+    data = activation_curves_data(run)
+    assert set(data["trial_id"]) == {"gradient-0002", "evolution-0002"}
+    assert data.groupby(["trial_id", "type_index", "step"]).size().eq(100).all()
+    first = data[(data["step"] == 0) & (data["type_index"] == 0) & (data["method"] == "gradient")]
+    assert first["y"].to_numpy() == pytest.approx(np.sin(first["x"].to_numpy()))
+
+
+def test_curves_are_drawn_before_anything_is_evaluated(make_run):
+    folder = make_run()
+    folder.activations("evolution-0000", [0, 5])
+    folder.activations("evolution-0001", [0, 5])
+    assert set(activation_curves_data(load_run(folder.path))["trial_id"]) == {"evolution-0000"}
+
+
+def test_curves_run_from_violet_to_red_with_the_last_thickest(run):
+    drawn = activation_curves(activation_curves_data(run), x_limit=10)
+    lines = [line for line in drawn.axes[0].get_lines() if len(line.get_xdata()) == 400]
+    *steps, reference = lines
+    colours = outer_step_colours()
+    assert steps[0].get_color() == colours(0.0)
+    assert steps[-1].get_color() == colours(1.0)
+    assert steps[-1].get_linewidth() > steps[0].get_linewidth()
+    assert reference.get_ydata() == pytest.approx(np.sin(reference.get_xdata()))
+    assert drawn.axes[0].get_xlim() == (-10, 10)
+
+
+def test_violins_show_the_learned_size_only(run):
+    data = arm_violins_data(run)
+    assert set(data["width"]) == {50}
+    assert data.groupby(["trial_id", "arm"]).size().eq(20).all()
+
+
+def test_boxes_repeat_the_usual_arms_for_every_set(run):
+    data = accuracy_by_width_data(run)
+    counts = data.groupby(["trial_id", "width"])["arm"].nunique()
+    assert counts.eq(7).all()
+    assert len(counts) == 8
+
+
+def test_advantage_holds_three_rivals_per_width(run):
+    data = advantage_by_width_data(run)
+    assert data.groupby(["trial_id", "width"]).size().eq(3).all()
+    assert (data["low"] <= data["difference"]).all()
+    assert (data["difference"] <= data["high"]).all()
+
+
+def test_best_so_far_has_means_and_single_trials(run):
+    data = best_so_far_data(run)
+    assert set(data["trial_id"]) == {
+        "",
+        *(f"{method}-{n:04d}" for method in ("gradient", "evolution") for n in range(3)),
+    }
+    assert set(data["budget_kind"]) == {"inner_steps_total", "wall_seconds"}
+
+
+def test_outer_loss_has_one_row_per_step(run):
+    assert outer_loss_data(run).groupby("trial_id").size().eq(60).all()
+
+
+def test_arms_have_colours_of_their_own_and_a_fixed_order():
+    assert len(set(ARM_COLOURS.values())) == len(ARM_COLOURS)
+    assert arm_order(["sin", "shuffled", "relu", "pure-1", "mixed", "pure-0"]) == [
+        "mixed",
+        "pure-0",
+        "pure-1",
+        "relu",
+        "sin",
+        "shuffled",
+    ]
+    assert arm_colour("shuffled") not in ARM_COLOURS.values()
+
+
+def test_base_functions_are_those_that_sets_are_learned_from():
+    core = pytest.importorskip("ldnn_core.base_functions")
+    import torch
+
+    x = np.linspace(-4, 4, 81)
+    for name, function in core.BASE_FUNCTIONS.items():
+        drawn = base_function(name)
+        assert drawn is not None, name
+        assert drawn(x) == pytest.approx(function.value(torch.from_numpy(x)).numpy(), abs=1e-12), name

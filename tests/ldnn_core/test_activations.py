@@ -1,0 +1,187 @@
+"""Sub-networks, tables and layouts against each other and against closed forms."""
+
+import numpy as np
+import pytest
+import torch
+
+from ldnn_core.activations import BankActivation, ExactBank, TableBank, UsualActivation, mixed_functions, pure_functions
+from ldnn_core.base_functions import BASE_FUNCTIONS, base_function
+from ldnn_core.hermite import FUSED_AVAILABLE, Grid, HermiteTable
+from ldnn_core.layout import mixed_types, type_sizes
+from ldnn_core.randomness import generator
+from ldnn_core.subnetwork import ActivationSpec, exact_values, exact_values_and_slopes, initial_bounds, initial_genomes
+from ldnn_core.training import train
+from tests.ldnn_core.cases import small_case
+
+SPECS = [ActivationSpec("sin", 2), ActivationSpec("zero", 3, (5,), 1.0), ActivationSpec("elu", 1, (8, 6), 0.2)]
+
+
+def grid(spec, sets=1, points=800, width=9.9):  # an even number: the curvature of elu jumps at 0
+    rows = spec.num_types * sets
+    return torch.linspace(-width, width, points, dtype=torch.float64).expand(rows, -1).contiguous()
+
+
+@pytest.mark.parametrize("name", BASE_FUNCTIONS)
+def test_slope_of_every_base_function_equals_autograd(name):
+    x = torch.linspace(-4, 4, 401, dtype=torch.float64).add_(1e-3).requires_grad_()
+    function = base_function(name)
+    y = function.value(x)
+    slope = torch.autograd.grad(y.sum(), x)[0] if y.requires_grad else torch.zeros_like(x)
+    torch.testing.assert_close(function.slope(x.detach()), slope, rtol=1e-10, atol=1e-12)
+
+
+def test_hat_is_a_bump_between_zero_and_two():
+    x = torch.tensor([-1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0])
+    assert base_function("hat").value(x).tolist() == [0, 0, 0.5, 1, 0.5, 0, 0]
+
+
+def test_unknown_base_function_names_all():
+    with pytest.raises(ValueError, match=r"must be one of zero, identity, .* hat, but got 'rellu'"):
+        base_function("rellu")
+
+
+def test_exact_value_is_the_formula_of_the_paper():
+    spec = ActivationSpec("tanh", 1, (3,), 0.2)
+    w1, b1, w2, b2 = np.array([1.0, -2.0, 0.5]), np.array([0.1, 0.2, -0.3]), np.array([0.7, -0.4, 1.5]), 0.25
+    genome = torch.tensor(np.concatenate([w1, b1, w2, [b2]])).unsqueeze(0)
+    x = np.linspace(-3, 3, 7)
+    expected = np.tanh(x) + 0.2 * (np.tanh(np.outer(x, w1) + b1) @ w2 + b2)
+    np.testing.assert_allclose(exact_values(spec, genome, torch.tensor(x).unsqueeze(0))[0], expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_exact_slope_equals_autograd(spec):
+    genomes = initial_genomes(spec, 0, dtype=torch.float64).flatten(0, 1)
+    x = grid(spec).requires_grad_()
+    value, slope = exact_values_and_slopes(spec, genomes, x)
+    torch.testing.assert_close(slope, torch.autograd.grad(value.sum(), x, retain_graph=True)[0], rtol=1e-10, atol=1e-12)
+
+
+def test_types_start_different_and_seeds_repeat():
+    spec = ActivationSpec("sin", 3)
+    first, again, other = initial_genomes(spec, 7), initial_genomes(spec, 7), initial_genomes(spec, 8)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert all(not torch.equal(first[0, i], first[0, j]) for i, j in [(0, 1), (0, 2), (1, 2)])
+    assert (first.abs() <= initial_bounds(spec)).all()
+
+
+@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize(
+    ("dtype", "bounds"), [(torch.float64, (1e-8, 1e-6, 3e-4)), (torch.float32, (1e-6, 1e-5, 1e-3))], ids=["f64", "f32"]
+)
+def test_table_equals_exact_in_value_slope_and_curvature(spec, dtype, bounds):
+    genomes = initial_genomes(spec, 3, sets=2, dtype=torch.float64)
+    x = grid(spec, sets=2).to(dtype).double().requires_grad_()
+    value, slope = exact_values_and_slopes(spec, genomes.flatten(0, 1), x)
+    curvature = torch.autograd.grad(slope.sum(), x)[0]
+    rows = 2 * spec.num_types
+    a = x.detach().T.unsqueeze(0).to(dtype).contiguous()  # one network, a unit per function
+    looked_up = TableBank(spec, genomes.to(dtype)).value_slope_curvature(a, torch.arange(rows).unsqueeze(0))
+    for ours, exact, bound in zip(looked_up, (value, slope, curvature), bounds, strict=True):
+        assert (ours[0].T.double() - exact).abs().max() <= bound
+
+
+@pytest.mark.skipif(not FUSED_AVAILABLE, reason="numba is not installed, so there are no compiled kernels to compare")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_fused_look_up_equals_the_eager_one(dtype):
+    source = generator(0, "look-up")
+    coefficients = torch.randn(3, 24, 4, generator=source, dtype=torch.float64).to(dtype)
+    grid = Grid(scale=4, origin=12, cells=24)
+    a = (4 * torch.randn(2, 50, 6, generator=source, dtype=torch.float64)).to(dtype)
+    function = torch.randint(3, (2, 6), generator=source)
+    fused, eager = HermiteTable(coefficients, grid), HermiteTable(coefficients, grid, fused=False)
+    tolerance = {"rtol": 1e-4, "atol": 1e-4} if dtype == torch.float32 else {"rtol": 1e-11, "atol": 1e-11}
+    for ours, expected in zip(
+        fused.value_slope_curvature(a, function), eager.value_slope_curvature(a, function), strict=True
+    ):
+        torch.testing.assert_close(ours, expected, **tolerance)
+    for ours, expected in zip(fused.value_slope(a, function), eager.value_slope(a, function), strict=True):
+        torch.testing.assert_close(ours, expected, **tolerance)
+    c0, c1 = torch.randn_like(a), torch.randn_like(a)
+    outs = [torch.zeros_like(coefficients) for _ in range(2)]
+    fused.add_cotangent(outs[0], a, function, c0, c1)
+    eager.add_cotangent(outs[1], a, function, c0, c1)
+    torch.testing.assert_close(*outs, **tolerance)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_table_is_straight_outside_and_keeps_what_is_not_finite(fused):
+    grid = Grid(scale=4, origin=4, cells=8)
+    knots = torch.randn(2, 1, 9, dtype=torch.float64, generator=generator(0, "knots"))
+    table = HermiteTable(grid.coefficients(*knots), grid, fused=fused)
+    a = torch.tensor([-3.0, 2.5, float("nan"), float("inf")], dtype=torch.float64).view(1, 4, 1)
+    y, dy, ddy = (t.flatten() for t in table.value_slope_curvature(a, torch.zeros(1, 1, dtype=torch.int64)))
+    (left, right), (left_slope, right_slope) = knots[0, 0, [0, -1]], knots[1, 0, [0, -1]]
+    torch.testing.assert_close(y[:2], torch.stack([left - 2 * left_slope, right + 1.5 * right_slope]))
+    torch.testing.assert_close(dy[:2], torch.stack([left_slope, right_slope]))
+    assert ddy[:2].tolist() == [0, 0]
+    assert y[2].isnan()
+    assert y[3].isinf()
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_cotangent_of_genomes_through_the_table_equals_that_through_the_sub_network(spec):
+    genomes = initial_genomes(spec, 5, dtype=torch.float64)
+    a = torch.randn(1, 60, spec.num_types, generator=generator(5, "a"), dtype=torch.float64)
+    function = torch.arange(spec.num_types).unsqueeze(0)
+    c0 = torch.randn(a.shape, generator=generator(5, "c"), dtype=torch.float64)
+    bank = TableBank(spec, genomes)
+    table_bar = torch.zeros_like(bank.parameters)
+    bank.table.add_cotangent(table_bar, a, function, c0, torch.zeros_like(c0))
+    leaf = genomes.clone().requires_grad_()
+    expected = torch.autograd.grad(ExactBank(spec, leaf).value(a, function), leaf, c0)[0]
+    torch.testing.assert_close(bank.pull_back(table_bar), expected, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize(("width", "num_types"), [(6, 1), (6, 2), (7, 2), (7, 3), (8, 3), (3, 3)])
+def test_types_share_a_layer_in_blocks_that_differ_by_at_most_one(width, num_types):
+    sizes = type_sizes(width, num_types)
+    assert sum(sizes) == width
+    assert max(sizes) - min(sizes) <= 1
+    assert list(sizes) == sorted(sizes, reverse=True)
+    assert mixed_types(width, num_types).bincount().tolist() == list(sizes)
+
+
+def test_more_types_than_neurons_is_refused():
+    with pytest.raises(ValueError, match=r"num_types <= width must hold, but got \(num_types=3, width=2\)"):
+        mixed_functions((5, 2), 3)
+
+
+@pytest.mark.parametrize("exact", [True, False], ids=["exact", "table"])
+def test_mixing_two_equal_types_equals_the_pure_network(exact):
+    case = small_case(hidden=(7, 5), steps=6)
+    twice = case.genomes[:, :1].expand(-1, 2, -1)
+    mixed = case.activation(twice, exact=exact)
+    pure = BankActivation(mixed.bank, pure_functions((7, 5), 1))
+    runs = [train(case.problem, case.parameters, case.batches, activation) for activation in (mixed, pure)]
+    assert torch.equal(runs[0].parameters, runs[1].parameters)
+    assert torch.equal(runs[0].losses, runs[1].losses)
+
+
+@pytest.mark.parametrize("base", ["tanh", "relu", "silu"])
+def test_a_silent_sub_network_leaves_the_plain_network(base):
+    case = small_case(base=base, steps=6)
+    silent = train(case.problem, case.parameters, case.batches, case.activation(torch.zeros_like(case.genomes)))
+    plain = train(case.problem, case.parameters, case.batches, UsualActivation(base))
+    torch.testing.assert_close(silent.parameters, plain.parameters, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("genomes", "words"),
+    [
+        (torch.zeros(2, 151), r"shape \(sets >= 1, num_types=2, weights=151\), but got \(2, 151\)"),
+        (torch.zeros(1, 3, 151), r"but got \(1, 3, 151\)"),
+        (torch.zeros(0, 2, 151), r"but got \(0, 2, 151\)"),
+        (torch.full((1, 2, 151), float("nan")), "302 of 302 values are NaN or infinite"),
+    ],
+)
+def test_bad_genomes_are_refused(genomes, words):
+    with pytest.raises(ValueError, match=words):
+        TableBank(ActivationSpec("sin", 2), genomes)
+
+
+@pytest.mark.parametrize(("arguments", "words"), [({"num_types": 0}, "num_types >= 1"), ({"hidden": ()}, "hidden layers")])
+def test_bad_activation_specs_are_refused(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        ActivationSpec(**arguments)

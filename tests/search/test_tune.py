@@ -1,0 +1,322 @@
+"""Units as Ray Tune trials: results, deaths, stops, addresses, and what is left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from search import ray_setup
+from search.plan import ListPlan, Outcome, Unit
+from search.ray_setup import ClusterError, check_resources, cluster_nodes
+from search.schema import Status
+from search.tune import run_with_ray
+from tests.search import toy_units
+
+ROOT = str(Path(__file__).resolve().parents[2])
+OK, FAILED, KILLED = Status.OK, Status.FAILED, Status.KILLED
+
+
+def ignore(event: str, unit: Unit, outcome: Outcome | None) -> None:
+    pass
+
+
+def family(of: int) -> set[int]:
+    """A process and all that descend from it."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+    found = {of}
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
+
+
+def listening(pids: set[int]) -> set[str]:
+    """Local addresses, as the kernel writes them, on which any of the processes listens."""
+    sockets = set()
+    for pid in pids:
+        for handle in Path(f"/proc/{pid}/fd").glob("*"):
+            try:
+                sockets.add(str(handle.readlink()))
+            except OSError:
+                continue
+    lines = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()]
+    return {line[1].rpartition(":")[0] for line in lines if line[3] == "0A" and f"socket:[{line[9]}]" in sockets}
+
+
+def started_with(token: str) -> set[int]:
+    """Processes, whoever their parent is now, that were given this token."""
+    found = set()
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if f"RAY_AUTH_TOKEN_PATH={token}\0".encode() in environment.read_bytes():
+                found.add(int(environment.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def own_scratch() -> set[str]:
+    return {path.name for path in Path(tempfile.gettempdir()).glob("ldnn-ray-*")}
+
+
+@dataclass
+class Ran:
+    """What is known of a run afterwards."""
+
+    folder: Path
+    events: list[tuple[str, str, int, Outcome | None]] = field(default_factory=list)
+    listeners: set[str] = field(default_factory=set)
+    token: tuple[str, int, str | None] = ("", 0, None)
+    printed: str = ""
+
+    def watch(self, event: str, unit: Unit, outcome: Outcome | None) -> None:
+        if not self.events:
+            self.listeners = listening(family(os.getpid()))
+            path = os.environ["RAY_AUTH_TOKEN_PATH"]
+            self.token = (path, Path(path).stat().st_mode & 0o777, os.environ.get("RAY_AUTH_MODE"))
+        self.events.append((event, unit.key, unit.attempt, outcome))
+
+    def outcomes(self) -> dict[tuple[str, int], tuple[Status, float]]:
+        return {(key, attempt): (end.status, end.score) for _, key, attempt, end in self.events if end is not None}
+
+    def published(self) -> dict[str, dict[str, object]]:
+        return {path.stem: json.loads(path.read_text()) for path in sorted(self.folder.glob("*.json"))}
+
+
+def run(folder: Path, workers: int) -> Ran:
+    """Six units: one raises, one kills its process once, one does so always."""
+    payloads = [{}, {"raises": True}, {"deaths": 1}, {}, {"deaths": 9}, {}]
+    units = [Unit(f"unit-{i}", payload={"number": i, **payload}) for i, payload in enumerate(payloads)]
+    ran = Ran(folder)
+    run_with_ray(
+        ListPlan(units, max_retries=1),
+        toy_units.work,
+        workers=workers,
+        threads=1,
+        work_args={"folder": str(folder)},
+        watch=ran.watch,
+    )
+    return ran
+
+
+@pytest.fixture(scope="module")
+def by_two(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    environment, handlers = dict(os.environ), [signal.getsignal(number) for number in (2, 15, signal.SIGUSR1)]
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        ran = run(tmp_path_factory.mktemp("two"), workers=2)
+    ran.printed = printed.getvalue()
+    assert dict(os.environ) == environment
+    assert [signal.getsignal(number) for number in (2, 15, signal.SIGUSR1)] == handlers
+    return ran
+
+
+@pytest.mark.ray
+class TestRun:
+    def test_gives_the_same_results_with_one_and_two_workers(self, by_two: Ran, tmp_path: Path):
+        by_one = run(tmp_path, workers=1)
+        assert by_one.outcomes() == by_two.outcomes()
+        assert by_one.published().keys() == by_two.published().keys()
+
+    def test_retries_a_unit_whose_process_died_up_to_the_cap_and_loses_no_other(self, by_two: Ran):
+        assert by_two.outcomes() == {
+            ("unit-0", 0): (OK, 0.0),
+            ("unit-1", 0): (FAILED, 0.0),
+            ("unit-2", 0): (KILLED, 0.0),
+            ("unit-2", 1): (OK, 0.2),
+            ("unit-3", 0): (OK, 0.3),
+            ("unit-4", 0): (KILLED, 0.0),
+            ("unit-4", 1): (KILLED, 0.0),
+            ("unit-5", 0): (OK, 0.5),
+        }
+        assert list(by_two.published()) == ["unit-0-0", "unit-2-1", "unit-3-0", "unit-5-0"]
+
+    def test_says_why_units_did_not_end_well(self, by_two: Ran):
+        notes = {(key, attempt): end.note for _, key, attempt, end in by_two.events if end}
+        assert notes["unit-1", 0] == "ValueError: this unit raises"
+        assert "its process died: The actor died unexpectedly" in notes["unit-4", 1]
+
+    def test_tells_of_each_start_before_the_end(self, by_two: Ran):
+        steps = [(event, key, attempt) for event, key, attempt, _ in by_two.events]
+        assert len(set(steps)) == len(steps) == 16
+        for event, key, attempt in steps:
+            if event == "finished":
+                assert steps.index(("started", key, attempt)) < steps.index((event, key, attempt))
+
+    def test_limits_the_threads_and_uses_workers_again(self, by_two: Ran):
+        about = by_two.published().values()
+        assert {unit["threads"] for unit in about} == {"1"}
+        assert len({unit["pid"] for unit in about}) < len(about)
+        assert not any(unit["torch"] for unit in about)
+
+    def test_listens_on_loopback_only_with_a_token_that_only_the_owner_reads(self, by_two: Ran):
+        loopback = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+        assert by_two.listeners
+        assert by_two.listeners <= loopback
+        assert by_two.token[1:] == (0o600, "token")
+
+    def test_prints_nothing(self, by_two: Ran):
+        assert by_two.printed == ""
+
+    def test_leaves_nothing_behind(self, by_two: Ran):
+        token = by_two.token[0]
+        assert not Path(token).parent.exists()
+        deadline = time.monotonic() + 5
+        while (left := started_with(token)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert left == set()
+
+
+DRIVER = """
+import signal, sys
+from search.plan import ListPlan, Unit
+from search.tune import run_with_ray
+from tests.search import toy_units
+
+stopped = []
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda number, frame: stopped.append(number))
+
+def watch(event, unit, outcome):
+    print(event, unit.key, flush=True)
+
+units = [Unit(f"unit-{i}", payload={"number": i, "nap": 1.5}) for i in range(40)]
+run_with_ray(ListPlan(units), toy_units.work, workers=2, threads=1, work_args={"folder": sys.argv[1]},
+             watch=watch, stop=lambda: signal.SIGTERM in stopped)
+print("stopped by", *stopped)
+sys.exit(130)
+"""
+
+
+@pytest.mark.ray
+def test_a_stop_lets_running_units_end_and_starts_no_other(tmp_path: Path):
+    """Signals are the driver's own affair: Ray neither takes them from it nor falls over them."""
+    before = own_scratch()
+    driver = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": ROOT},
+        cwd=tmp_path,
+        start_new_session=True,
+    )
+    assert driver.stdout is not None
+    lines = [driver.stdout.readline().strip() for _ in range(2)]
+    os.killpg(driver.pid, signal.SIGINT)  # as a terminal does: to the driver and to all that it started
+    lines.append(driver.stdout.readline().strip())
+    os.kill(driver.pid, signal.SIGTERM)
+    rest, _ = driver.communicate(timeout=60)
+    lines += rest.splitlines()
+
+    assert (driver.returncode, lines[-1]) == (130, "stopped by 2 15")
+    started, finished = ({line.split()[1] for line in lines if line.startswith(word)} for word in ("start", "finish"))
+    assert started == finished
+    assert len(finished) <= 5
+    assert {path.stem for path in tmp_path.glob("*.json")} == {f"{key}-0" for key in finished}
+    assert own_scratch() <= before
+
+
+class TestBeforeAnythingStarts:
+    def test_refuses_numbers_out_of_range(self):
+        with pytest.raises(ValueError, match=r"must hold, but got \(workers=0, threads=1, gpus_per_unit=1.5\)"):
+            run_with_ray(
+                ListPlan([]), toy_units.work, workers=0, threads=1, work_args={}, gpus_per_unit=1.5, watch=ignore
+            )
+
+    def test_refuses_work_that_no_other_process_can_import(self):
+        with pytest.raises(ValueError, match="work must be"):
+            run_with_ray(ListPlan([]), lambda unit: Outcome(OK, 1.0), workers=1, threads=1, work_args={}, watch=ignore)
+        with pytest.raises(ValueError, match="importable, but got 'tests.search.toy_units:play'"):
+            run_with_ray(ListPlan([]), "tests.search.toy_units:play", workers=1, threads=1, work_args={}, watch=ignore)
+
+    def test_starts_nothing_when_all_is_done(self):
+        before = own_scratch()
+        run_with_ray(ListPlan([], already_done=3), toy_units.work, workers=1, threads=1, work_args={}, watch=ignore)
+        assert own_scratch() == before
+
+    @pytest.mark.parametrize("address", ["ray://127.0.0.1:10001", "127.0.0.1", "127.0.0.1:port"])
+    def test_refuses_an_address_of_the_wrong_form(self, address: str):
+        with pytest.raises(ClusterError, match="address must be 'auto' or host:port"):
+            cluster_nodes(address)
+
+    def test_says_that_nobody_answers(self):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        start = time.monotonic()
+        with pytest.raises(ClusterError, match=f"nobody answers at {address} .*; start one with `ray start --head`"):
+            run_with_ray(
+                ListPlan([Unit("a")]), toy_units.work, workers=1, threads=1, work_args={}, address=address, watch=ignore
+            )
+        assert time.monotonic() - start < 30
+
+    @pytest.mark.ray
+    def test_says_that_who_answers_is_no_cluster(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(ray_setup, "CONNECT_SECONDS", 9.0)
+        with socket.socket() as other:
+            other.bind(("127.0.0.1", 0))
+            other.listen()
+            address = f"127.0.0.1:{other.getsockname()[1]}"
+            with pytest.raises(ClusterError, match="does not answer as a Ray cluster"):
+                cluster_nodes(address)
+
+    @pytest.mark.parametrize(
+        ("asked", "words"),
+        [
+            ({"workers": 2, "threads": 5, "gpus_per_unit": 0.0}, r"threads <= cores .* \(threads=5, cores=4\)"),
+            ({"workers": 1, "threads": 1, "gpus_per_unit": 2.0}, r"gpus_per_unit=2, GPUs=2, GPUs of one node=1"),
+            ({"workers": 5, "threads": 1, "gpus_per_unit": 0.5}, r"workers=5, gpus_per_unit=0.5, GPUs=2"),
+        ],
+    )
+    def test_refuses_more_than_there_is(self, asked: dict[str, float], words: str):
+        nodes = [{"CPU": 4.0, "GPU": 1.0}, {"CPU": 2.0, "GPU": 1.0}]
+        with pytest.raises(ClusterError, match=words):
+            check_resources(nodes, **asked)  # type: ignore[arg-type]
+        check_resources(nodes, workers=4, threads=4, gpus_per_unit=0.5)
+
+
+class TestSurroundings:
+    def test_a_token_of_the_users_own_is_left_alone(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setenv("HOME", str(tmp_path))
+        assert ray_setup.token_environment(tmp_path).keys() == {"RAY_AUTH_TOKEN_PATH"}
+        (tmp_path / ".ray").mkdir()
+        (tmp_path / ".ray" / "auth_token").write_text("mine")
+        assert ray_setup.token_environment(tmp_path) == {}
+
+    def test_scratch_folders_of_dead_drivers_are_removed_and_those_of_living_ones_kept(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        base = Path(tempfile.mkdtemp(prefix="t", dir="/tmp"))
+        monkeypatch.setattr(tempfile, "tempdir", str(base))
+        dead = base / "ldnn-ray-dead"
+        dead.mkdir()
+        with ray_setup.scratch() as living:
+            for folder in (dead, living):
+                os.utime(folder, (0, 0))
+            with ray_setup.scratch() as other:
+                assert sorted(base.iterdir()) == sorted([living, other])
+                assert living.stat().st_mode & 0o777 == 0o700
+        assert list(base.iterdir()) == []
+        base.rmdir()
+
+    def test_python_path_leads_to_modules_and_packages(self):
+        assert ray_setup.import_root(toy_units) == ROOT
+        assert ray_setup.import_root(sys.modules["tests"]) == ROOT
+        assert ray_setup.import_root(sys.modules["tests.search"]) == ROOT
+        assert ray_setup.import_root(sys) is None
