@@ -19,7 +19,7 @@ from analysis.cross_size import SIZE
 from analysis.load import Run, counted_attempts
 from analysis.sets import METHODS, headline_sets, judging_split, of_sets
 from analysis.statistics import Estimate, Interval, Vector, difference_of_means, mean_intervals, pair, share_won
-from analysis.words import count, number, points
+from analysis.words import count, number, percent, points, seconds
 
 BUDGETS: Final = {"inner_steps_total": "inner steps", "wall_seconds": "seconds"}
 """Columns of the steps table by which budgets are measured, and their units."""
@@ -168,6 +168,11 @@ def final_sets(runs: Sequence[Run]) -> pd.DataFrame:
     return pd.DataFrame.from_records(filled, columns=_FINAL_COLUMNS)
 
 
+def budget_words(kind: str, budget: float) -> str:
+    """A budget with its unit."""
+    return seconds(budget) if kind == "wall_seconds" else f"{number(budget, 0)} {BUDGETS[kind]}"
+
+
 def _common_budget(rows: pd.DataFrame) -> float:
     return float(rows.groupby("method")["budget"].max().min())
 
@@ -203,10 +208,13 @@ def _missing_methods(steps: pd.DataFrame) -> Iterator[str]:
 def _equal_sentences(table: pd.DataFrame) -> Iterator[str]:
     several = len(table["task"].unique()) > 1
     for row in table[table["metric"] == "val_accuracy"].to_dict("records"):
-        unit = BUDGETS[row["budget_kind"]]
         task = f" ({row['task']})" if several else ""
-        where = f"At {number(row['budget'], 0)} {unit} per trial{task}"
-        means = ", ".join(f"{method} {100 * row[method]:.1f} %" for method in METHODS)
+        where = f"At {budget_words(row['budget_kind'], row['budget'])} per trial{task}"
+        silent = [method for method in METHODS if row[f"{method}_trials"] == 0]
+        if silent:
+            yield f"{where}, {' and '.join(silent)} had not recorded any validation accuracy yet."
+            continue
+        means = ", ".join(f"{method} {percent(row[method])} %" for method in METHODS)
         yield f"{where}, mean best validation accuracy: {means}; {_told_apart(row, _trial_counts(row))}."
 
 

@@ -73,17 +73,25 @@ def _arms(
     group: Mapping[str, Any], own: pd.DataFrame, usual: pd.DataFrame
 ) -> Iterator[tuple[dict[str, Any], dict[str, Vector]]]:
     """The rows of one set at one size, each with the samples whose mean and interval it still needs."""
+    usual_arms = [str(arm) for arm in usual["arm"].unique()]
+    # One name is one arm: what a set calls like a usual activation gives way to it, and the note says so.
+    clashing = sorted(set(own["arm"]) & set(usual_arms))
+    own = own[~own["arm"].isin(clashing)]
     networks = pd.concat([own, usual]) if len(usual) else own
     accuracies = {str(arm): part.set_index("seed")["accuracy"] for arm, part in networks.groupby("arm")}
     diverged = networks.groupby("arm")["diverged"].sum()
-    learned = {column: own[column].iloc[0] for column in ("learned_width", "learned_depth")}
+    learned = {column: own[column].max() for column in ("learned_width", "learned_depth")}
     size = {**group, **learned, "is_learned_size": _same_size(group, learned)}
     rivals = {
         "relu": "relu" if "relu" in accuracies else None,
         "best_pure": _best(accuracies, (arm for arm in accuracies if arm.startswith("pure-"))),
-        "best_usual": _best(accuracies, (str(arm) for arm in usual["arm"].unique())),
+        "best_usual": _best(accuracies, iter(usual_arms)),
     }
     note = _missing(rivals, "mixed" in accuracies)
+    if clashing:
+        note = "; ".join(
+            filter(None, [note, f"left out, because named like a usual activation: {', '.join(clashing)}"])
+        )
     for arm, accuracy in accuracies.items():
         record = {**size, "arm": arm, "seeds": len(accuracy), "diverged": int(diverged[arm]), "note": note}
         samples = {"accuracy": accuracy.to_numpy(float)}

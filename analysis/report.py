@@ -130,8 +130,9 @@ def _place(run: Run) -> str:
 def _repeat(run: Run) -> str:
     """The command that makes the run again: as recorded, or else by the name of its recipe and its seed."""
     command = run.info.get("command")
-    if isinstance(command, list):
-        return shlex.join(map(str, command))
+    if isinstance(command, list) and len(command) > 1:
+        # The program by its name: where it was installed, or what started it, is no part of the recipe.
+        return shlex.join(["ldnn", *map(str, command[1:])])
     if isinstance(command, str) and command:
         return command
     name = str(run.config.get("name") or run.name)
@@ -154,7 +155,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
 
 def _provenance(run: Run) -> Iterator[tuple[str, str]]:
     """Everything that run.json says except the configuration, and what the rows say about machines."""
-    rest = {key: value for key, value in run.info.items() if key != "config"}
+    rest = {key: value for key, value in run.info.items() if key not in {"config", "command"}}
     yield from settings_rows(rest)
     for column in ("device", "threads"):
         values = sorted({str(value) for table in (run.trials, run.evaluations) for value in table[column].dropna()})

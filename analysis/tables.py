@@ -8,13 +8,13 @@ from typing import Any, Final
 
 import pandas as pd
 
-from analysis.comparison import BUDGETS, METRICS, Comparison
+from analysis.comparison import METRICS, Comparison, budget_words
 from analysis.cross_size import RIVALS
 from analysis.judgement import Verdict
 from analysis.load import Run, counted_attempts
 from analysis.sets import METHODS
 from analysis.style import arm_order
-from analysis.words import NOTHING, number, percent, percent_interval, points, real, seconds
+from analysis.words import NOTHING, count, number, percent, percent_interval, points, real, seconds
 from search.schema import Status
 
 
@@ -92,7 +92,7 @@ def comparison_tables(comparison: Comparison) -> Iterator[Table]:
             ends = (row["difference"], row["difference_low"], row["difference_high"])
             difference = points(*ends, signed=True) if is_share else real(*ends)
             trials = "/".join(str(row[f"{method}_trials"]) for method in METHODS)
-            budget = f"{number(row['budget'], 0)} {BUDGETS[row['budget_kind']]}"
+            budget = budget_words(row["budget_kind"], row["budget"])
             unit = f"{METRICS[row['metric']]} [{'%' if is_share else 'nat'}]"
             lines.append((unit, budget, *values, difference, trials))
         heads = (
@@ -177,7 +177,7 @@ def settings_rows(settings: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
             yield from settings_rows(value, f"{prefix}.{key}" if prefix else str(key))
     else:
         text = ", ".join(map(str, settings)) if isinstance(settings, list) else str(settings)
-        yield prefix, text if text not in {"", "{}"} else NOTHING
+        yield prefix, text if text not in {"", "{}", "None"} else NOTHING
 
 
 def _left(head: str) -> Column:
@@ -210,7 +210,7 @@ def _difference(row: dict[Any, Any]) -> str:
 
 def _remarks(rows: Sequence[dict[Any, Any]]) -> str:
     lost = max((row["lost"] for row in rows if pd.notna(row["lost"])), default=0)
-    remarks = [f"{lost} seeds without a partner"] if lost else []
+    remarks = [f"{count(lost, 'seed')} without a partner"] if lost else []
     remarks += sorted({str(row["outcome"]) for row in rows} & {"too few seeds", "not measured"})
     return "; ".join(remarks)
 

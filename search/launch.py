@@ -154,16 +154,9 @@ def default_request(config: RunConfig, store: Store) -> Request:
 
 
 def _search_plan(config: RunConfig, store: Store) -> SearchPlan:
-    from search.sampling import SeededSampler, distributions
-    from search.tune import optuna_search
+    from search.tune import optuna_suggesters
 
-    suggesters = {}
-    for method in methods(config):
-        sampler = SeededSampler(
-            config.search.sampler, seed=config.seed, method=method, startup_trials=config.search.startup_trials
-        )
-        space = distributions(config.search.space, method)
-        suggesters[method] = optuna_search(space, sampler, study_name=method)
+    suggesters = optuna_suggesters(config.search, methods=methods(config), seed=config.seed, study=config.name)
     finished, attempts = trials_so_far(config, store)
     return SearchPlan(
         suggesters,

@@ -177,8 +177,8 @@ def cluster_nodes(address: str) -> list[dict[str, float]]:
         ClusterError: the address has the wrong form, or no cluster answers there in time.
     """
     way_out = (
-        "start one with `ray start --head`, or give the address of one that runs (this machine must be one of its "
-        "nodes), or leave the address out to use this machine alone"
+        "start one with `ray start --head`, or give the address of one that runs, with its token (RAY_AUTH_TOKEN_PATH) "
+        "and on one of its nodes, or leave the address out to use this machine alone"
     )
     host, _, port = address.rpartition(":")
     if address != "auto":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
@@ -64,7 +64,8 @@ def activation_curves(data: pd.DataFrame, *, x_limit: float = 4.0) -> Figure:
                 axes.set_xlim(-x_limit, x_limit)
                 axes.xaxis.set_major_locator(MaxNLocator(5, prune="both"))
             unit = "outer step" if method == "gradient" else "generation"
-            figure.colorbar(colours, ax=list(axes_row), label=unit, pad=0.02, fraction=0.05)
+            bar: dict[str, Any] = {"label": unit, "ticks": MaxNLocator(6, integer=True), "pad": 0.02, "fraction": 0.05}
+            figure.colorbar(colours, ax=list(axes_row), **bar)
             axes_row[0].set_ylabel("activation")
         for axes in grid[-1]:
             axes.set_xlabel("pre-activation")

@@ -134,3 +134,11 @@ def test_no_run_and_a_run_given_twice_are_refused(make_run):
         compare()
     with pytest.raises(ValueError, match="give each run once"):
         compare(run, run)
+
+
+def test_a_method_that_recorded_nothing_within_the_budget_is_said(make_run):
+    folder = make_run()
+    folder.steps("gradient-0000", [0.3, 0.5], inner_steps_total=[10, 20])
+    folder.steps("evolution-0000", [0.3, 0.5], inner_steps_total=[60, 120])
+    first = compare(load_run(folder.path)).sentences[0]
+    assert first == "At 20 inner steps per trial, evolution had not recorded any validation accuracy yet."

@@ -119,3 +119,10 @@ def test_several_sets_have_their_own_rows_gradient_first(full_run):
     table = table_of(full_run)
     assert list(table["trial_id"].unique()) == ["gradient-0002", "evolution-0002"]
     assert len(table) == 2 * 4 * 7
+
+
+def test_an_arm_of_a_set_that_is_named_like_a_usual_one_gives_way(known):
+    known.evaluations("gradient-0000", {"relu": [0.99] * 10})
+    mixed = row(table_of(known), "mixed")
+    assert mixed["vs_relu"] == pytest.approx(0.1)
+    assert mixed["note"] == "left out, because named like a usual activation: relu"

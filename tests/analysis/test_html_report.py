@@ -119,8 +119,10 @@ def test_a_bare_run_json_is_enough(make_run):
 
 
 def test_the_recorded_command_is_shown(make_run):
-    folder = make_run(command=["ldnn", "search", "my recipe.toml"])
-    assert "ldnn search &#39;my recipe.toml&#39;" in write_report(folder.path).read_text(encoding="utf-8")
+    folder = make_run(command=["/opt/venv/bin/ldnn", "search", "my recipe.toml"])
+    text = write_report(folder.path).read_text(encoding="utf-8")
+    assert "<pre>ldnn search &#39;my recipe.toml&#39;</pre>" in text
+    assert "/opt/venv" not in text
 
 
 def test_another_place_can_be_given(make_run, tmp_path):

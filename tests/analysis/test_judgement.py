@@ -125,11 +125,3 @@ def test_the_headline_set_is_chosen_by_validation_score_not_by_the_test(small):
 def test_lost_seeds_are_said(small):
     small.evaluations("gradient-0001", {"mixed": noisy(0.6, 12, 1)})
     assert "12 seeds (100 % won, 8 without a partner)" in said(small, "ReLU")
-
-
-def test_an_interval_that_only_just_excludes_zero_shows_it():
-    from analysis.words import percent_interval
-
-    assert percent_interval(0.0002, 0.01) == "[0.02, 1.00]"
-    assert percent_interval(-0.01, -0.0002) == "[-1.00, -0.02]"
-    assert percent_interval(-0.0001, 0.01) == "[0.0, 1.0]"
