@@ -68,7 +68,7 @@ def verdict(run: Run) -> Verdict:
     split = judging_split(run.evaluations)
     sets = headline_sets(run)
     sizes = cross_size_table(run.evaluations, split=split)
-    table = _judged(sizes, sets)
+    table = judge(sizes, sets)
     if sets.empty:
         words = "No learned set has been evaluated yet; `ldnn evaluate` trains the networks that a verdict needs."
         return Verdict(table, (words,), sizes, split)
@@ -81,8 +81,8 @@ def verdict(run: Run) -> Verdict:
     return Verdict(table, tuple(sentences), sizes, split)
 
 
-def _judged(table: pd.DataFrame, sets: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the arm mixed, one for each rival."""
+def judge(table: pd.DataFrame, sets: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the arm mixed of a cross-size table, one for each rival; ``sets`` are the headline sets."""
     groups = [*SET, "mixing", *SIZE]
     sizes = table.drop_duplicates(groups)
     mixed = table[table["arm"] == "mixed"]

@@ -13,10 +13,10 @@ percentiles).
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -140,7 +140,7 @@ def difference_of_means(first: ArrayLike, second: ArrayLike) -> Estimate:
         return Estimate(value, float("nan"), float("nan"), 1, Interval.NONE)
     if _all_equal(a) and _all_equal(b):
         return Estimate(value, value, value, n, Interval.POINT)
-    (low,), (high,), (kind,) = _interval((a[None], b[None]))
+    (low,), (high,), (kind,) = _interval((a[None], b[None]), _mean_difference)
     return Estimate(value, float(low), float(high), n, kind)
 
 
@@ -171,24 +171,32 @@ def _without_resampling(values: Vector) -> Estimate | None:
 
 
 def _bootstrap(rows: Vector) -> list[Estimate]:
-    lows, highs, kinds = _interval((rows,))
+    """Mean and interval of every row; rows has shape (rows, n)."""
+
+    def means(places: NDArray[Any], axis: int) -> Vector:
+        # Places are resampled instead of values, once for all rows; a mean is then a sum over how often each was drawn.
+        draws = places.astype(np.intp).reshape(-1, places.shape[axis])
+        offsets = rows.shape[1] * np.arange(len(draws))[:, None]
+        counts = np.bincount((draws + offsets).ravel(), minlength=rows.shape[1] * len(draws))
+        # Without BLAS: the sum of a row must not depend, in its last bits, on how many rows there are.
+        sums = np.einsum("mn,rn->mr", rows, counts.reshape(len(draws), -1).astype(np.float64), optimize=False)
+        return np.asarray(sums / draws.shape[1]).reshape(len(rows), *places.shape[:-1])
+
+    lows, highs, kinds = _interval((np.arange(rows.shape[1]),), means)
     return [
         Estimate(float(row.mean()), float(low), float(high), rows.shape[1], kind)
         for row, low, high, kind in zip(rows, lows, highs, kinds, strict=True)
     ]
 
 
-def _mean(rows: Vector, axis: int) -> Vector:
-    # Contiguous rows are summed in the same order however many there are; so last bits, and with them ties, agree.
-    return np.asarray(np.ascontiguousarray(rows).mean(axis=axis))
-
-
 def _mean_difference(first: Vector, second: Vector, axis: int) -> Vector:
-    return _mean(first, axis) - _mean(second, axis)
+    return np.asarray(first.mean(axis=axis) - second.mean(axis=axis))
 
 
-def _interval(samples: tuple[Vector, ...]) -> tuple[Vector, Vector, list[Interval]]:
-    """Ends of the BCa interval of every row, and percentiles where BCa is undefined; samples have shape (rows, n)."""
+def _interval(
+    samples: tuple[NDArray[Any], ...], statistic: Callable[..., Vector]
+) -> tuple[Vector, Vector, list[Interval]]:
+    """Ends of the BCa interval of every value of a statistic, and percentiles where BCa is undefined."""
     fewest = min(sample.shape[-1] for sample in samples)
     level = expanded_level(fewest)
     with warnings.catch_warnings():
@@ -197,7 +205,7 @@ def _interval(samples: tuple[Vector, ...]) -> tuple[Vector, Vector, list[Interva
         warnings.simplefilter("ignore", RuntimeWarning)
         result = stats.bootstrap(
             samples,
-            _mean if len(samples) == 1 else _mean_difference,
+            statistic,
             n_resamples=RESAMPLES,
             batch=_RESAMPLES_AT_ONCE,
             vectorized=True,

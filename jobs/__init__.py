@@ -1,0 +1,1 @@
+"""What a person launches: the ``ldnn`` command, recipes and cluster files."""

@@ -26,7 +26,7 @@ app = typer.Typer(
 
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe, e.g. search.trials=8; repeatable."),
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the recipe, e.g. search.trials=8; repeatable."),
 ]
 Out = Annotated[Path, typer.Option(help="Folder that holds the run folders.")]
 Workers = Annotated[
@@ -131,6 +131,21 @@ def doctor(as_json: Json = False) -> None:
     from jobs.doctor import show_doctor
 
     show_doctor(as_json=as_json)
+
+
+@app.command(epilog="Example:  ldnn bench meta-step population --json")
+def bench(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAMES]...", help="meta-step, population, memory; by default all.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto: CUDA where there is one.")] = "auto",
+    quick: Annotated[bool, typer.Option("--quick", help="Small sizes, to see that it works.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Answer with one JSON list, for programs.")] = False,
+) -> None:
+    """Measure speed and memory of the engine against honest references; minutes, on a quiet machine."""
+    from jobs.bench.show import show_benchmarks
+
+    show_benchmarks(names or [], device=device, quick=quick, as_json=as_json)
 
 
 def _numbers(option: str, text: str | None) -> tuple[int, ...] | None:

@@ -50,6 +50,7 @@ class Display:
         self._failures = 0
         self._running: dict[str, float] = {}
         self._durations: dict[str, list[float]] = {}
+        self._stopping = False
         self._ended = threading.Event()
         self._ticker = threading.Thread(target=self._tick, daemon=True)
 
@@ -77,8 +78,8 @@ class Display:
         return self._watch
 
     def say_stopping(self) -> None:
-        """Say that a request to stop was heard."""
-        self._say("stopping: running units end first; interrupt once more to stop at once")
+        """Say soon that a request to stop was heard; may be called by a handler of signals, which must not print."""
+        self._stopping = True
 
     def _watch(self, event: str, unit: Unit, outcome: Outcome | None) -> None:
         if outcome is None:
@@ -101,7 +102,11 @@ class Display:
             self._console.print(escape(text), soft_wrap=True)
 
     def _tick(self) -> None:
+        said = False
         while not self._ended.wait(_REFRESH_SECONDS):
+            if self._stopping and not said:
+                said = True
+                self._say("stopping: running units end first; interrupt once more to stop at once")
             self._refresh()
 
     def _refresh(self) -> None:
@@ -130,4 +135,3 @@ class Display:
             return ""
         left = (self._plan.total - self._plan.done) * sum(durations) / len(durations) / max(len(self._running), 1)
         return f"about {left / 60:.0f} min left" if left >= 90 else f"about {left:.0f} s left"
-

@@ -98,7 +98,7 @@ def _task() -> Finding:
 
     try:
         data = Mnist1d().load(cache_folder())
-    except (DataError, OSError) as error:
+    except (DataError, OSError, ImportError) as error:
         return Finding("mnist1d", "bad", str(error))
     return Finding("mnist1d", "ok", f"{len(data.train)} + {len(data.val)} + {len(data.test)} rows in {cache_folder()}")
 
@@ -107,7 +107,7 @@ def _ray() -> Finding:
     from importlib.util import find_spec
 
     if find_spec("ray") is None:
-        return Finding("ray", "note", "not installed: only --workers 0 works; pip install 'ray[tune]'")
+        return Finding("ray", "bad", "not installed: nothing can be searched; pip install 'ray[tune]'")
     return Finding("ray", "ok", "installed")
 
 

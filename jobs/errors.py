@@ -23,10 +23,11 @@ def user_errors() -> Iterator[None]:
     from search.durable import StoreError
     from search.ray_setup import ClusterError
     from search.run_folder import RunFolderError
+    from search.search_plan import SamplingChangedError
 
     try:
         yield
-    except (ConfigError, RunFolderError, AnalysisRunFolderError) as error:
+    except (ConfigError, RunFolderError, AnalysisRunFolderError, SamplingChangedError) as error:
         _say(error)
         sys.exit(EXIT_WRONG_INPUT)
     except (StoreError, ClusterError) as error:

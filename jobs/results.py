@@ -17,7 +17,6 @@ from analysis import Run, compare, load_run, verdict
 from analysis.tables import Table, accuracy_tables, advantage_tables, comparison_tables
 
 
-
 def console() -> Console:
     """Where results are printed; wide enough for a table when nobody watches."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else 140)

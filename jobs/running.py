@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 from jobs.display import Display
 from jobs.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED
@@ -25,6 +25,9 @@ from search.run_folder import RunFolder, create, open_run
 from search.schema import Status
 
 RECIPES = Path(str(files("jobs"))) / "recipes"
+
+_AS_IT_IS: Final[dict[str, Any]] = {"markup": False, "soft_wrap": True}
+"""For lines with paths, which are there to be copied: no line breaks of ours."""
 
 
 def start(
@@ -83,7 +86,7 @@ def judge_more(
     # The same limits as in a recipe, and the same words when they are not kept.
     changed = {"widths": widths, "depths": depths, "seeds": seeds}
     asked = wanted.model_dump() | {key: value for key, value in changed.items() if value is not None}
-    evaluation = checked(RunConfig, run.info.config | {"evaluation": asked}, "ldnn evaluate").evaluation
+    evaluation = checked(RunConfig, {**run.info.config, "evaluation": asked}, "ldnn evaluate").evaluation
     try:
         for trial in trials:
             found_set(run.store, trial)
@@ -125,12 +128,12 @@ def _any_ok(run: RunFolder) -> bool:
 def _say_end(run: RunFolder, account: Account, code: int, report: Path | None) -> None:
     out = console()
     if code == EXIT_INTERRUPTED:
-        out.print(f"Interrupted. What is finished is on disk; go on with [bold]ldnn resume {run.path}[/]")
+        out.print(f"Interrupted. What is finished is on disk; go on with `ldnn resume {run.path}`", **_AS_IT_IS)
         return
     for unit, outcome in account.problems:
-        out.print(f"{unit.key} {outcome.status}: {outcome.note}", markup=False)
+        out.print(f"{unit.key} {outcome.status}: {outcome.note}", **_AS_IT_IS)
     print_verdict(run.path)
-    out.print(f"\nRun:    {run.path}\nReport: {report}", markup=False)
+    out.print(f"\nRun:    {run.path}\nReport: {report}", **_AS_IT_IS)
 
 
 def _summary(run: RunFolder, account: Account, code: int, report: Path | None) -> dict[str, Any]:
@@ -178,7 +181,7 @@ def _show_plan(config: RunConfig, out: Path, *, as_json: bool) -> None:
         f"evaluate  about {networks} networks, widths {', '.join(map(str, evaluation.widths))}",
         f"workers   {config.resources.workers}",
     ]
-    console().print("\n".join(lines), markup=False, highlight=False)
+    console().print("\n".join(lines), **_AS_IT_IS)
 
 
 @contextmanager
@@ -199,5 +202,3 @@ def _asked_to_stop(say: Callable[[], None]) -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from rich import box
@@ -44,7 +45,6 @@ def run_status(path: Path) -> dict[str, Any]:
                 entry |= {"attempt": row["attempt"], "error": row["error"]}
             trials.append(entry)
     evaluations, bad_evaluations = run.store.read_checked("evaluations", columns=["trial_id"])
-    files = [file for file in run.path.rglob("*") if file.is_file()]
     return {
         "run": str(run.path),
         "run_id": run.info.run_id,
@@ -52,8 +52,17 @@ def run_status(path: Path) -> dict[str, Any]:
         "trials": trials,
         "evaluated_networks": evaluations.num_rows,
         "damaged_parts": [str(part) for part in (*bad, *bad_evaluations)],
-        "disk_bytes": sum(file.stat().st_size for file in files),
+        "disk_bytes": sum(_size(path) for path in run.path.rglob("*")),
     }
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file; 0 for a folder, and for what a running worker has just moved or removed."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return 0
+    return status.st_size if S_ISREG(status.st_mode) else 0
 
 
 def show_status(path: Path, *, as_json: bool) -> None:

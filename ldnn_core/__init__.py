@@ -1,0 +1,71 @@
+"""The mathematics of learned activation sets: pure PyTorch, batched over networks.
+
+Everything is a batch of networks, with a leading axis N; one network is N = 1.  Activations are looked up in tables,
+networks are differentiated by hand, and the meta-gradient runs through the whole training in flat memory.
+"""
+
+from ldnn_core.activations import (
+    BankActivation,
+    ExactBank,
+    GroupedActivation,
+    TableBank,
+    UsualActivation,
+    mixed_functions,
+    pure_functions,
+)
+from ldnn_core.algorithms import ALGORITHMS, Genetic, SepCmaEs
+from ldnn_core.estimators import ESTIMATORS, FirstOrder, OuterGradient, Truncated, Unrolled
+from ldnn_core.evaluation import Judgement, Training, evaluate_arms
+from ldnn_core.losses import CrossEntropy, SquaredError
+from ldnn_core.mlp import MlpSpec
+from ldnn_core.optimizers import SGD, Adam, RMSprop
+from ldnn_core.outer import OuterSGD
+from ldnn_core.participation import corrected_participation_ratio, participation_ratio
+from ldnn_core.population import evaluate_population
+from ldnn_core.randomness import generator
+from ldnn_core.subnetwork import ActivationSpec, initial_genomes
+from ldnn_core.tasks import TASKS, DataError, Mnist1d, TaskData, cache_folder
+from ldnn_core.training import Batches, InnerProblem, shuffled_rows, train
+
+__all__ = [
+    "ALGORITHMS",
+    "ESTIMATORS",
+    "SGD",
+    "TASKS",
+    "ActivationSpec",
+    "Adam",
+    "BankActivation",
+    "Batches",
+    "CrossEntropy",
+    "DataError",
+    "ExactBank",
+    "FirstOrder",
+    "Genetic",
+    "GroupedActivation",
+    "InnerProblem",
+    "Judgement",
+    "Mnist1d",
+    "MlpSpec",
+    "OuterGradient",
+    "OuterSGD",
+    "RMSprop",
+    "SepCmaEs",
+    "SquaredError",
+    "TableBank",
+    "TaskData",
+    "Training",
+    "Truncated",
+    "Unrolled",
+    "UsualActivation",
+    "cache_folder",
+    "corrected_participation_ratio",
+    "evaluate_arms",
+    "evaluate_population",
+    "generator",
+    "initial_genomes",
+    "mixed_functions",
+    "participation_ratio",
+    "pure_functions",
+    "shuffled_rows",
+    "train",
+]

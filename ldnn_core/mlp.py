@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ldnn_core.activations import Activation, BankActivation, TableBank
 from ldnn_core.losses import Loss
+from ldnn_core.network import Noise
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,24 @@ class MlpSpec:
         rows = [torch.rand(self.num_params, generator=g, dtype=torch.float64) for g in generators]
         return (2 * torch.stack(rows).to(dtype) - 1) * bound
 
+    def forward(
+        self, parameters: Tensor, x: Tensor, activation: Activation, noise: Noise = ()
+    ) -> tuple[Tensor, list[Tensor]]:
+        """See `forward`."""
+        return forward(self, parameters, x, activation, noise)
+
+    def loss_gradient(
+        self, parameters: Tensor, x: Tensor, y: Tensor, activation: Activation, noise: Noise = ()
+    ) -> tuple[Tensor, Tensor]:
+        """See `loss_gradient`."""
+        return loss_gradient(self, parameters, x, y, activation, noise)
+
+    def gradient_vjp(
+        self, parameters: Tensor, x: Tensor, y: Tensor, activation: BankActivation, v: Tensor, w: Tensor, noise: Noise = ()
+    ) -> tuple[Tensor, Tensor]:
+        """See `gradient_vjp`."""
+        return gradient_vjp(self, parameters, x, y, activation, v, w, noise)
+
     def layers(self, parameters: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Views of (N, Θ) as weights (N, in, out) and biases (N, 1, out)."""
         views, start = [], 0
@@ -66,10 +85,6 @@ class MlpSpec:
             views.append((parameters[:, start:end].unflatten(1, (i, o)), parameters[:, end : end + o].unsqueeze(1)))
             start = end + o
         return views
-
-
-Noise = tuple[Tensor, ...]
-"""For each hidden layer what is added to its units: (N or 1, B, H); empty for none."""
 
 
 def forward(

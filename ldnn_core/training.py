@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ldnn_core.activations import Activation
-from ldnn_core.mlp import MlpSpec, Noise, loss_gradient
+from ldnn_core.activations import Activation, BankActivation
+from ldnn_core.network import Network, Noise
 from ldnn_core.optimizers import Optimizer, Slots
 from ldnn_core.randomness import generator
 
@@ -115,12 +115,12 @@ class InnerProblem:
     """How networks are trained; with a state, an activation and batches it makes the inner loop.
 
     Attributes:
-        network: sizes and loss.
+        network: what is trained, and its loss.
         optimizer: the inner optimiser.
         lr: learning rate, a number or (N, 1).
     """
 
-    network: MlpSpec
+    network: Network
     optimizer: Optimizer
     lr: Tensor | float
 
@@ -132,7 +132,15 @@ class InnerProblem:
         """Loss (N,) and gradient (N, Θ) at the state's step."""
         x, y = batches.at(state.step)
         noise = batches.noise_at(state.step, self.network.hidden)
-        return loss_gradient(self.network, state.parameters, x, y, activation, noise)
+        return self.network.loss_gradient(state.parameters, x, y, activation, noise)
+
+    def gradient_vjp(
+        self, state: TrainState, batches: Batches, activation: BankActivation, v: Tensor, w: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Pull cotangents v of the gradient and w of the loss back; see `Network.gradient_vjp`."""
+        x, y = batches.at(state.step)
+        noise = batches.noise_at(state.step, self.network.hidden)
+        return self.network.gradient_vjp(state.parameters, x, y, activation, v, w, noise)
 
     def advance(self, state: TrainState, gradient: Tensor) -> TrainState:
         """The state after one optimiser update."""

@@ -1,0 +1,1 @@
+"""The search: configuration, methods as trials, Optuna, Ray Tune, and the results store."""

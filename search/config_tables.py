@@ -99,7 +99,9 @@ class GradientConfig(Table):
     """The outer loop of gradient meta-learning: gradient descent with momentum on the clamped outer gradient."""
 
     estimator: EstimatorName = "unrolled"
-    """How the outer gradient is obtained: through the whole inner loop, or as if the classifier did not react."""
+    """How the outer gradient is obtained: through the whole inner loop, through pieces of it, or at fixed weights."""
+    truncation: Steps = 20
+    """Inner steps of a piece; read by truncated only."""
     outer_steps: Steps = 300
     """Updates of the set."""
     outer_lr: LearningRate = 0.4

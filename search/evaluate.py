@@ -10,7 +10,14 @@ from typing import Any
 
 import torch
 
-from ldnn_core.activations import Activation, BankActivation, TableBank, UsualActivation, mixed_functions, pure_functions
+from ldnn_core.activations import (
+    Activation,
+    BankActivation,
+    TableBank,
+    UsualActivation,
+    mixed_functions,
+    pure_functions,
+)
 from ldnn_core.evaluation import evaluate_arms
 from ldnn_core.randomness import derive_seed
 from ldnn_core.subnetwork import ActivationSpec
@@ -19,7 +26,7 @@ from search.plan import Unit
 from search.recorder import Row
 from search.schema import USUAL_TRIAL, Status
 from search.setting import load_task, training
-from search.store import Store
+from search.store import Store, StoreError, trial_key
 
 ARCHITECTURE = "mlp"
 MIXING = "within_layer"
@@ -78,7 +85,7 @@ def best_trials(store: Store, count: int) -> list[str]:
     for method in sorted({trial["method"] for trial in trials}, reverse=True):  # gradient first
         own = [trial for trial in trials if trial["method"] == method and trial["status"] == Status.OK]
         own.sort(key=lambda trial: (-trial["score"], trial["number"]))
-        best += [trial["trial_id"] for trial in own[:count]]
+        best += unique([trial["trial_id"] for trial in own])[:count]
     return best
 
 
@@ -87,6 +94,7 @@ def found_set(store: Store, trial_id: str) -> FoundSet:
 
     Raises:
         ValueError: no such trial has ended well; lists those that have.
+        StoreError: its set is not there, or damaged.
     """
     trials = store.read("trials").to_pylist()
     ended_well = {trial["trial_id"]: trial for trial in trials if trial["status"] == Status.OK}
@@ -94,12 +102,10 @@ def found_set(store: Store, trial_id: str) -> FoundSet:
         known = ", ".join(sorted(ended_well)) or "none"
         raise ValueError(f"a trial must have ended well to be judged, but got {trial_id!r}; those that have: {known}")
     trial = ended_well[trial_id]
-    types = [
-        row
-        for row in store.read("activations").to_pylist()
-        if row["trial_id"] == trial_id and row["attempt"] == trial["attempt"] and row["final"]
-    ]
-    types.sort(key=lambda row: row["type_index"])
+    recorded, bad = store.read_checked("activations", keys=[trial_key(trial_id, trial["attempt"])])
+    if bad:
+        raise StoreError(f"the set of {trial_id} cannot be read: {bad[0]}. Put a copy of the part back")
+    types = sorted((row for row in recorded.to_pylist() if row["final"]), key=lambda row: row["type_index"])
     first = types[0]
     spec = ActivationSpec(first["base"], first["num_types"], tuple(first["subnet_hidden"]), first["subnet_scale"])
     return FoundSet(trial_id, spec, torch.tensor([row["genome"] for row in types], dtype=torch.float32), trial)

@@ -36,7 +36,6 @@ def search_by_evolution(setting: Setting, config: EvolutionConfig, recorder: Rec
         Diverged: every candidate of a generation diverged.
     """
     algorithm = make_algorithm(setting, config)
-    spent = 0
     incumbent = torch.empty(0)
     for generation in range(config.generations):
         candidates = algorithm.ask()
@@ -49,6 +48,7 @@ def search_by_evolution(setting: Setting, config: EvolutionConfig, recorder: Rec
             batches,
             setting.config.inner.loss_window,
         )
+        recorder.spend(losses.inner_steps)
         outer_losses = losses.outer_loss.cpu()
         finite = outer_losses[torch.isfinite(outer_losses)]
         if not len(finite):
@@ -57,13 +57,12 @@ def search_by_evolution(setting: Setting, config: EvolutionConfig, recorder: Rec
                 "a smaller inner.lr or evolution.mutation_scale may help"
             )
         algorithm.tell(outer_losses)
-        spent += losses.inner_steps
         previous, incumbent = incumbent, algorithm.incumbent()
         best = int(outer_losses.argmin())
         recorder.step(
             generation,
             incumbent,
-            inner_steps_total=spent,
+            inner_steps_total=recorder.inner_steps_total,
             outer_loss=float(outer_losses[best]),
             inner_final_loss=float(losses.final_loss[best]),
             step_size=float((incumbent - previous).norm()) if len(previous) else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ldnn_core.estimators import ESTIMATORS
+from ldnn_core.estimators import ESTIMATORS, Estimator, Truncated
 from ldnn_core.outer import OuterSGD
 from ldnn_core.subnetwork import initial_genomes
 from search.config import GradientConfig
@@ -14,24 +14,30 @@ from search.recorder import Recorder
 from search.setting import Setting
 
 
+def make_estimator(config: GradientConfig) -> Estimator:
+    """The estimator that the configuration names."""
+    if config.estimator == "truncated":
+        return Truncated(config.truncation)
+    return ESTIMATORS[config.estimator]()
+
+
 def search_by_gradient(setting: Setting, config: GradientConfig, recorder: Recorder) -> Tensor:
     """Run the outer loop and return the set it ends with, (K, P).
 
     Raises:
         Diverged: an outer loss or gradient is not finite.
     """
-    estimator = ESTIMATORS[config.estimator]()
+    estimator = make_estimator(config)
     outer = OuterSGD(config.outer_lr, config.momentum, config.clamp)
     genomes = initial_genomes(setting.spec, setting.config.seed).to(setting.device)
     momentum = outer.start(genomes)
-    spent = 0
     for step in range(config.outer_steps):
         parameters, batches = setting.classifiers(step, config.classifiers)
-        known = spent
+        known = recorder.inner_steps_total
         result = estimator.estimate(
             setting.problem, parameters, batches, setting.mixed(genomes[0]), setting.config.inner.loss_window
         )
-        spent += result.inner_steps
+        recorder.spend(result.inner_steps)
         gradient_norm = float(result.gradient.norm())
         if not torch.isfinite(torch.tensor([result.outer_loss, gradient_norm])).all():
             raise Diverged(
@@ -49,5 +55,5 @@ def search_by_gradient(setting: Setting, config: GradientConfig, recorder: Recor
             step_size=float((updated - genomes).norm()),
         )
         genomes = updated
-    recorder.step(config.outer_steps, genomes[0], inner_steps_total=spent)
+    recorder.step(config.outer_steps, genomes[0], inner_steps_total=recorder.inner_steps_total)
     return genomes[0]

@@ -15,6 +15,7 @@ from search.config import ResourcesConfig, RunConfig, methods
 from search.driver_lock import driver_lock
 from search.evaluate import Request, best_trials, evaluation_units
 from search.plan import ChainPlan, ListPlan, Outcome, Plan, Unit, Watch, run_here
+from search.progress import clear_progress
 from search.provenance import hostname
 from search.run_folder import RunFolder
 from search.schema import Status
@@ -32,7 +33,7 @@ class Account:
         quarantined: parts that were damaged or belonged to no finished attempt, and were moved away.
         skipped: units that were done before.
         finished: units done now.
-        problems: units that did not end well, with their outcomes.
+        problems: units that did not end well, also when tried again, with their last outcomes.
         interrupted: whether it was stopped before its end.
     """
 
@@ -77,17 +78,19 @@ def drive(
     store, account = run.store, Account()
     with driver_lock(run):
         account.quarantined = [*store.repair(), *store.sweep_orphans()]
+        clear_progress(run.path / "logs")
         plan = _plan(config, store, search=search, request=request, resources=resources)
         account.skipped = plan.done
         told = begin(plan, account)
+        ended: dict[str, tuple[Unit, Outcome]] = {}
 
         def watch(event: str, unit: Unit, outcome: Outcome | None) -> None:
             if outcome is not None:
-                account.finished += 1
-                if outcome.status is not Status.OK:
-                    account.problems.append((unit, outcome))
-                if outcome.status is Status.KILLED:
-                    _publish_killed(run, unit, outcome)
+                ended[unit.key] = unit, outcome
+                account.finished = len(ended)
+                account.problems = [one for one in ended.values() if one[1].status is not Status.OK]
+                if outcome.status not in _FINAL:
+                    _publish_ending(run, unit, outcome)
             told(event, unit, outcome)
 
         work_args = {"run": str(run.path), "device": resources.device}
@@ -107,9 +110,10 @@ def _run(
     stop: Callable[[], bool] | None,
 ) -> None:
     if resources.workers == 0:
-        from search.work import do_unit
+        from search.work import do_unit, threads_limited
 
-        run_here(plan, lambda unit: do_unit(unit, **work_args), watch, stop=stop)
+        with threads_limited(resources.threads):
+            run_here(plan, lambda unit: do_unit(unit, **work_args), watch, stop=stop)
         return
     from search.tune import run_with_ray
 
@@ -193,8 +197,11 @@ def trials_so_far(config: RunConfig, store: Store) -> tuple[dict[str, Finished],
     return finished, attempts
 
 
-def _publish_killed(run: RunFolder, unit: Unit, outcome: Outcome) -> None:
-    """The row of an attempt whose process could not write one itself."""
+def _publish_ending(run: RunFolder, unit: Unit, outcome: Outcome) -> None:
+    """The row of an attempt that could not write one itself: its process died, or publishing failed.
+
+    Where the attempt has written one, that one stands.
+    """
     if unit.payload["kind"] != "trial":
         return
     config = RunConfig.model_validate(run.info.config)

@@ -6,8 +6,15 @@ import json
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+from search.provenance import hostname
+
+_SUFFIX: Final = ".progress.json"
+_KEYS: Final = frozenset({"done", "total", "loss", "seconds", "host", "pid"})
+"""What a state has."""
 
 Report = Callable[[int, int, float], None]
 """Told outer steps done, outer steps in all, and the last outer loss."""
@@ -24,7 +31,7 @@ class ProgressFile:
     """
 
     def __init__(self, folder: Path, key: str) -> None:
-        self._path = folder / f"{key}.progress.json"
+        self._path = folder / f"{key}{_SUFFIX}"
         self._next = 0.0
         self._started = time.monotonic()
 
@@ -34,27 +41,47 @@ class ProgressFile:
         if now < self._next:
             return
         self._next = now + 1.0
-        text = json.dumps(
-            {"done": done, "total": total, "loss": loss, "seconds": round(now - self._started, 1), "pid": os.getpid()}
-        )
+        state = {"done": done, "total": total, "loss": loss, "seconds": round(now - self._started, 1)}
         partial = self._path.with_suffix(f".{os.getpid()}")
-        try:
-            partial.write_text(text)
+        with suppress(OSError):
+            partial.write_text(json.dumps(state | {"host": hostname(), "pid": os.getpid()}))
             partial.replace(self._path)
-        except OSError:
-            return
 
     def close(self) -> None:
         """Remove the file: the trial is over."""
-        self._path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._path.unlink()
 
 
 def read_progress(folder: Path) -> dict[str, dict[str, Any]]:
-    """Key → state of every trial that has left a progress file; unreadable files are passed over."""
+    """Key → state of every trial that runs now, as far as can be told.
+
+    A process that was killed leaves its file behind: that of a dead process of this machine is passed over, and so
+    is a file that cannot be read.
+    """
     states = {}
-    for path in sorted(folder.glob("*.progress.json")):
+    for path in sorted(folder.glob(f"*{_SUFFIX}")):
         try:
-            states[path.name.removesuffix(".progress.json")] = json.loads(path.read_text())
+            state = json.loads(path.read_bytes())
         except (OSError, ValueError):
             continue
+        if isinstance(state, dict) and state.keys() >= _KEYS and (state["host"] != hostname() or _alive(state["pid"])):
+            states[path.name.removesuffix(_SUFFIX)] = state
     return states
+
+
+def clear_progress(folder: Path) -> None:
+    """Remove what killed processes have left; for the driver, while no worker of the run is alive."""
+    with suppress(OSError):
+        for path in folder.glob("*.progress.*"):
+            path.unlink()
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError, TypeError):
+        return False
+    return True

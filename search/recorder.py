@@ -51,11 +51,17 @@ class Recorder:
     def __init__(self, setting: Setting, last_step: int, report: Report) -> None:
         self.steps: list[Row] = []
         self.activations: list[Row] = []
+        self.inner_steps_total = 0
+        """Inner steps spent so far, by the networks of the search alone."""
         self._setting = setting
         self._last = last_step
         self._recorded = recorded_steps(last_step, setting.config.records)
         self._report = report
         self._started = time.perf_counter()
+
+    def spend(self, inner_steps: int) -> None:
+        """Count inner steps of the search."""
+        self.inner_steps_total += inner_steps
 
     def step(self, step: int, genomes: Tensor, *, inner_steps_total: int, **columns: float | None) -> None:
         """Add the row of a step, with probe and curves when the step is a recorded one.
@@ -76,11 +82,6 @@ class Recorder:
             self._started += time.perf_counter() - paused
         self.steps.append(row)
         self._report(step, self._last, row.get("outer_loss") or 0.0)
-
-    @property
-    def inner_steps_total(self) -> int:
-        """Inner steps spent so far."""
-        return int(self.steps[-1]["inner_steps_total"]) if self.steps else 0
 
     def _add_activations(self, step: int, genomes: Tensor) -> None:
         spec = self._setting.spec

@@ -91,12 +91,15 @@ class Setting:
         """
         inner = self.config.inner
         as_inner = Training(self.problem.optimizer, inner.lr, inner.steps, inner.batch_size)
-        return sum(self._accuracies(genomes, as_inner, "probe", self.config.probe_networks)) / self.config.probe_networks
+        return (
+            sum(self._accuracies(genomes, as_inner, "probe", self.config.probe_networks)) / self.config.probe_networks
+        )
 
     def score(self, genomes: Tensor) -> tuple[float, float]:
         """Mean and standard error of the validation accuracy of networks trained as in the evaluation."""
         as_evaluated = training(self.config.evaluation, len(self.data.train))
-        accuracies = torch.tensor(self._accuracies(genomes, as_evaluated, "score", self.config.score_networks))
+        networks = self.config.score_networks
+        accuracies = torch.tensor(self._accuracies(genomes, as_evaluated, "score", networks), dtype=torch.float64)
         return float(accuracies.mean()), float(accuracies.std() / len(accuracies) ** 0.5)
 
     def _accuracies(self, genomes: Tensor, how: Training, purpose: str, networks: int) -> list[float]:

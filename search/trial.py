@@ -46,15 +46,18 @@ def run_trial(config: TrialConfig, report: Report = silent, *, device: str = "cp
     """
     started_at, clock = datetime.now(UTC), time.monotonic()
     recorder: Recorder | None = None
+    planned = 0
     outcome: dict[str, Any] = {}
     try:
         setting = Setting.of(config, device)
         if config.gradient is not None:
-            recorder = Recorder(setting, config.gradient.outer_steps, report)
+            planned = config.gradient.outer_steps
+            recorder = Recorder(setting, planned, report)
             found = search_by_gradient(setting, config.gradient, recorder)
         else:
-            assert config.evolution is not None  # the configuration has exactly one of the two
-            recorder = Recorder(setting, config.evolution.generations - 1, report)
+            assert config.evolution is not None  # noqa: S101 - the configuration has exactly one of the two
+            planned = config.evolution.generations
+            recorder = Recorder(setting, planned - 1, report)
             found = search_by_evolution(setting, config.evolution, recorder)
         score, sem = setting.score(found)
         status = Status.OK
@@ -88,7 +91,7 @@ def run_trial(config: TrialConfig, report: Report = silent, *, device: str = "cp
         "inner_steps": config.inner.steps,
         "outer_lr": config.gradient.outer_lr if config.gradient else None,
         "mutation_scale": config.evolution.mutation_scale if config.evolution else None,
-        "outer_steps": steps[-1]["step"] + (config.evolution is not None) if steps else 0,
+        "outer_steps": min(len(steps), planned),  # the last row of a gradient trial is that of the set it found
         "inner_steps_total": recorder.inner_steps_total if recorder else 0,
         "started_at": started_at,
         "wall_seconds": time.monotonic() - clock,
@@ -97,9 +100,7 @@ def run_trial(config: TrialConfig, report: Report = silent, *, device: str = "cp
         "config_hash": config_hash(canonical(config)),
     }
     activations = recorder.activations if recorder else []
-    return TrialRecords(
-        status, trial, [origin | row for row in steps], [origin | row for row in activations]
-    )
+    return TrialRecords(status, trial, [origin | row for row in steps], [origin | row for row in activations])
 
 
 def _words(error: BaseException) -> dict[str, str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from functools import cache
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,9 @@ def do_unit(unit: Unit, *, run: str, device: str) -> Outcome:
 
 def _do_trial(unit: Unit, config: RunConfig, store: Store, common: dict[str, Any], place: str) -> Outcome:
     payload = unit.payload
+    # The process of an earlier attempt may have died after its row was on disk, and before it could say so.
+    if unit.attempt and (before := _outcome_on_disk(store, unit.key)):
+        return before
     trial = trial_config(config, payload["method"], payload["number"], payload["params"])
     progress = ProgressFile(store.root / "logs", unit.key)
     try:
@@ -57,9 +61,31 @@ def _do_trial(unit: Unit, config: RunConfig, store: Store, common: dict[str, Any
                 store.publish(table, key, [row | common for row in rows])
     # Last, because its row is what makes the trial done.
     store.publish("trials", key, [records.trial | common | _provenance(place)])
-    score = records.trial.get("score")
-    note = records.trial.get("error") or f"validation accuracy {100 * (score or 0):.1f} %"
-    return Outcome(records.status, PENALTY if score is None else float(score), note)
+    return _outcome(records.trial)
+
+
+def _outcome(trial: Mapping[str, Any]) -> Outcome:
+    score = trial.get("score")
+    note = trial.get("error") or f"validation accuracy {100 * (score or 0):.1f} %"
+    return Outcome(Status(trial["status"]), PENALTY if score is None else float(score), note)
+
+
+def _outcome_on_disk(store: Store, trial_id: str) -> Outcome | None:
+    """How a finished attempt of the trial ended, if there is one."""
+    rows = store.read("trials", columns=["trial_id", "status", "score", "error"]).to_pylist()
+    finished = [row for row in rows if row["trial_id"] == trial_id and row["status"] in (Status.OK, Status.DIVERGED)]
+    return _outcome(finished[0]) if finished else None
+
+
+@contextmanager
+def threads_limited(threads: int) -> Iterator[None]:
+    """Let torch use this many threads in this process, as a worker does, and as many as before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def resolve_device(device: str) -> str:
@@ -75,7 +101,6 @@ def resolve_device(device: str) -> str:
     return device
 
 
-@cache
 def _provenance(place: str) -> dict[str, Any]:
     version, dirty = code_version()
     return {

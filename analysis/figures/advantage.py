@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pandas as pd
 
-from analysis.cross_size import RIVALS
-from analysis.judgement import verdict
+from analysis.cross_size import RIVALS, cross_size_table
+from analysis.judgement import judge
 from analysis.load import Run
+from analysis.sets import headline_sets, judging_split, of_sets
 from analysis.style import FAINT, RIVAL_COLOURS, canvas, horizontal_grid, look
+from search.schema import USUAL_TRIAL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +25,10 @@ _PANEL: Final = ["trial_id", "task", "lr_protocol", "depth"]
 
 def advantage_by_width_data(run: Run) -> pd.DataFrame:
     """Paired difference of the mix of each method's headline set to its rivals, one row per size and rival."""
-    table = verdict(run).table
+    sets, rows = headline_sets(run), run.evaluations
+    # Only what is drawn is resampled: a run may hold many more sets.
+    wanted = pd.concat([of_sets(rows, sets), rows[rows["trial_id"] == USUAL_TRIAL]])
+    table = judge(cross_size_table(wanted, split=judging_split(rows)), sets)
     rows = table[table["headline"] & table["difference"].notna()]
     columns = [*_PANEL, "method", "width", "learned_width", "learned_depth", "rival", "rival_arm"]
     return rows[[*columns, "difference", "low", "high", "pairs"]].reset_index(drop=True)

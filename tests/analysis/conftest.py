@@ -218,12 +218,6 @@ def fill(
     return folder
 
 
-@pytest.fixture
-def small_run(make_run: MakeRun) -> RunFolder:
-    """The least that gives every figure and table."""
-    return fill(make_run("small"), seeds=6, trials=1, widths=(50,))
-
-
 @pytest.fixture(scope="session")
 def full_run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A run with rows of both methods in every table and one failed trial; to be read only."""

@@ -22,7 +22,10 @@ def in_fresh_process(code, *arguments):
     return done.stdout
 
 
-def test_a_report_is_written_without_ray_torch_or_the_rest(small_run):
+def test_a_report_is_written_without_ray_torch_or_the_rest(make_run):
+    folder = make_run()
+    folder.evaluations("usual", {"relu": [0.50, 0.51, 0.52, 0.53, 0.54, 0.55]})
+    folder.evaluations("gradient-0000", {"mixed": [0.60, 0.60, 0.62, 0.64, 0.63, 0.65]})
     out = in_fresh_process(
         """
         import sys
@@ -37,7 +40,7 @@ def test_a_report_is_written_without_ray_torch_or_the_rest(small_run):
         print(analysis.verdict(run).sentences[0])
         print(analysis.write_report(run))
         """,
-        small_run.path,
+        folder.path,
     )
     assert "beats ReLU" in out
     assert out.rstrip().endswith("index.html")

@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from ldnn_core.estimators import ESTIMATORS, FirstOrder, Unrolled
+from ldnn_core.estimators import ESTIMATORS, FirstOrder, Truncated, Unrolled
+from ldnn_core.estimators.reverse import spacing
 from ldnn_core.training import train
 from tests.ldnn_core.cases import small_case
 
@@ -95,3 +96,68 @@ def test_a_hidden_unit_that_never_moves_gives_no_nan_with_adam():
     silent = torch.zeros_like(case.genomes)
     result = Unrolled().estimate(case.problem, parameters, case.batches, case.activation(silent), 4)
     assert torch.isfinite(result.gradient).all()
+
+
+@pytest.mark.parametrize("every", [1, 2, 3, 5, 7, 12, 100])
+@pytest.mark.parametrize("optimizer", ["rmsprop", "adam"])
+def test_keeping_fewer_states_changes_nothing(every, optimizer):
+    case = small_case(steps=12, noise=0.1, optimizer=optimizer)
+    arguments = (case.problem, case.parameters, case.batches, case.activation(), 12)
+    ours, reference = Unrolled(every=every).estimate(*arguments), Unrolled(every=1).estimate(*arguments)
+    assert torch.equal(ours.gradient, reference.gradient)
+
+
+@pytest.mark.parametrize("length", [12, 50])
+def test_truncated_at_full_length_equals_unrolled(length):
+    case = small_case(steps=12)
+    arguments = (case.problem, case.parameters, case.batches, case.activation(), 12)
+    assert torch.equal(Truncated(length).estimate(*arguments).gradient, Unrolled().estimate(*arguments).gradient)
+
+
+def test_truncated_is_the_sum_over_its_pieces():
+    case = small_case(steps=6, optimizer="sgd")
+    activation = case.activation()
+    whole = Truncated(3).estimate(case.problem, case.parameters, case.batches, activation, 6).gradient
+    # the second piece alone: from the state after three steps, whose momentum is part of it
+    state = case.problem.start(case.parameters)
+    for state, _ in case.problem.steps(state, dataclasses.replace(case.batches, rows=case.batches.rows[:3]), activation):
+        pass
+    pieces = []
+    for slots, parameters, rows in [
+        (None, case.parameters, case.batches.rows[:3]),
+        (state.slots, state.parameters, case.batches.rows[3:]),
+    ]:
+        genomes = case.genomes.clone().requires_grad_()
+        pieces.append(piece_gradient(case, genomes, parameters, slots, dataclasses.replace(case.batches, rows=rows)))
+    torch.testing.assert_close(whole, sum(pieces) / 6, rtol=1e-5, atol=1e-10)
+
+
+def piece_gradient(case, genomes, parameters, slots, batches):
+    """Autograd through the sub-network itself, everything in one graph."""
+    from ldnn_core.activations import BankActivation, ExactBank
+    from ldnn_core.mlp import loss_gradient_autograd
+
+    activation = BankActivation(ExactBank(case.spec, genomes), case.activation().functions)
+    parameters = parameters.clone().requires_grad_()
+    slots = case.problem.optimizer.slots(parameters) if slots is None else slots
+    total = 0.0
+    for step in range(len(batches)):
+        x, y = batches.at(step)
+        loss, gradient = loss_gradient_autograd(
+            case.problem.network, parameters, x, y, activation, create_graph=True
+        )
+        total = total + loss.mean()
+        parameters, slots = case.problem.optimizer.update(parameters, slots, gradient, case.problem.lr, step)
+    return torch.autograd.grad(total, genomes)[0]
+
+
+@pytest.mark.parametrize(
+    ("steps", "budget", "expected"), [(100, 100, 1), (100, 99, 2), (100, 52, 2), (100, 20, 10), (100, 1, 10), (1, 0, 2)]
+)
+def test_spacing_is_the_smallest_that_fits(steps, budget, expected):
+    assert spacing(steps, 1, budget) == expected
+
+
+def test_truncated_needs_at_least_one_step():
+    with pytest.raises(ValueError, match="length >= 1 must hold for the truncated estimator, but got length=0"):
+        Truncated(0)

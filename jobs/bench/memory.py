@@ -1,0 +1,103 @@
+"""Peak memory of an outer step as the horizon grows (P2).
+
+Each horizon is measured in a fresh process, so that nothing of another one is left in the allocator:  the process
+makes an outer step of 5 inner steps, by which everything is imported, compiled and cached; sets the kernel's mark of
+its peak resident memory back to what is resident now (Linux: 5 written to /proc/self/clear_refs; where that cannot
+be done the mark of the whole life of the process stands); makes the inputs and the outer step; and reads the mark.
+The figure is the slope of the peaks over T by least squares, in megabytes of 10⁶ bytes: it holds all that grows with
+T, the list of rows included, and nothing that does not.  On CUDA the peak is that of torch's allocator.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from jobs.bench._base import Conditions, Result, Size, one_thread
+from jobs.bench.references import plain_outer_step
+from jobs.bench.work import canonical
+
+LIMIT_STEPS, LIMIT_MEGABYTES = 2000, 2000.0
+"""The long horizon and what it may take in all."""
+
+_WORKER = """
+import json, sys
+from jobs.bench.memory import measure_here
+device, who, steps, width = sys.argv[1:]
+print(json.dumps(measure_here(device, who, int(steps), int(width))))
+"""
+
+
+def measure_memory(conditions: Conditions) -> list[Result]:
+    """P2: the slope; P2-2000: the peak at the long horizon; both with the plain program's growth beside them."""
+    quick, width = conditions.quick, 10 if conditions.quick else 100
+    horizons = (10, 40) if quick else (100, 200, 500, 1000)
+    ours = [_fresh(conditions.device, "ours", steps, width) for steps in horizons]
+    plain = [_fresh(conditions.device, "plain", steps, width) for steps in ((5, 10) if quick else (10, 20, 40))]
+    long = _fresh(conditions.device, "ours", 50 if quick else LIMIT_STEPS, width)
+    slopes = {"who": "slope", "ours_mb_per_step": _slope(ours), "plain_mb_per_step": _slope(plain)}
+    peak = f"peak memory of an outer step in all, T = {long['T']}, one network"
+    added = "peak memory added per inner step of an outer step, one network"
+    return [
+        Result("P2", added, _slope(ours), 0.2, "MB", (*ours, *plain, slopes), conditions),
+        Result("P2-2000", peak, long["peak_mb"], LIMIT_MEGABYTES, "MB", (*ours, long), conditions),
+    ]
+
+
+def _slope(sizes: list[Size]) -> float:
+    return float(np.polyfit([size["T"] for size in sizes], [size["peak_mb"] for size in sizes], 1)[0])
+
+
+def _fresh(device: str, who: str, steps: int, width: int) -> Size:
+    """What `measure_here` finds in a process of its own."""
+    command = [sys.executable, "-c", _WORKER, device, who, str(steps), str(width)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"the process that measures memory at T = {steps} failed:\n{done.stderr}")
+    size: Size = json.loads(done.stdout.splitlines()[-1])
+    return size
+
+
+def measure_here(device: str, who: str, steps: int, width: int) -> Size:
+    """The peak memory of this process during an outer step by ``ours`` or the ``plain`` program."""
+
+    def outer_step(steps: int) -> None:
+        work = canonical(device, steps=steps, width=width)
+        if who == "ours":
+            work.outer_step()
+        else:
+            plain_outer_step(work)
+
+    with one_thread():
+        outer_step(5)
+        how = _forget_peak(device)
+        outer_step(steps)
+    return {"who": who, "T": steps, "N": 1, "width": width, "peak_mb": _peak(device) / 1e6, "peak_of": how}
+
+
+def _forget_peak(device: str) -> str:
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        return "allocator, outer step"
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return "process, whole life"
+    return "process, outer step"
+
+
+def _peak(device: str) -> float:
+    if device == "cuda":
+        return float(torch.cuda.max_memory_allocated())
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * float(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
+    except (OSError, StopIteration):
+        in_bytes = sys.platform == "darwin"
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1.0 if in_bytes else 1024.0)

@@ -1,0 +1,69 @@
+"""Training many networks at once (P3), and what a learned mixed set costs against ReLU in the same engine (P4)."""
+
+from __future__ import annotations
+
+import torch
+
+from jobs.bench._base import GROWTH_NETWORKS, GROWTH_WIDTHS, Conditions, Result, Size, agree, seconds_of
+from jobs.bench.references import sequential_relu, train_sequentially
+from jobs.bench.work import Work, canonical
+from ldnn_core.activations import UsualActivation
+from ldnn_core.mlp import forward
+
+LOSS_TOLERANCE, ACCURACY_TOLERANCE = 1e-3, 5e-3
+"""Largest relative errors of the losses of all inner steps and of the final accuracies against the reference."""
+
+
+def measure_population(conditions: Conditions) -> list[Result]:
+    """P3 and P4 at the canonical size, and the growth over N and width."""
+    device, quick = conditions.device, conditions.quick
+    steps, width, many, few = (8, 10, 4, 2) if quick else (100, 100, 128, 8)
+    batch, some = (canonical(device, steps=steps, width=width, networks=n) for n in (many, few))
+    own_sets = canonical(device, steps=steps, width=width, networks=many, sets=many)
+    check = check_relu(some)
+    actions = batch.train_mixed, batch.train_relu, own_sets.train_mixed, lambda: train_sequentially(some)
+    mixed, relu, own, sequential = seconds_of(device, *actions)
+    base = (
+        batch.size("mixed", mixed),
+        batch.size("ReLU", relu),
+        own_sets.size("mixed, a set for each network", own),
+        some.size("nn.Module with ReLU, one by one", sequential),
+    )
+    over_networks = [s for n in (GROWTH_NETWORKS if not quick else (1, 2)) for s in _both(device, steps, width, n)]
+    group = few if quick else 16
+    over_width = [s for w in (GROWTH_WIDTHS if not quick else (5, 20)) for s in _both(device, steps, w, group)]
+    speed = f"training with a learned mixed set, per network, batch of {many}: sequential nn.Module ReLU ÷ ours"
+    ratio = (sequential / few) / (mixed / many)
+    grown = (*base, *over_networks, *over_width)
+    return [
+        Result("P3", speed, ratio, 3, "ratio", grown, conditions, at_least=True, check=check),
+        Result(
+            "P4", f"learned mixed ÷ ReLU in our engine, batch of {many}", mixed / relu, 1.4, "ratio", grown, conditions
+        ),
+    ]
+
+
+def check_relu(
+    work: Work, loss_tolerance: float = LOSS_TOLERANCE, accuracy_tolerance: float = ACCURACY_TOLERANCE
+) -> dict[str, float]:
+    """Relative errors of all training losses and of the final accuracies against one `nn.Module` after the other.
+
+    Raises:
+        DisagreementError: one is above its tolerance.
+    """
+    ours = work.train_relu()
+    losses, accuracies = sequential_relu(work)
+    with torch.no_grad():
+        x = work.batches.x.unsqueeze(0)
+        outputs = forward(work.problem.network, ours.parameters, x, UsualActivation("relu"))[0]
+    right = (outputs.argmax(dim=-1) == work.batches.y).double().mean(dim=-1)
+    return {
+        "losses": agree("training losses", ours.losses, losses, loss_tolerance),
+        "accuracy": agree("accuracy", right, accuracies, accuracy_tolerance),
+    }
+
+
+def _both(device: str, steps: int, width: int, networks: int) -> tuple[Size, Size]:
+    work = canonical(device, steps=steps, width=width, networks=networks)
+    mixed, relu = seconds_of(device, work.train_mixed, work.train_relu)
+    return work.size("mixed", mixed), work.size("ReLU", relu)

@@ -1,0 +1,98 @@
+"""The programs that the engine is measured against: what a competent user of PyTorch would write.
+
+They share nothing with the engine but the initial numbers, and are checked to end with the same results.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from jobs.bench.work import LR, SPEC, Work
+from ldnn_core.optimizers import RMSprop
+
+
+def plain_outer_step(work: Work) -> tuple[Tensor, Tensor]:
+    """Outer loss and meta-gradient (K, P) of the first network: exact sub-networks, the whole graph kept.
+
+    The types take contiguous blocks of the layer, so that each neuron is computed once.
+    """
+    rules = _rmsprop(work)
+    genomes = work.genomes[0].clone().requires_grad_()
+    weights = _weights(work, 0)
+    squares = [torch.ones_like(weight) for weight in weights]
+    losses = []
+    for rows in work.batches.rows[:, 0]:
+        w1, b1, w2, b2 = weights
+        blocks = torch.tensor_split(F.linear(work.batches.x[rows], w1, b1), len(genomes), dim=1)
+        hidden = torch.cat([_sub_network(a, genome) for a, genome in zip(blocks, genomes, strict=True)], dim=1)
+        loss = F.cross_entropy(F.linear(hidden, w2, b2), work.batches.y[rows])
+        gradients = torch.autograd.grad(loss, weights, create_graph=True)
+        squares = [rules.decay * s + (1 - rules.decay) * g * g for s, g in zip(squares, gradients, strict=True)]
+        weights = [
+            w - LR * g / (torch.sqrt(s) + rules.epsilon) for w, g, s in zip(weights, gradients, squares, strict=True)
+        ]
+        losses.append(loss)
+    outer_loss = torch.stack(losses).mean()
+    (gradient,) = torch.autograd.grad(outer_loss, genomes)
+    return outer_loss.detach(), gradient
+
+
+def sequential_relu(work: Work) -> tuple[Tensor, Tensor]:
+    """Losses (T, N) and accuracies (N,) on all rows: one `nn.Module` with ReLU after the other."""
+    histories, accuracies = [], []
+    for n in range(len(work.parameters)):
+        model, losses = _train_relu(work, n)
+        histories.append(torch.stack(losses))
+        with torch.no_grad():
+            accuracies.append((model(work.batches.x).argmax(dim=1) == work.batches.y).double().mean())
+    return torch.stack(histories, dim=1), torch.stack(accuracies)
+
+
+def train_sequentially(work: Work) -> None:
+    """Only the training of `sequential_relu`, which is what is timed."""
+    for n in range(len(work.parameters)):
+        _train_relu(work, n)
+
+
+def _train_relu(work: Work, n: int) -> tuple[nn.Module, list[Tensor]]:
+    network = work.problem.network
+    model = nn.Sequential(
+        nn.Linear(network.inputs, network.hidden[0]), nn.ReLU(), nn.Linear(network.hidden[0], network.outputs)
+    ).to(work.parameters)
+    rules = _rmsprop(work)
+    optimizer = torch.optim.RMSprop(model.parameters(), lr=LR, alpha=rules.decay, eps=rules.epsilon)
+    with torch.no_grad():
+        for parameter, initial in zip(model.parameters(), _weights(work, n), strict=True):
+            parameter.copy_(initial)
+            # the published rule starts the squared-gradient average at ones, torch.optim at zeros
+            optimizer.state[parameter] = {"step": torch.tensor(0.0), "square_avg": torch.ones_like(parameter)}
+    losses = []
+    for rows in work.batches.rows[:, n]:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(work.batches.x[rows]), work.batches.y[rows])
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        losses.append(loss.detach())
+    return model, losses
+
+
+def _weights(work: Work, n: int) -> list[Tensor]:
+    """Weights and biases of network n as `nn.Linear` keeps them, leaves of a graph."""
+    layers = work.problem.network.layers(work.parameters[n : n + 1])
+    pairs = [(weight[0].T.contiguous(), bias.flatten().clone()) for weight, bias in layers]
+    return [tensor.requires_grad_() for pair in pairs for tensor in pair]
+
+
+def _sub_network(a: Tensor, genome: Tensor) -> Tensor:
+    """sin(a) + c · s(a); as two `F.linear` over all elements at once, the fastest plain way on a CPU."""
+    w1, b1, w2, b2 = torch.split(genome, [*SPEC.hidden * 3, 1])
+    tanh = torch.tanh(F.linear(a.reshape(-1, 1), w1.unsqueeze(1), b1))
+    return torch.sin(a) + SPEC.scale * F.linear(tanh, w2.unsqueeze(0), b2).view_as(a)
+
+
+def _rmsprop(work: Work) -> RMSprop:
+    rules = work.problem.optimizer
+    assert isinstance(rules, RMSprop)  # noqa: S101  # the canonical work's
+    return rules

@@ -1,0 +1,107 @@
+"""The canonical work: classifiers 40 : H : 10 on MNIST-1D, K = 2 types from sin, T inner steps of 200 rows, RMSprop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from jobs.bench._base import Size
+from ldnn_core.activations import Activation, BankActivation, ExactBank, TableBank, UsualActivation, mixed_functions
+from ldnn_core.estimators import OuterGradient, Unrolled
+from ldnn_core.mlp import MlpSpec
+from ldnn_core.optimizers import RMSprop
+from ldnn_core.randomness import generator
+from ldnn_core.subnetwork import ActivationSpec, initial_genomes
+from ldnn_core.tasks import Mnist1d, TaskData, cache_folder
+from ldnn_core.training import Batches, InnerProblem, Trained, shuffled_rows, train
+
+SPEC = ActivationSpec(base="sin", num_types=2, hidden=(50,))
+"""The learned set."""
+
+LR = 1e-2
+"""Of the inner optimiser."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """N networks ready to train.
+
+    Attributes:
+        problem: network, optimiser and learning rate.
+        parameters: fresh networks, (N, Θ).
+        batches: a stream of rows for each network.
+        genomes: the learned sets, (M, K, P): one for all networks, or one for each.
+    """
+
+    problem: InnerProblem
+    parameters: Tensor
+    batches: Batches
+    genomes: Tensor
+
+    def mixed(self, *, exact: bool = False) -> BankActivation:
+        """The learned types spread over the layer; with as many sets as networks each network has its own."""
+        bank = ExactBank(SPEC, self.genomes) if exact else TableBank(SPEC, self.genomes)
+        sets = torch.arange(len(self.genomes)) if len(self.genomes) > 1 else None
+        functions = mixed_functions(self.problem.network.hidden, SPEC.num_types, sets)
+        return BankActivation(bank, tuple(layer.to(self.parameters.device) for layer in functions))
+
+    def outer_step(self) -> OuterGradient:
+        """Outer loss and meta-gradient, the lowering of the set included."""
+        return Unrolled().estimate(self.problem, self.parameters, self.batches, self.mixed(), len(self.batches))
+
+    def train_mixed(self) -> Trained:
+        """Train with the learned types, the lowering of the sets included."""
+        return self._train(self.mixed())
+
+    def train_relu(self) -> Trained:
+        """Train with ReLU, by the same engine."""
+        return self._train(UsualActivation("relu"))
+
+    def size(self, who: str, seconds: float) -> Size:
+        """The sizes of this work and how long somebody took for it."""
+        steps, networks, width = len(self.batches), len(self.parameters), self.problem.network.hidden[0]
+        each = seconds / networks
+        return {"who": who, "T": steps, "N": networks, "width": width, "seconds": seconds, "seconds_per_network": each}
+
+    def _train(self, activation: Activation) -> Trained:
+        return train(self.problem, self.parameters, self.batches, activation)
+
+
+def canonical(
+    device: str,
+    *,
+    steps: int = 100,
+    networks: int = 1,
+    width: int = 100,
+    sets: int = 1,
+    dtype: torch.dtype = torch.float32,
+) -> Work:
+    """The canonical work at a size; the same networks, batches and genomes each time.
+
+    Args:
+        device: where the tensors lie.
+        steps: T.
+        networks: N.
+        width: H.
+        sets: 1, or N for a set of its own for each network.
+        dtype: of all real numbers; equal up to rounding.
+    """
+    data = _data(device)
+    rows = data.split("test")[0]  # all 4000 rows that are not test rows
+    network = MlpSpec(data.inputs, (width,), data.outputs, data.loss)
+    parameters = network.initial_parameters([generator(0, "bench-network", n) for n in range(networks)])
+    order = shuffled_rows(len(rows), 200, steps, [generator(0, "bench-batches", n) for n in range(networks)])
+    return Work(
+        InnerProblem(network, RMSprop(), LR),
+        parameters.to(device, dtype),
+        Batches(rows.x.to(dtype), rows.y, order.to(device)).repeated(1),
+        initial_genomes(SPEC, 0, sets).to(device, dtype),
+    )
+
+
+@lru_cache(maxsize=1)
+def _data(device: str) -> TaskData:
+    return Mnist1d().load(cache_folder()).to(device)

@@ -1,0 +1,135 @@
+"""Reverse-mode differentiation through the inner loop, in memory that does not grow with its activations.
+
+The forward sweep keeps training states (parameters and optimiser slots: a few times Θ numbers per network); the
+backward sweep computes a step again and pulls the cotangent of the state after it back to the state before it and to
+the activation set.  Nothing of a step's activations outlives the step.
+
+Memory.  A record is a state and the gradient at it, r = (2 + slots) N Θ numbers.  With a record of every step the cost
+is T r and nothing is computed twice.  With a record of every s-th step it is (T / s + s) r, for one more forward and
+first-order backward sweep; s = √T is the least, and `spacing` takes the smallest s that fits the budget.
+
+Shapes: N networks, Θ parameters, T inner steps.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ldnn_core.activations import BankActivation
+from ldnn_core.estimators._base import OuterGradient, loss_weights
+from ldnn_core.optimizers import Slots, update_vjp
+from ldnn_core.training import Batches, InnerProblem, TrainState
+
+MEMORY_BYTES = 1 << 30
+"""How much the records of an outer step may take unless the caller says otherwise."""
+
+
+def spacing(steps: int, record_bytes: int, memory_bytes: int) -> int:
+    """The smallest s for which records of every s-th step and of one segment fit; at most √T.
+
+    Args:
+        steps: T.
+        record_bytes: of one record of all networks.
+        memory_bytes: the budget; when even √T does not fit, √T is returned, as nothing smaller exists.
+    """
+    if steps * record_bytes <= memory_bytes:
+        return 1
+    root = max(2, math.isqrt(steps - 1) + 1)
+    for s in range(2, root):
+        if (math.ceil(steps / s) + s) * record_bytes <= memory_bytes:
+            return s
+    return root
+
+
+def differentiate(
+    problem: InnerProblem,
+    parameters: Tensor,
+    batches: Batches,
+    activation: BankActivation,
+    window: int,
+    *,
+    truncation: int | None = None,
+    every: int | None = None,
+    memory_bytes: int = MEMORY_BYTES,
+) -> OuterGradient:
+    """Outer loss and gradient of one inner loop; arguments as for `Estimator.estimate`, and:
+
+    Args:
+        problem: network, optimiser, learning rate.
+        parameters: fresh classifiers.
+        batches: rows and noise of all inner steps.
+        activation: the set being learned.
+        window: how many of the last inner losses count.
+        truncation: cotangents of the state are cut before every step whose number it divides; None never.
+        every: keep a record of every so many steps; None follows from ``memory_bytes``.
+        memory_bytes: budget of the records.
+    """
+    networks, steps = len(parameters), len(batches)
+    weights = loss_weights(steps, networks, window)
+    with torch.no_grad():
+        start = problem.start(parameters)
+        record_bytes = (2 + len(start.slots)) * parameters.numel() * parameters.element_size()
+        s = spacing(steps, record_bytes, memory_bytes) if every is None else every
+        state, losses = start, []
+        kept: dict[int, TrainState] = {}
+        gradients: dict[int, Tensor] = {}
+        for t in range(steps):
+            loss, gradient = problem.gradient(state, batches, activation)
+            losses.append(loss)
+            if t % s == 0:
+                kept[t] = state
+                if s == 1:
+                    gradients[t] = gradient
+            state = problem.advance(state, gradient)
+        final_parameters = state.parameters
+        parameters_bar, slots_bar = _nothing(state)
+        bank_bar = torch.zeros_like(activation.bank.parameters)
+        for first in range(steps - 1 - (steps - 1) % s, -1, -s):
+            segment = _segment(problem, kept.pop(first), min(first + s, steps), batches, activation, gradients)
+            while segment:
+                state, gradient = segment.pop()
+                t = state.step
+                through_update, slots_bar, gradient_bar = update_vjp(
+                    problem.optimizer, state.parameters, state.slots, gradient, problem.lr, t, parameters_bar, slots_bar
+                )
+                weight = parameters.new_full((networks,), weights[t])
+                through_gradient, at_step = problem.gradient_vjp(state, batches, activation, gradient_bar, weight)
+                parameters_bar = through_update + through_gradient
+                bank_bar += at_step
+                if truncation is not None and t % truncation == 0:
+                    parameters_bar, slots_bar = _nothing(state)
+    history = torch.stack(losses)
+    return OuterGradient(
+        gradient=activation.bank.pull_back(bank_bar),
+        outer_loss=float((history * history.new_tensor(weights).unsqueeze(1)).sum()),
+        losses=history,
+        final_parameters=final_parameters,
+        inner_steps=steps * networks,
+    )
+
+
+def _nothing(state: TrainState) -> tuple[Tensor, Slots]:
+    return torch.zeros_like(state.parameters), tuple(torch.zeros_like(slot) for slot in state.slots)
+
+
+def _segment(
+    problem: InnerProblem,
+    state: TrainState,
+    end: int,
+    batches: Batches,
+    activation: BankActivation,
+    gradients: dict[int, Tensor],
+) -> list[tuple[TrainState, Tensor]]:
+    """States and gradients from a kept state up to step ``end``, computed again unless they were kept."""
+    segment = []
+    while True:
+        gradient = gradients.pop(state.step, None)
+        if gradient is None:
+            _, gradient = problem.gradient(state, batches, activation)
+        segment.append((state, gradient))
+        if state.step + 1 == end:
+            return segment
+        state = problem.advance(state, gradient)

@@ -1,0 +1,70 @@
+"""What the inner loop needs of a batch of networks, whatever they are made of.
+
+Shapes: N networks, Θ parameters of one network, B batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ldnn_core.activations import Activation, BankActivation
+from ldnn_core.losses import Loss
+
+Noise = tuple[Tensor, ...]
+"""For each hidden layer what is added to its units: (N or 1, B, H); empty for none."""
+
+
+class Network(Protocol):
+    """A kind of network; N of them are a tensor of parameters (N, Θ).
+
+    Pure: parameters come in and gradients go out.  `ldnn_core.mlp.MlpSpec` is differentiated by hand,
+    `ldnn_core.modules.ModuleNetwork` wraps any `torch.nn.Module`.
+    """
+
+    @property
+    def loss(self) -> Loss:
+        """What it is trained on."""
+        ...
+
+    @property
+    def hidden(self) -> tuple[int, ...]:
+        """Units of each layer that noise can be added to; empty if none."""
+        ...
+
+    @property
+    def num_params(self) -> int:
+        """Θ."""
+        ...
+
+    def initial_parameters(self, generators: Sequence[torch.Generator], dtype: torch.dtype = torch.float32) -> Tensor:
+        """One random network per generator, (len(generators), Θ), on the CPU."""
+        ...
+
+    def forward(
+        self, parameters: Tensor, x: Tensor, activation: Activation, noise: Noise = ()
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Outputs (N, B, C) and hidden layers, differentiable by autograd; x is (N or 1, B, ...)."""
+        ...
+
+    def loss_gradient(
+        self, parameters: Tensor, x: Tensor, y: Tensor, activation: Activation, noise: Noise = ()
+    ) -> tuple[Tensor, Tensor]:
+        """Loss (N,) and its gradient g (N, Θ), without a graph."""
+        ...
+
+    def gradient_vjp(
+        self,
+        parameters: Tensor,
+        x: Tensor,
+        y: Tensor,
+        activation: BankActivation,
+        v: Tensor,
+        w: Tensor,
+        noise: Noise = (),
+    ) -> tuple[Tensor, Tensor]:
+        """Pull cotangents v of g and w of the loss back: to the parameters, H v + w g, and to the bank."""
+        ...
