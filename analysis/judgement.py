@@ -38,12 +38,15 @@ class Verdict:
     Attributes:
         table: one row per set, size and rival: ``difference`` of the mix to it (share, 0..1) with ``low`` and ``high``,
             ``pairs``, ``lost``, ``won``, ``outcome`` and ``headline`` (whether the sentences speak about this set).
-        sentences: the same in words, for the set of each method with the highest validation score.
+        headlines: the same in words at the size where a set was learned, for the set of each method with the
+            highest validation score.
+        sentences: the headlines and what holds at the other sizes.
         sizes: the whole cross-size table that this rests on.
         split: which rows judged: test, or val as long as there are no test rows.
     """
 
     table: pd.DataFrame
+    headlines: tuple[str, ...]
     sentences: tuple[str, ...]
     sizes: pd.DataFrame
     split: str
@@ -71,14 +74,16 @@ def verdict(run: Run) -> Verdict:
     table = judge(sizes, sets)
     if sets.empty:
         words = "No learned set has been evaluated yet; `ldnn evaluate` trains the networks that a verdict needs."
-        return Verdict(table, (words,), sizes, split)
+        return Verdict(table, (words,), (words,), sizes, split)
     spoken = of_sets(table, sets)
-    sentences = [sentence for subject, rows in _themes(spoken) for sentence in _sentences(subject, rows)]
+    themes = list(_themes(spoken))
+    headlines = [sentence for subject, rows in themes for sentence in _where_learned(subject, rows)]
+    sentences = [sentence for subject, rows in themes for sentence in _sentences(subject, rows)]
     silent = sets[~sets["trial_id"].isin(spoken["trial_id"])]
     sentences += [f"mixed ({trial}) has no evaluation rows." for trial in silent["trial_id"]]
     if split != "test":
         sentences.append("These are validation rows, which also chose the sets: the test is still to come.")
-    return Verdict(table, tuple(sentences), sizes, split)
+    return Verdict(table, tuple(headlines), tuple(sentences), sizes, split)
 
 
 def judge(table: pd.DataFrame, sets: pd.DataFrame) -> pd.DataFrame:
@@ -125,7 +130,7 @@ def _themes(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         yield f"mixed ({', '.join([rows['trial_id'].iloc[0], *rows[varying].iloc[0]])})", rows
 
 
-def _sentences(subject: str, rows: pd.DataFrame) -> Iterator[str]:
+def _where_learned(subject: str, rows: pd.DataFrame) -> Iterator[str]:
     first = rows.iloc[0]
     learned = rows[rows["is_learned_size"]]
     if learned.empty:
@@ -140,6 +145,10 @@ def _sentences(subject: str, rows: pd.DataFrame) -> Iterator[str]:
             )
     for row in learned.to_dict("records"):
         yield _at_learned_size(subject, row)
+
+
+def _sentences(subject: str, rows: pd.DataFrame) -> Iterator[str]:
+    yield from _where_learned(subject, rows)
     for rival in RIVALS:
         elsewhere = rows[(rows["rival"] == rival) & ~rows["is_learned_size"]].sort_values(["depth", "width"])
         if len(elsewhere):

@@ -69,16 +69,17 @@ def advantage_tables(verdict: Verdict) -> Iterator[Table]:
         yield Table(caption, tuple(heads), tuple(lines)).without_empty_columns()
 
 
-def accuracy_tables(verdict: Verdict) -> Iterator[Table]:
-    """Per headline set: the mean accuracy of every arm at each size."""
+def accuracy_tables(verdict: Verdict, *, intervals: bool = True) -> Iterator[Table]:
+    """Per headline set: the mean accuracy of every arm at each size; without intervals for narrow places."""
     spoken = set(verdict.table.loc[verdict.table["headline"], "trial_id"])
     for key, rows in verdict.sizes[verdict.sizes["trial_id"].isin(spoken)].groupby(_PANEL, sort=False, dropna=False):
         arms = arm_order(rows["arm"])
         lines = []
         for _, size in rows.groupby(["depth", "width"]):
             by_arm = {row["arm"]: row for row in size.to_dict("records")}
-            lines.append((_size(next(iter(by_arm.values()))), *(_accuracy(by_arm.get(arm)) for arm in arms)))
-        caption = f"Accuracy on {verdict.split} rows [%] with 95 % intervals, set of {_title(key)}"
+            lines.append((_size(next(iter(by_arm.values()))), *(_accuracy(by_arm.get(arm), intervals) for arm in arms)))
+        accuracy = f"Accuracy on {verdict.split} rows [%]{' with 95 % intervals' if intervals else ''}"
+        caption = f"{accuracy}, set of {_title(key)}"
         yield Table(caption, (_left("size"), *map(Column, arms)), tuple(lines))
 
 
@@ -215,11 +216,12 @@ def _remarks(rows: Sequence[dict[Any, Any]]) -> str:
     return "; ".join(remarks)
 
 
-def _accuracy(row: dict[Any, Any] | None) -> str:
+def _accuracy(row: dict[Any, Any] | None, with_interval: bool) -> str:
     if row is None:
         return NOTHING
     diverged = f", {row['diverged']} diverged" if row["diverged"] else ""
-    return f"{percent(row['accuracy'])} {percent_interval(row['accuracy_low'], row['accuracy_high'])}{diverged}".strip()
+    interval = f" {percent_interval(row['accuracy_low'], row['accuracy_high'])}" if with_interval else ""
+    return f"{percent(row['accuracy'])}{interval}{diverged}".strip()
 
 
 def _method_value(row: dict[Any, Any], method: str, is_share: bool) -> str:

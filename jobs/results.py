@@ -23,12 +23,12 @@ def console() -> Console:
 
 
 def print_verdict(path: Path) -> None:
-    """The cross-size tables and the verdict in sentences."""
+    """The cross-size tables, and in words what holds where the sets were learned."""
     run, out = load_run(path), console()
     found = verdict(run)
-    for table in (*accuracy_tables(found), *advantage_tables(found)):
+    for table in (*accuracy_tables(found, intervals=False), *advantage_tables(found)):
         _print_table(out, table)
-    _print_sentences(out, found.sentences)
+    _print_sentences(out, found.headlines)
     if set(run.trials["method"].dropna()) == {"gradient", "evolution"}:
         _print_sentences(out, compare(run).sentences)
 

@@ -30,7 +30,7 @@ class Activation(Protocol):
     """Elementwise functions of the units of a layer; pure, no state."""
 
     def value(self, a: Tensor, layer: int) -> Tensor:
-        """h = σ(a), (N, B, H) → (N, B, H), differentiable by autograd to any order."""
+        """The layer σ(a), (N, B, H) → (N, B, H), differentiable by autograd."""
         ...
 
     def value_slope(self, a: Tensor, layer: int) -> tuple[Tensor, Tensor]:
@@ -45,7 +45,7 @@ class UsualActivation:
     name: str
 
     def value(self, a: Tensor, layer: int) -> Tensor:
-        """h = σ(a)."""
+        """The layer σ(a)."""
         return base_function(self.name).value(a)
 
     def value_slope(self, a: Tensor, layer: int) -> tuple[Tensor, Tensor]:
@@ -65,7 +65,7 @@ class GroupedActivation:
     groups: tuple[tuple[Activation, int], ...]
 
     def value(self, a: Tensor, layer: int) -> Tensor:
-        """h = σ(a)."""
+        """The layer σ(a)."""
         parts = a.split([count for _, count in self.groups])
         return torch.cat([act.value(part, layer) for (act, _), part in zip(self.groups, parts, strict=True)])
 
@@ -235,7 +235,7 @@ class BankActivation:
     functions: tuple[Tensor, ...]
 
     def value(self, a: Tensor, layer: int) -> Tensor:
-        """h = σ(a)."""
+        """The layer σ(a)."""
         return self.bank.value(a, self.functions[layer])
 
     def value_slope(self, a: Tensor, layer: int) -> tuple[Tensor, Tensor]:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -125,10 +126,10 @@ class HermiteTable:
     def _use_kernels(self, a: Tensor) -> bool:
         return self.fused and FUSED_AVAILABLE and a.device.type == "cpu" and a.dtype in _FUSED_TYPES
 
-    def _flat(self):  # type: ignore[no-untyped-def]  # arrays for Numba
+    def _flat(self) -> np.ndarray:
         return self.coefficients.view(-1).numpy()
 
-    def _start(self, a: Tensor, function: Tensor):  # type: ignore[no-untyped-def]
+    def _start(self, a: Tensor, function: Tensor) -> np.ndarray:
         start = (function * (4 * self.grid.cells)).to(torch.int32)
         return start.expand(a.shape[0], a.shape[2]).contiguous().numpy()
 

@@ -15,7 +15,7 @@ class Loss(Protocol):
     """A loss per network and its first two derivatives with respect to the outputs z."""
 
     def value(self, z: Tensor, y: Tensor) -> Tensor:
-        """z (N, B, C), targets y → (N,), differentiable by autograd."""
+        """Outputs z (N, B, C) and targets y → (N,), differentiable by autograd."""
         ...
 
     def value_slope(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -45,7 +45,7 @@ class CrossEntropy:
         return loss, slope.div_(z.shape[1])
 
     def slope_jvp(self, z: Tensor, y: Tensor, dz: Tensor) -> Tensor:
-        """p ∘ (dz - ⟨p, dz⟩) / B with p = softmax(z)."""
+        """With p = softmax(z):  p ∘ (dz - ⟨p, dz⟩) / B."""
         p = torch.softmax(z, dim=-1)
         weighted = p * dz
         return (weighted - p * weighted.sum(-1, keepdim=True)) / z.shape[1]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -43,7 +44,7 @@ class MlpSpec:
     def layer_sizes(self) -> tuple[tuple[int, int], ...]:
         """(in, out) of every linear layer."""
         sizes = (self.inputs, *self.hidden, self.outputs)
-        return tuple(zip(sizes[:-1], sizes[1:], strict=True))
+        return tuple(pairwise(sizes))
 
     @property
     def num_params(self) -> int:
@@ -72,7 +73,14 @@ class MlpSpec:
         return loss_gradient(self, parameters, x, y, activation, noise)
 
     def gradient_vjp(
-        self, parameters: Tensor, x: Tensor, y: Tensor, activation: BankActivation, v: Tensor, w: Tensor, noise: Noise = ()
+        self,
+        parameters: Tensor,
+        x: Tensor,
+        y: Tensor,
+        activation: BankActivation,
+        v: Tensor,
+        w: Tensor,
+        noise: Noise = (),
     ) -> tuple[Tensor, Tensor]:
         """See `gradient_vjp`."""
         return gradient_vjp(self, parameters, x, y, activation, v, w, noise)

@@ -10,6 +10,7 @@ for one hidden layer  w1 (W) | b1 (W) | w2 (W) | b2 (1).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -53,7 +54,7 @@ class ActivationSpec:
     def genome_size(self) -> int:
         """P, the number of weights and biases of one sub-network."""
         sizes = self.layer_sizes
-        return sum(i * o + o for i, o in zip(sizes[:-1], sizes[1:], strict=True))
+        return sum(i * o + o for i, o in pairwise(sizes))
 
     @property
     def base_function(self) -> BaseFunction:
@@ -81,9 +82,7 @@ class ActivationSpec:
 def initial_bounds(spec: ActivationSpec, dtype: torch.dtype = torch.float32) -> Tensor:
     """The half-width of each weight's initial distribution, 1/√fan_in of its layer, (P,)."""
     sizes = spec.layer_sizes
-    return torch.cat(
-        [torch.full((i * o + o,), i**-0.5, dtype=dtype) for i, o in zip(sizes[:-1], sizes[1:], strict=True)]
-    )
+    return torch.cat([torch.full((i * o + o,), i**-0.5, dtype=dtype) for i, o in pairwise(sizes)])
 
 
 def initial_genomes(spec: ActivationSpec, seed: int, sets: int = 1, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -104,7 +103,7 @@ def layer_weights(spec: ActivationSpec, genomes: Tensor) -> list[tuple[Tensor, T
     """Genome rows (F, P) as weights (F, in, out) and biases (F, 1, out) of each layer; views, not copies."""
     sizes = spec.layer_sizes
     layers, start = [], 0
-    for i, o in zip(sizes[:-1], sizes[1:], strict=True):
+    for i, o in pairwise(sizes):
         weight = genomes[:, start : start + i * o].unflatten(1, (i, o))
         bias = genomes[:, start + i * o : start + i * o + o].unsqueeze(1)
         layers.append((weight, bias))

@@ -190,7 +190,8 @@ def train(
     state = problem.start(parameters)
     losses = []
     with torch.no_grad():
-        for state, loss in problem.steps(state, batches, activation):
+        for after, loss in problem.steps(state, batches, activation):
+            state = after
             losses.append(loss)
             if after_step is not None:
                 after_step(state)

@@ -109,7 +109,7 @@ STEPS: Final = pa.schema(
     [
         *_COMMON,
         *_ORIGIN,
-        _field("step", _INT, "outer step or generation, from 0; the set before that gradient step, or the best of that generation"),
+        _field("step", _INT, "from 0: the set before that outer step, or the best of that generation"),
         _field("outer_loss", _REAL, "mean training loss of the inner loop; for evolution that of the best candidate"),
         _field("inner_final_loss", _REAL, "training loss at the last inner step"),
         _field("val_accuracy", _REAL, "validation accuracy (0..1) of probe networks; null except at recorded steps"),

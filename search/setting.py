@@ -91,9 +91,8 @@ class Setting:
         """
         inner = self.config.inner
         as_inner = Training(self.problem.optimizer, inner.lr, inner.steps, inner.batch_size)
-        return (
-            sum(self._accuracies(genomes, as_inner, "probe", self.config.probe_networks)) / self.config.probe_networks
-        )
+        accuracies = self._accuracies(genomes, as_inner, "probe", self.config.probe_networks)
+        return sum(accuracies) / len(accuracies)
 
     def score(self, genomes: Tensor) -> tuple[float, float]:
         """Mean and standard error of the validation accuracy of networks trained as in the evaluation."""

@@ -55,7 +55,7 @@ def run_trial(config: TrialConfig, report: Report = silent, *, device: str = "cp
             recorder = Recorder(setting, planned, report)
             found = search_by_gradient(setting, config.gradient, recorder)
         else:
-            assert config.evolution is not None  # noqa: S101 - the configuration has exactly one of the two
+            assert config.evolution is not None  # the configuration has exactly one of the two
             planned = config.evolution.generations
             recorder = Recorder(setting, planned - 1, report)
             found = search_by_evolution(setting, config.evolution, recorder)

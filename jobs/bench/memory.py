@@ -40,7 +40,7 @@ def measure_memory(conditions: Conditions) -> list[Result]:
     horizons = (10, 40) if quick else (100, 200, 500, 1000)
     ours = [_fresh(conditions.device, "ours", steps, width) for steps in horizons]
     plain = [_fresh(conditions.device, "plain", steps, width) for steps in ((5, 10) if quick else (10, 20, 40))]
-    long = _fresh(conditions.device, "ours", 50 if quick else LIMIT_STEPS, width)
+    long = ours[-1] if quick else _fresh(conditions.device, "ours", LIMIT_STEPS, width)
     slopes = {"who": "slope", "ours_mb_per_step": _slope(ours), "plain_mb_per_step": _slope(plain)}
     peak = f"peak memory of an outer step in all, T = {long['T']}, one network"
     added = "peak memory added per inner step of an outer step, one network"

@@ -29,17 +29,21 @@ def measure_population(conditions: Conditions) -> list[Result]:
         own_sets.size("mixed, a set for each network", own),
         some.size("nn.Module with ReLU, one by one", sequential),
     )
-    over_networks = [s for n in (GROWTH_NETWORKS if not quick else (1, 2)) for s in _both(device, steps, width, n)]
-    group = few if quick else 16
-    over_width = [s for w in (GROWTH_WIDTHS if not quick else (5, 20)) for s in _both(device, steps, w, group)]
+    group = 2 if quick else 16
+    over_networks = [(n, width) for n in ((1, 2) if quick else GROWTH_NETWORKS)]
+    over_width = [(group, w) for w in ((5, 20) if quick else GROWTH_WIDTHS)]
+    grown = [_both(device, steps, w, n) for n, w in (*over_networks, *over_width)]
+    ratios = [
+        {key: of_mixed[key] for key in ("T", "N", "width")} | {"ratio": of_mixed["seconds"] / of_relu["seconds"]}
+        for of_mixed, of_relu in (base[:2], *grown)
+    ]
     speed = f"training with a learned mixed set, per network, batch of {many}: sequential nn.Module ReLU ÷ ours"
     ratio = (sequential / few) / (mixed / many)
-    grown = (*base, *over_networks, *over_width)
+    sizes = (*base, *(size for pair in grown for size in pair))
+    cost = f"learned mixed ÷ ReLU in our engine, batch of {many}"
     return [
-        Result("P3", speed, ratio, 3, "ratio", grown, conditions, at_least=True, check=check),
-        Result(
-            "P4", f"learned mixed ÷ ReLU in our engine, batch of {many}", mixed / relu, 1.4, "ratio", grown, conditions
-        ),
+        Result("P3", speed, ratio, 3, "ratio", sizes, conditions, at_least=True, check=check),
+        Result("P4", cost, mixed / relu, 1.4, "ratio", tuple(ratios), conditions),
     ]
 
 

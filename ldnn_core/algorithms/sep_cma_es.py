@@ -31,9 +31,7 @@ class SepCmaEs:
         ValueError: a population below four, for which the method has no parents to average.
     """
 
-    def __init__(
-        self, spec: ActivationSpec, seed: int, *, population: int = 16, mutation_scale: float = 0.1
-    ) -> None:
+    def __init__(self, spec: ActivationSpec, seed: int, *, population: int = 16, mutation_scale: float = 0.1) -> None:
         if population < 4:
             raise ValueError(f"population >= 4 must hold for sep_cma_es, but got population={population}")
         start = initial_genomes(spec, seed)[0]

@@ -55,7 +55,7 @@ def differentiate(
     every: int | None = None,
     memory_bytes: int = MEMORY_BYTES,
 ) -> OuterGradient:
-    """Outer loss and gradient of one inner loop; arguments as for `Estimator.estimate`, and:
+    """Outer loss and gradient of one inner loop.
 
     Args:
         problem: network, optimiser, learning rate.

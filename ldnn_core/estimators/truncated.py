@@ -14,7 +14,7 @@ from ldnn_core.training import Batches, InnerProblem
 
 @dataclass(frozen=True)
 class Truncated:
-    """Estimator ``truncated``: the inner loop runs through, but is differentiated in pieces that know nothing of another.
+    """Estimator ``truncated``: the inner loop runs through, but is differentiated in separate pieces.
 
     Attributes:
         length: inner steps of a piece; T or more is the exact gradient, 1 is `FirstOrder`.

@@ -89,7 +89,8 @@ def _checksum(arrays: Arrays) -> str:
 def _read(path: Path) -> Arrays:
     way_out = f"delete {path} and run again: it is generated anew"
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # opened here, because numpy leaves a damaged file open
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: file[name] for name in _ARRAYS}
             expected = str(file["checksum"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

@@ -9,7 +9,7 @@ import torch
 from ldnn_core.activations import Bank, BankActivation, ExactBank, TableBank, mixed_functions
 from ldnn_core.losses import CrossEntropy, SquaredError
 from ldnn_core.mlp import MlpSpec
-from ldnn_core.optimizers import Adam, Optimizer, RMSprop, SGD
+from ldnn_core.optimizers import SGD, Adam, Optimizer, RMSprop
 from ldnn_core.randomness import generator
 from ldnn_core.subnetwork import ActivationSpec, initial_genomes
 from ldnn_core.training import Batches, InnerProblem, shuffled_rows

@@ -181,7 +181,9 @@ def test_bad_genomes_are_refused(genomes, words):
         TableBank(ActivationSpec("sin", 2), genomes)
 
 
-@pytest.mark.parametrize(("arguments", "words"), [({"num_types": 0}, "num_types >= 1"), ({"hidden": ()}, "hidden layers")])
+@pytest.mark.parametrize(
+    ("arguments", "words"), [({"num_types": 0}, "num_types >= 1"), ({"hidden": ()}, "hidden layers")]
+)
 def test_bad_activation_specs_are_refused(arguments, words):
     with pytest.raises(ValueError, match=words):
         ActivationSpec(**arguments)

@@ -119,9 +119,8 @@ def test_truncated_is_the_sum_over_its_pieces():
     activation = case.activation()
     whole = Truncated(3).estimate(case.problem, case.parameters, case.batches, activation, 6).gradient
     # the second piece alone: from the state after three steps, whose momentum is part of it
-    state = case.problem.start(case.parameters)
-    for state, _ in case.problem.steps(state, dataclasses.replace(case.batches, rows=case.batches.rows[:3]), activation):
-        pass
+    first = dataclasses.replace(case.batches, rows=case.batches.rows[:3])
+    *_, (state, _) = case.problem.steps(case.problem.start(case.parameters), first, activation)
     pieces = []
     for slots, parameters, rows in [
         (None, case.parameters, case.batches.rows[:3]),
@@ -143,9 +142,7 @@ def piece_gradient(case, genomes, parameters, slots, batches):
     total = 0.0
     for step in range(len(batches)):
         x, y = batches.at(step)
-        loss, gradient = loss_gradient_autograd(
-            case.problem.network, parameters, x, y, activation, create_graph=True
-        )
+        loss, gradient = loss_gradient_autograd(case.problem.network, parameters, x, y, activation, create_graph=True)
         total = total + loss.mean()
         parameters, slots = case.problem.optimizer.update(parameters, slots, gradient, case.problem.lr, step)
     return torch.autograd.grad(total, genomes)[0]

@@ -20,7 +20,9 @@ CASES = json.loads((Path(__file__).parent.parent / "golden" / "cases.json").read
 
 
 def flat(weights, biases):
-    rows = [torch.tensor(t, dtype=torch.float64).reshape(-1) for pair in zip(weights, biases, strict=True) for t in pair]
+    rows = [
+        torch.tensor(t, dtype=torch.float64).reshape(-1) for pair in zip(weights, biases, strict=True) for t in pair
+    ]
     return torch.cat(rows).unsqueeze(0)
 
 

@@ -34,7 +34,9 @@ def test_gradient_through_a_usual_activation_equals_autograd(name):
     case = small_case(hidden=(7, 5))
     x, y = case.batches.at(0)
     arguments = (case.problem.network, case.parameters, x, y, UsualActivation(name))
-    torch.testing.assert_close(loss_gradient(*arguments)[1], loss_gradient_autograd(*arguments)[1], rtol=1e-9, atol=1e-13)
+    torch.testing.assert_close(
+        loss_gradient(*arguments)[1], loss_gradient_autograd(*arguments)[1], rtol=1e-9, atol=1e-13
+    )
 
 
 @pytest.mark.parametrize(("hidden", "num_types"), SHAPES)

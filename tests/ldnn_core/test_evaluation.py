@@ -1,0 +1,187 @@
+"""Judging: independence of company, an independent training loop as the oracle, and networks that diverge."""
+
+import dataclasses
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ldnn_core import evaluation
+from ldnn_core.activations import BankActivation, TableBank, UsualActivation, mixed_functions
+from ldnn_core.evaluation import Training, evaluate_arms
+from ldnn_core.losses import CrossEntropy
+from ldnn_core.optimizers import SGD, Adam
+from ldnn_core.randomness import generator
+from ldnn_core.subnetwork import ActivationSpec, initial_genomes
+from ldnn_core.tasks import Rows, TaskData
+
+INPUTS, CLASSES = 6, 3
+RELU = {"relu": UsualActivation("relu")}
+ADAM = Training(Adam(), lr=0.01, steps=24, batch_size=20)
+
+
+def rows(count, purpose):
+    x = torch.randn(count, INPUTS, generator=generator(0, purpose))
+    return Rows(x, (x[:, :CLASSES] + 0.3 * x[:, CLASSES:]).argmax(dim=1))
+
+
+DATA = TaskData("toy", rows(160, "train"), rows(40, "val"), rows(90, "test"), CLASSES, CrossEntropy(), 1 / CLASSES)
+
+
+def judge(arms=RELU, seeds=(0, 1), training=ADAM, hidden=(8,), split="test", data=DATA, root_seed=0):
+    return evaluate_arms(data, hidden, arms, seeds, training, root_seed=root_seed, split=split)
+
+
+def numbers(judgement):
+    measured = dataclasses.asdict(judgement)
+    for name in ("wall_seconds", "batch_of_networks"):
+        del measured[name]
+    return measured
+
+
+def assert_same(first, second):
+    for name, value in numbers(first).items():
+        other = getattr(second, name)
+        assert value == (pytest.approx(other, rel=1e-6) if isinstance(value, float) else other), name
+
+
+def learned():
+    spec = ActivationSpec("tanh", 2, (5,))
+    bank = TableBank(spec, initial_genomes(spec, 1))
+    return {"mixed": BankActivation(bank, mixed_functions((8,), 2))}
+
+
+def test_judgements_come_arm_after_arm_in_the_order_of_the_seeds():
+    found = judge({**RELU, "tanh": UsualActivation("tanh")}, seeds=(3, 1))
+    assert [(j.arm, j.seed) for j in found] == [("relu", 3), ("relu", 1), ("tanh", 3), ("tanh", 1)]
+    assert all(j.num_params == INPUTS * 8 + 8 + 8 * CLASSES + CLASSES for j in found)
+    assert {j.inner_steps for j in found} == {24}
+    assert {j.batch_of_networks for j in found} == {4}
+
+
+def test_a_network_does_not_depend_on_other_seeds_and_arms():
+    [alone] = judge(seeds=(5,))
+    assert_same(judge(seeds=(2, 5, 9))[1], alone)
+    company = judge({**learned(), "sin": UsualActivation("sin"), **RELU}, seeds=(5, 0))
+    assert_same(next(j for j in company if (j.arm, j.seed) == ("relu", 5)), alone)
+
+
+def test_groups_that_fit_the_memory_change_nothing(monkeypatch):
+    together = judge({**RELU, **learned()}, seeds=range(5))
+    monkeypatch.setattr(evaluation, "ACTIVATION_BYTES", 2 * 20 * 8 * 4 * 2)
+    apart = judge({**RELU, **learned()}, seeds=range(5))
+    assert [j.batch_of_networks for j in apart] == [4, 4, 4, 4, 2] * 2
+    for one, other in zip(together, apart, strict=True):
+        assert_same(one, other)
+
+
+def test_a_set_of_equal_silent_types_does_as_its_base_function():
+    spec = ActivationSpec("tanh", 2, (5,))
+    silent = TableBank(spec, torch.zeros_like(initial_genomes(spec, 1)))
+    [mixed] = judge({"tanh": BankActivation(silent, mixed_functions((8,), 2))}, seeds=(0,))
+    [usual] = judge({"tanh": UsualActivation("tanh")}, seeds=(0,))
+    assert mixed.loss == pytest.approx(usual.loss, rel=1e-4)
+    assert mixed.accuracy == usual.accuracy
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_other_seeds_roots_and_sizes_are_other_networks(seeds):
+    found = [
+        judge(seeds=(0,)),
+        judge(seeds=(seeds,)),
+        judge(seeds=(0,), root_seed=seeds),
+        judge(seeds=(0,), hidden=(9,)),
+    ]
+    assert len({j.loss for [j] in found}) == 4
+
+
+def plain_training(hidden, seed, training, split):
+    """The same network as an ordinary module, trained by an ordinary loop."""
+    train, held_out = DATA.split(split)
+    sizes = (INPUTS, *hidden, CLASSES)
+    layers = [torch.nn.Linear(i, o) for i, o in itertools.pairwise(sizes)]
+    count = sum(i * o + o for i, o in itertools.pairwise(sizes))
+    uniform = torch.rand(count, generator=generator(7, "network", *hidden, seed), dtype=torch.float64).float() * 2 - 1
+    with torch.no_grad():
+        for layer in layers:
+            bound = layer.in_features**-0.5
+            weights, uniform = uniform[: layer.weight.numel()], uniform[layer.weight.numel() :]
+            layer.weight.copy_(weights.view(layer.in_features, -1).T * bound)
+            biases, uniform = uniform[: len(layer.bias)], uniform[len(layer.bias) :]
+            layer.bias.copy_(biases * bound)
+    module = torch.nn.Sequential(*[m for layer in layers for m in (layer, torch.nn.ReLU())][:-1])
+    optimizer = torch.optim.Adam(module.parameters(), lr=training.lr)
+    order, per_epoch = generator(7, "batches", seed), len(train) // training.batch_size
+    losses, accuracies = [], []
+    for _ in range(training.steps // per_epoch):
+        for batch in torch.randperm(len(train), generator=order)[: per_epoch * training.batch_size].view(per_epoch, -1):
+            loss = F.cross_entropy(module(train.x[batch]), train.y[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        with torch.no_grad():
+            accuracies.append((module(held_out.x).argmax(1) == held_out.y).double().mean().item())
+    with torch.no_grad():
+        z, first = module(held_out.x), F.relu(layers[0](held_out.x)).double()
+        covariance = torch.cov(first.T)
+        return {
+            "accuracy": accuracies[-1],
+            "best_epoch_accuracy": max(accuracies),
+            "loss": F.cross_entropy(z, held_out.y).item(),
+            "train_loss": sum(losses[-per_epoch:]) / per_epoch,
+            "participation_ratio": (covariance.trace() ** 2 / (covariance @ covariance).trace()).item(),
+            "weight_norm": torch.cat([p.flatten() for p in module.parameters()]).norm().item(),
+        }
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+@pytest.mark.parametrize("hidden", [(8,), (8, 5)])
+def test_judged_numbers_are_those_of_an_ordinary_training_loop(hidden, split):
+    training = dataclasses.replace(ADAM, steps=3 * (len(DATA.split(split)[0]) // 20))
+    for judgement in judge(seeds=(0, 4), hidden=hidden, split=split, root_seed=7, training=training):
+        expected = plain_training(hidden, judgement.seed, training, split)
+        found = {name: getattr(judgement, name) for name in expected}
+        assert found == pytest.approx(expected, rel=1e-3)
+        assert not judgement.diverged
+
+
+def test_training_learns():
+    found = judge(training=dataclasses.replace(ADAM, steps=200, lr=0.03))
+    assert all(j.accuracy > 0.85 for j in found)
+    assert all(j.best_epoch_accuracy >= j.accuracy for j in found)
+
+
+def test_a_diverged_network_is_at_chance_and_has_no_numbers():
+    found = judge(training=Training(SGD(0.9), lr=1e30, steps=20, batch_size=20))
+    for j in found:
+        assert j.diverged
+        assert j.accuracy == j.best_epoch_accuracy == DATA.chance
+        assert j.loss is None
+        assert j.train_loss is None
+        assert j.weight_norm is None
+        assert j.participation_ratio is None
+        assert j.participation_ratio_corrected is None
+
+
+def test_a_constant_hidden_layer_has_no_participation_ratio_but_is_judged():
+    [dead] = judge({"zero": UsualActivation("zero")}, seeds=(0,))
+    assert dead.participation_ratio is None
+    assert dead.participation_ratio_corrected is None
+    assert not dead.diverged
+    assert 0 < dead.loss < 2
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"arms": {}}, "at least one arm and one seed are needed, but got 0 arms and 2 seeds"),
+        ({"seeds": ()}, "at least one arm and one seed are needed, but got 1 arms and 0 seeds"),
+        ({"split": "train"}, "split must be val or test, but got 'train'"),
+        ({"training": dataclasses.replace(ADAM, batch_size=500)}, "batch_size <= rows must hold"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused(options, words):
+    with pytest.raises(ValueError, match=words):
+        judge(**options)

@@ -1,0 +1,117 @@
+"""Inner optimisers against those of torch, a loop in numpy, and finite differences."""
+
+import numpy as np
+import pytest
+import torch
+
+from ldnn_core.optimizers import SGD, Adam, RMSprop, make_optimizer, update_vjp
+from ldnn_core.randomness import generator
+
+NETWORKS, WEIGHTS, STEPS = 2, 5, 12
+
+
+def noise(purpose, *index):
+    return torch.randn(NETWORKS, WEIGHTS, generator=generator(0, purpose, *index), dtype=torch.float64)
+
+
+def ours(optimizer, lr):
+    parameters = noise("start")
+    slots = optimizer.slots(parameters)
+    path = []
+    for step in range(STEPS):
+        parameters, slots = optimizer.update(parameters, slots, noise("gradient", step), lr, step)
+        path.append(parameters)
+    return torch.stack(path)
+
+
+def theirs(make):
+    parameters = torch.nn.Parameter(noise("start"))
+    optimizer = make([parameters])
+    path = []
+    for step in range(STEPS):
+        parameters.grad = noise("gradient", step)
+        optimizer.step()
+        path.append(parameters.detach().clone())
+    return torch.stack(path)
+
+
+def test_sgd_with_momentum_equals_that_of_torch():
+    expected = theirs(lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9))
+    torch.testing.assert_close(ours(SGD(0.9), 0.1), expected, rtol=1e-12, atol=1e-14)
+
+
+def test_adam_equals_that_of_torch():
+    expected = theirs(lambda p: torch.optim.Adam(p, lr=0.03))
+    torch.testing.assert_close(ours(Adam(), 0.03), expected, rtol=1e-12, atol=1e-14)
+
+
+def test_rmsprop_equals_the_published_rule_in_numpy():
+    theta, square, path = noise("start").numpy(), np.ones((NETWORKS, WEIGHTS)), []
+    for step in range(STEPS):
+        g = noise("gradient", step).numpy()
+        square = 0.8 * square + 0.2 * g**2
+        theta = theta - 0.01 * g / (np.sqrt(square) + 1e-8)
+        path.append(theta)
+    np.testing.assert_allclose(ours(RMSprop(0.8), 0.01).numpy(), np.stack(path), rtol=1e-12)
+
+
+@pytest.mark.parametrize("optimizer", [RMSprop(), SGD(0.9), Adam()], ids=lambda o: type(o).__name__)
+def test_a_learning_rate_per_network_moves_each_network_by_its_own(optimizer):
+    rates = torch.tensor([[0.01], [0.2]], dtype=torch.float64)
+    both = ours(optimizer, rates)
+    for n in range(NETWORKS):
+        torch.testing.assert_close(both[:, n], ours(optimizer, float(rates[n]))[:, n], rtol=1e-13, atol=0)
+
+
+@pytest.mark.parametrize("optimizer", [RMSprop(), SGD(0.9), Adam()], ids=lambda o: type(o).__name__)
+def test_an_update_changes_no_argument(optimizer):
+    parameters, gradient = noise("start"), noise("gradient", 0)
+    slots = optimizer.slots(parameters)
+    before = [slot.clone() for slot in slots]
+    optimizer.update(parameters, slots, gradient, 0.1, 0)
+    assert torch.equal(parameters, noise("start"))
+    assert torch.equal(gradient, noise("gradient", 0))
+    assert all(torch.equal(slot, old) for slot, old in zip(slots, before, strict=True))
+
+
+@pytest.mark.parametrize("step", [0, 7])
+@pytest.mark.parametrize("optimizer", [RMSprop(), SGD(0.9), Adam()], ids=lambda o: type(o).__name__)
+def test_pulled_back_cotangents_equal_central_differences(optimizer, step):
+    parameters, gradient = noise("start"), noise("gradient", 0)
+    slots = tuple(noise("slot", i).abs() + 0.1 for i, _ in enumerate(optimizer.slots(parameters)))
+    parameters_bar, slots_bar = noise("bar"), tuple(noise("slot bar", i) for i, _ in enumerate(slots))
+
+    def scalar(p, s, g):
+        after, after_slots = optimizer.update(p, s, g, 0.1, step)
+        products = [(after * parameters_bar).sum()]
+        products += [(a * b).sum() for a, b in zip(after_slots, slots_bar, strict=True)]
+        return float(sum(products))
+
+    pulled = update_vjp(optimizer, parameters, slots, gradient, 0.1, step, parameters_bar, slots_bar)
+    found = [pulled[0], *pulled[1], pulled[2]]
+    inputs, h = [parameters, *slots, gradient], 1e-6
+    for i, cotangent in enumerate(found):
+        for j in range(inputs[i].numel()):
+            ends = []
+            for sign in (1, -1):
+                moved = [t.clone() for t in inputs]
+                moved[i].view(-1)[j] += sign * h
+                ends.append(scalar(moved[0], tuple(moved[1:-1]), moved[-1]))
+            assert cotangent.reshape(-1)[j].item() == pytest.approx((ends[0] - ends[1]) / (2 * h), rel=1e-6, abs=1e-8)
+
+
+@pytest.mark.parametrize("optimizer", [RMSprop(), SGD(0.9), Adam()], ids=lambda o: type(o).__name__)
+def test_a_gradient_of_zero_pulls_back_to_finite_cotangents(optimizer):
+    parameters = noise("start")
+    slots = tuple(torch.zeros_like(parameters) for _ in optimizer.slots(parameters))
+    zeros = torch.zeros_like(parameters)
+    pulled = update_vjp(optimizer, parameters, slots, zeros, 0.1, 0, noise("bar"), tuple(noise("s") for _ in slots))
+    assert all(torch.isfinite(t).all() for t in (pulled[0], *pulled[1], pulled[2]))
+
+
+def test_optimizers_have_names():
+    assert make_optimizer("rmsprop", decay=0.7) == RMSprop(decay=0.7)
+    assert make_optimizer("sgd", momentum=0.5) == SGD(momentum=0.5)
+    assert make_optimizer("adam") == Adam()
+    with pytest.raises(ValueError, match="must be one of rmsprop, sgd, adam, but got 'adagrad'"):
+        make_optimizer("adagrad")
