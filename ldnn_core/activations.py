@@ -20,6 +20,7 @@ from torch import Tensor
 from ldnn_core.base_functions import base_function
 from ldnn_core.hermite import Grid, HermiteTable
 from ldnn_core.layout import mixed_types
+from ldnn_core.look_up import look_up
 from ldnn_core.subnetwork import ActivationSpec, exact_values_and_slopes
 
 TABLE_GRID = Grid()
@@ -178,7 +179,7 @@ class TableBank:
 
     def value(self, a: Tensor, function: Tensor) -> Tensor:
         """σ_f(a)."""
-        looked_up = self.table.value(a, function)
+        looked_up = look_up(a, self.table.coefficients, function, self.table.grid, fused=self.table.fused)
         return looked_up + self.spec.base_function.value(a) if self._base_outside else looked_up
 
     def value_slope(self, a: Tensor, function: Tensor) -> tuple[Tensor, Tensor]:

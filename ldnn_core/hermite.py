@@ -78,12 +78,6 @@ class HermiteTable:
     grid: Grid
     fused: bool = True
 
-    def value(self, a: Tensor, function: Tensor) -> Tensor:
-        """σ(a), differentiable by autograd in a and in the coefficients; arguments as for `value_slope`."""
-        if torch.is_grad_enabled() and (a.requires_grad or self.coefficients.requires_grad):
-            return self._eager(a, function)[0]
-        return self.value_slope(a, function)[0]
-
     def value_slope(self, a: Tensor, function: Tensor) -> tuple[Tensor, Tensor]:
         """σ(a) and σ'(a).
 

@@ -7,7 +7,7 @@ The parameters of a network are one row of a tensor (N, Θ): layer by layer, wei
 So an optimiser is a handful of operations on one tensor, whatever the depth.
 
 `loss_gradient` is the whole of training; `gradient_vjp` is what the meta-gradient needs besides.  Both have an
-oracle that is only `forward` and autograd: `loss_gradient_autograd` and `gradient_vjp_autograd`.
+oracle that is only `forward` and autograd, in `ldnn_core.network`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ldnn_core.activations import Activation, BankActivation, TableBank
 from ldnn_core.losses import Loss
-from ldnn_core.network import Noise
+from ldnn_core.network import Noise, gradient_vjp_autograd
 
 
 @dataclass(frozen=True)
@@ -222,46 +222,6 @@ def gradient_vjp(
         delta_dot = h_bar_dot.mul_(slope).add_(curvature.mul_(a_dot).mul_(h_bar))
         delta = h_bar.mul_(slope)
     return parameters_cotangent, bank_cotangent
-
-
-def loss_gradient_autograd(
-    spec: MlpSpec,
-    parameters: Tensor,
-    x: Tensor,
-    y: Tensor,
-    activation: Activation,
-    noise: Noise = (),
-    *,
-    create_graph: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """The same as `loss_gradient` from `forward` and autograd alone: its oracle."""
-    with torch.enable_grad():
-        if not parameters.requires_grad:
-            parameters = parameters.detach().requires_grad_()
-        loss = spec.loss.value(forward(spec, parameters, x, activation, noise)[0], y)
-        (gradient,) = torch.autograd.grad(loss.sum(), parameters, create_graph=create_graph)
-    return (loss if create_graph else loss.detach()), gradient
-
-
-def gradient_vjp_autograd(
-    spec: MlpSpec,
-    parameters: Tensor,
-    x: Tensor,
-    y: Tensor,
-    activation: BankActivation,
-    v: Tensor,
-    w: Tensor,
-    noise: Noise = (),
-) -> tuple[Tensor, Tensor]:
-    """The same as `gradient_vjp` from `forward` and autograd alone; for an `ExactBank`, and as the oracle."""
-    bank = activation.bank
-    parameters = parameters.detach().requires_grad_()
-    learned = bank.parameters.detach().requires_grad_()
-    with torch.enable_grad():
-        leaf_activation = BankActivation(bank.replaced(learned), activation.functions)
-        loss, gradient = loss_gradient_autograd(spec, parameters, x, y, leaf_activation, noise, create_graph=True)
-        parameters_cotangent, learned_cotangent = torch.autograd.grad([gradient, loss], [parameters, learned], [v, w])
-    return parameters_cotangent, learned_cotangent
 
 
 def _write_layer(layer: tuple[Tensor, Tensor], h: Tensor, delta: Tensor) -> None:

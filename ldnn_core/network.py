@@ -68,3 +68,43 @@ class Network(Protocol):
     ) -> tuple[Tensor, Tensor]:
         """Pull cotangents v of g and w of the loss back: to the parameters, H v + w g, and to the bank."""
         ...
+
+
+def loss_gradient_autograd(
+    network: Network,
+    parameters: Tensor,
+    x: Tensor,
+    y: Tensor,
+    activation: Activation,
+    noise: Noise = (),
+    *,
+    create_graph: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """`Network.loss_gradient` from `Network.forward` and autograd alone: the general way, and an oracle."""
+    with torch.enable_grad():
+        if not parameters.requires_grad:
+            parameters = parameters.detach().requires_grad_()
+        loss = network.loss.value(network.forward(parameters, x, activation, noise)[0], y)
+        (gradient,) = torch.autograd.grad(loss.sum(), parameters, create_graph=create_graph)
+    return (loss if create_graph else loss.detach()), gradient
+
+
+def gradient_vjp_autograd(
+    network: Network,
+    parameters: Tensor,
+    x: Tensor,
+    y: Tensor,
+    activation: BankActivation,
+    v: Tensor,
+    w: Tensor,
+    noise: Noise = (),
+) -> tuple[Tensor, Tensor]:
+    """`Network.gradient_vjp` from `Network.forward` and autograd alone."""
+    bank = activation.bank
+    parameters = parameters.detach().requires_grad_()
+    learned = bank.parameters.detach().requires_grad_()
+    with torch.enable_grad():
+        leaf_activation = BankActivation(bank.replaced(learned), activation.functions)
+        loss, gradient = loss_gradient_autograd(network, parameters, x, y, leaf_activation, noise, create_graph=True)
+        parameters_cotangent, learned_cotangent = torch.autograd.grad([gradient, loss], [parameters, learned], [v, w])
+    return parameters_cotangent, learned_cotangent

@@ -8,6 +8,7 @@ from ldnn_core.activations import BankActivation, ExactBank, TableBank, UsualAct
 from ldnn_core.base_functions import BASE_FUNCTIONS, base_function
 from ldnn_core.hermite import FUSED_AVAILABLE, Grid, HermiteTable
 from ldnn_core.layout import mixed_types, type_sizes
+from ldnn_core.look_up import look_up
 from ldnn_core.randomness import generator
 from ldnn_core.subnetwork import ActivationSpec, exact_values, exact_values_and_slopes, initial_bounds, initial_genomes
 from ldnn_core.training import train
@@ -187,3 +188,45 @@ def test_bad_genomes_are_refused(genomes, words):
 def test_bad_activation_specs_are_refused(arguments, words):
     with pytest.raises(ValueError, match=words):
         ActivationSpec(**arguments)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_look_up_passes_gradgradcheck(fused):
+    grid = Grid(scale=2, origin=4, cells=8)
+    values, slopes = torch.randn(2, 3, 9, dtype=torch.float64, generator=generator(0, "knots"))
+    coefficients = grid.coefficients(values, slopes).requires_grad_()
+    # away from the knots, where the second derivative of a cubic spline jumps; some beyond the table
+    a = (torch.arange(24, dtype=torch.float64).view(2, 4, 3) - 11.5) / 4.3 + 0.05
+    function = torch.tensor([[0, 1, 2], [2, 2, 0]])
+
+    def operation(a, coefficients):
+        return look_up(a, coefficients, function, grid, fused=fused)
+
+    a.requires_grad_()
+    assert torch.autograd.gradcheck(operation, (a, coefficients))
+    assert torch.autograd.gradgradcheck(operation, (a, coefficients))
+
+
+def test_look_up_under_vmap_equals_one_network_after_another():
+    case = small_case(networks=3)
+    table = case.activation().bank.table
+    a = torch.randn(3, 8, 7, dtype=torch.float64, generator=generator(0, "a"))
+    function = torch.randint(2, (3, 7), generator=generator(0, "f"))
+
+    def one(a, function):
+        return look_up(a.unsqueeze(0), table.coefficients, function.unsqueeze(0), table.grid)[0]
+
+    together = torch.func.vmap(one)(a, function)
+    assert torch.equal(together, torch.stack([one(*pair) for pair in zip(a, function, strict=True)]))
+    assert torch.equal(together, look_up(a, table.coefficients, function, table.grid))
+
+
+def test_a_third_derivative_is_refused():
+    case = small_case()
+    table = case.activation().bank.table
+    a = torch.zeros(1, 1, 1, dtype=torch.float64, requires_grad=True)
+    y = look_up(a, table.coefficients, torch.zeros(1, 1, dtype=torch.int64), table.grid)
+    for _ in range(2):
+        (y,) = torch.autograd.grad(y.sum(), a, create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiated twice by its input, not three times"):
+        torch.autograd.grad(y.sum(), a)

@@ -134,7 +134,7 @@ def test_truncated_is_the_sum_over_its_pieces():
 def piece_gradient(case, genomes, parameters, slots, batches):
     """Autograd through the sub-network itself, everything in one graph."""
     from ldnn_core.activations import BankActivation, ExactBank
-    from ldnn_core.mlp import loss_gradient_autograd
+    from ldnn_core.network import loss_gradient_autograd
 
     activation = BankActivation(ExactBank(case.spec, genomes), case.activation().functions)
     parameters = parameters.clone().requires_grad_()

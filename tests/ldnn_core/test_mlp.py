@@ -7,7 +7,8 @@ import torch
 
 from ldnn_core.activations import GroupedActivation, UsualActivation
 from ldnn_core.base_functions import BASE_FUNCTIONS
-from ldnn_core.mlp import gradient_vjp, gradient_vjp_autograd, loss_gradient, loss_gradient_autograd
+from ldnn_core.mlp import gradient_vjp, loss_gradient
+from ldnn_core.network import gradient_vjp_autograd, loss_gradient_autograd
 from ldnn_core.randomness import generator
 from ldnn_core.training import train
 from tests.ldnn_core.cases import small_case

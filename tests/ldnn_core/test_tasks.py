@@ -143,7 +143,6 @@ def damage(path, how):
     path.write_bytes({"truncated": content[: len(content) // 2], "empty": b"", "text": b"not an archive"}[how])
 
 
-@pytest.mark.filterwarnings("ignore:Exception ignored in. <_io.FileIO")  # numpy leaves what it cannot read open
 @pytest.mark.parametrize("how", ["flipped", "truncated", "empty", "text"])
 def test_a_damaged_cache_is_named_with_the_way_out(task, data, cache, tmp_path, how):
     (tmp_path / "cache").mkdir()
