@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ldnn_core.activations import Activation, GroupedActivation
+from ldnn_core.activations import TABLE_GRID, Activation, BankActivation, GroupedActivation
 from ldnn_core.mlp import MlpSpec, forward
+from ldnn_core.network import Layer
 from ldnn_core.optimizers import Optimizer
 from ldnn_core.participation import corrected_participation_ratio, participation_ratio
 from ldnn_core.randomness import generator
@@ -57,6 +58,8 @@ class Judgement:
         participation_ratio: R of the first hidden layer on the judging rows; None if undefined.
         participation_ratio_corrected: the same from two halves of the rows; None if undefined.
         weight_norm: Euclidean norm of all weights and biases; None if diverged.
+        outside_table: share of pre-activations on the judging rows outside the table of a learned activation, where
+            it is a straight line; None for usual activations.
         num_params: weights and biases of the network.
         inner_steps: inner steps of this network.
         wall_seconds: duration of its group divided by the networks in it [s].
@@ -73,6 +76,7 @@ class Judgement:
     participation_ratio: float | None
     participation_ratio_corrected: float | None
     weight_norm: float | None
+    outside_table: float | None
     num_params: int
     inner_steps: int
     wall_seconds: float
@@ -142,9 +146,8 @@ def _judge_group(
     activation = GroupedActivation(tuple((arm, len(seeds)) for arm in arms.values()))
     best = torch.zeros(count, dtype=torch.float64, device=device)
 
-    def outputs(parameters: Tensor) -> tuple[Tensor, Tensor]:
-        z, layers = forward(network, parameters, judge_rows.x.unsqueeze(0), activation)
-        return z, layers[0]
+    def outputs(parameters: Tensor) -> tuple[Tensor, list[Layer]]:
+        return forward(network, parameters, judge_rows.x.unsqueeze(0), activation)
 
     def after_step(state: TrainState) -> None:
         if state.step % per_epoch == 0 or state.step == training.steps:
@@ -154,7 +157,9 @@ def _judge_group(
     parameters = fresh.repeat(len(arms), 1).to(device)
     trained = train(problem, parameters, batches, activation, after_step=after_step)
     with torch.no_grad():
-        z, first = outputs(trained.parameters)
+        z, layers = outputs(trained.parameters)
+        first = layers[0].units
+        outside = torch.stack([_share_outside_table(layer.pre) for layer in layers]).mean(dim=0)
         diverged = trained.diverged | ~torch.isfinite(z).all(dim=(1, 2))
         accuracy = data.accuracy(z, judge_rows.y).masked_fill(diverged, data.chance)
         best = best.masked_fill(diverged, data.chance)
@@ -162,7 +167,7 @@ def _judge_group(
         ratio, corrected = participation_ratio(first), corrected_participation_ratio(first)
     train_loss = trained.losses[-per_epoch:].mean(dim=0)
     norm = trained.parameters.norm(dim=1)
-    columns = [t.tolist() for t in (accuracy, loss, train_loss, diverged, best, ratio, corrected, norm)]
+    columns = [t.tolist() for t in (accuracy, loss, train_loss, diverged, best, ratio, corrected, norm, outside)]
     names = [(arm, seed) for arm in arms for seed in seeds]
     each = (time.perf_counter() - started) / count
     return [
@@ -177,6 +182,7 @@ def _judge_group(
             participation_ratio=_finite(row[5], row[3]),
             participation_ratio_corrected=_finite(row[6], row[3]),
             weight_norm=_finite(row[7], row[3]),
+            outside_table=row[8] if isinstance(arms[arm], BankActivation) else None,
             num_params=network.num_params,
             inner_steps=training.steps,
             wall_seconds=each,
@@ -184,6 +190,11 @@ def _judge_group(
         )
         for (arm, seed), row in zip(names, zip(*columns, strict=True), strict=True)
     ]
+
+
+def _share_outside_table(a: Tensor) -> Tensor:
+    low, high = TABLE_GRID.ends
+    return ((a < low) | (a > high)).double().mean(dim=(1, 2))
 
 
 def _finite(value: float, diverged: bool) -> float | None:

@@ -113,9 +113,9 @@ class HermiteTable:
         cell, u, beyond = self._locate(a)
         slope_bar = y_bar * beyond + dy_bar * self.grid.scale
         parts = (y_bar, y_bar * u + slope_bar, u * (y_bar * u + 2 * slope_bar), u * u * (y_bar * u + 3 * slope_bar))
-        start = (function.unsqueeze(1) * self.grid.cells + cell) * 4
+        first = (function.unsqueeze(1) * self.grid.cells + cell) * 4
         for power, part in enumerate(parts):
-            out.view(-1).index_add_(0, (start + power).reshape(-1), part.reshape(-1))
+            out.view(-1).index_add_(0, (first + power).reshape(-1), part.reshape(-1))
 
     def _use_kernels(self, a: Tensor) -> bool:
         return self.fused and FUSED_AVAILABLE and a.device.type == "cpu" and a.dtype in _FUSED_TYPES

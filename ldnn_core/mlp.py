@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ldnn_core.activations import Activation, BankActivation, TableBank
 from ldnn_core.losses import Loss
-from ldnn_core.network import Noise, gradient_vjp_autograd
+from ldnn_core.network import Layer, Noise, gradient_vjp_autograd
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class MlpSpec:
 
     def forward(
         self, parameters: Tensor, x: Tensor, activation: Activation, noise: Noise = ()
-    ) -> tuple[Tensor, list[Tensor]]:
+    ) -> tuple[Tensor, list[Layer]]:
         """See `forward`."""
         return forward(self, parameters, x, activation, noise)
 
@@ -97,7 +97,7 @@ class MlpSpec:
 
 def forward(
     spec: MlpSpec, parameters: Tensor, x: Tensor, activation: Activation, noise: Noise = ()
-) -> tuple[Tensor, list[Tensor]]:
+) -> tuple[Tensor, list[Layer]]:
     """Outputs and hidden layers, differentiable by autograd.
 
     Args:
@@ -108,16 +108,17 @@ def forward(
         noise: added to hidden units.
 
     Returns:
-        z (N, B, C) and the hidden layers, each (N, B, H).
+        z (N, B, C) and the hidden layers.
     """
     layers = spec.layers(parameters)
     h = x.expand(len(parameters), -1, -1)
     hidden = []
     for index, (weight, bias) in enumerate(layers[:-1]):
-        h = activation.value(torch.baddbmm(bias, h, weight), index)
+        a = torch.baddbmm(bias, h, weight)
+        h = activation.value(a, index)
         if noise:
             h = h + noise[index]
-        hidden.append(h)
+        hidden.append(Layer(a, h))
     weight, bias = layers[-1]
     return torch.baddbmm(bias, h, weight), hidden
 

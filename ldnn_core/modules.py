@@ -18,7 +18,7 @@ from torch.func import functional_call, vmap
 
 from ldnn_core.activations import Activation, BankActivation, GroupedActivation
 from ldnn_core.losses import Loss
-from ldnn_core.network import Noise, gradient_vjp_autograd, loss_gradient_autograd
+from ldnn_core.network import Layer, Noise, gradient_vjp_autograd, loss_gradient_autograd
 
 
 class ActivationSlot(nn.Module):
@@ -31,7 +31,7 @@ class ActivationSlot(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.channels = channels
-        self._use: tuple[Activation, int, list[Tensor]] | None = None
+        self._use: tuple[Activation, int, list[Layer]] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the activation of the batch that is being computed: (B, C, ...) → (B, C, ...).
@@ -44,7 +44,7 @@ class ActivationSlot(nn.Module):
         activation, layer, outputs = self._use
         last = x.movedim(1, -1)
         h = activation.value(last.reshape(1, -1, self.channels), layer).reshape(last.shape).movedim(-1, 1)
-        outputs.append(h.flatten(1))
+        outputs.append(Layer(x.flatten(1), h.flatten(1)))
         return h
 
 
@@ -97,21 +97,22 @@ class ModuleNetwork:
 
     def forward(
         self, parameters: Tensor, x: Tensor, activation: Activation, noise: Noise = ()
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Outputs (N, B, ...) and what leaves each slot, flattened to (N, B, units); x is (N or 1, B, ...)."""
+    ) -> tuple[Tensor, list[Layer]]:
+        """Outputs (N, B, ...) and what enters and leaves each slot, flattened to (N, B, units); x (N or 1, B, ...)."""
         if isinstance(activation, GroupedActivation):
             counts = [count for _, count in activation.groups]
             inputs = x.expand(len(parameters), *x.shape[1:]).split(counts)
             parts = zip(activation.groups, parameters.split(counts), inputs, strict=True)
             results = [self.forward(own, some, act) for (act, _), own, some in parts]
             layers = zip(*(hidden for _, hidden in results), strict=True)
-            return torch.cat([z for z, _ in results]), [torch.cat(layer) for layer in layers]
+            joined = [Layer(*(torch.cat(part) for part in zip(*layer, strict=True))) for layer in layers]
+            return torch.cat([z for z, _ in results]), joined
         functions: tuple[Tensor, ...] = ()
         if isinstance(activation, BankActivation):
             functions = tuple(f.expand(len(parameters), -1) for f in activation.functions)
 
-        def one(flat: Tensor, some: Tensor, own: tuple[Tensor, ...]) -> tuple[Tensor, list[Tensor]]:
-            outputs: list[Tensor] = []
+        def one(flat: Tensor, some: Tensor, own: tuple[Tensor, ...]) -> tuple[Tensor, list[Layer]]:
+            outputs: list[Layer] = []
             with self._using(_of_one(activation, own), outputs):
                 z = functional_call(self._module, self._unflatten(flat), (some,))
             return z, outputs
@@ -154,7 +155,7 @@ class ModuleNetwork:
         return torch.cat(parts)
 
     @contextmanager
-    def _using(self, activation: Activation, outputs: list[Tensor]) -> Iterator[None]:
+    def _using(self, activation: Activation, outputs: list[Layer]) -> Iterator[None]:
         for layer, slot in enumerate(self._slots):
             slot._use = (activation, layer, outputs)
         try:

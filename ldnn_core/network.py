@@ -6,7 +6,7 @@ Shapes: N networks, Θ parameters of one network, B batch.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -16,6 +16,13 @@ from ldnn_core.losses import Loss
 
 Noise = tuple[Tensor, ...]
 """For each hidden layer what is added to its units: (N or 1, B, H); empty for none."""
+
+
+class Layer(NamedTuple):
+    """A hidden layer, before and after its activation; both (N, B, H)."""
+
+    pre: Tensor
+    units: Tensor
 
 
 class Network(Protocol):
@@ -46,7 +53,7 @@ class Network(Protocol):
 
     def forward(
         self, parameters: Tensor, x: Tensor, activation: Activation, noise: Noise = ()
-    ) -> tuple[Tensor, list[Tensor]]:
+    ) -> tuple[Tensor, list[Layer]]:
         """Outputs (N, B, C) and hidden layers, differentiable by autograd; x is (N or 1, B, ...)."""
         ...
 

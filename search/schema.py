@@ -177,6 +177,7 @@ EVALUATIONS: Final = pa.schema(
         _field("hessian_top_eigenvalue", _REAL, "largest eigenvalue of the Hessian"),
         _field("near_zero_fraction", _REAL, "share of Hessian eigenvalues near zero"),
         _field("weight_norm", _REAL, "Euclidean norm of all weights and biases"),
+        _field("outside_table", _REAL, "share of pre-activations outside the table of a learned activation; else null"),
         _field("curvature_method", _TEXT, "how the curvature was measured; null when not asked"),
         _field("wall_seconds", _REAL, "duration of the batch divided by its networks [s]"),
         _field("inner_steps", _INT, "inner steps of this network"),

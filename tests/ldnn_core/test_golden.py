@@ -52,8 +52,8 @@ def test_inner_loop_and_meta_gradient_equal_the_independent_program(case):
 
     _, hidden = forward(network, result.final_parameters, x[-1:], activation)
     first = torch.tensor(case["hidden0_final_last_batch"], dtype=torch.float64)
-    torch.testing.assert_close(hidden[0][0], first, rtol=1e-9, atol=1e-12)
-    assert participation_ratio(hidden[0]).item() == pytest.approx(case["participation_ratio_hidden0"], rel=1e-9)
+    torch.testing.assert_close(hidden[0].units[0], first, rtol=1e-9, atol=1e-12)
+    assert participation_ratio(hidden[0].units).item() == pytest.approx(case["participation_ratio_hidden0"], rel=1e-9)
 
     def loss(p):
         return network.loss.value(forward(network, p.unsqueeze(0), x[-1:], activation)[0], y[-1:])[0]

@@ -1,0 +1,139 @@
+"""The benchmarks run, their references compute what the engine computes, and a missed target says so."""
+
+import json
+
+import pytest
+import torch
+from rich.console import Console
+from typer.testing import CliRunner
+
+from jobs.bench import BENCHMARKS, Conditions, run_benchmarks
+from jobs.bench._base import DisagreementError, Result, agree, seconds_of
+from jobs.bench.meta_step import check_outer_step
+from jobs.bench.population import check_relu
+from jobs.bench.references import plain_outer_step, sequential_relu
+from jobs.bench.show import print_results
+from jobs.bench.work import canonical
+from jobs.cli import app
+
+KEYS = {"id", "value", "target", "met", "unit", "sizes", "device", "threads", "versions"}
+IDS = {"meta-step": ["P1", "P1b", "P9"], "population": ["P3", "P4"], "memory": ["P2", "P2-2000"]}
+
+
+def figure(value, *, at_least, quick=False):
+    return Result("P0", "a figure", value, 2.0, "ratio", (), Conditions(quick=quick), at_least=at_least)
+
+
+def words(*results):
+    out = Console(width=140, record=True, color_system=None)
+    print_results(results, out)
+    return out.export_text()
+
+
+@pytest.mark.parametrize("width", [10, 11])
+def test_plain_outer_step_agrees_with_the_engine(width):
+    work = canonical("cpu", steps=12, width=width, dtype=torch.float64)
+    errors = check_outer_step(work, 1e-9, 1e-6)
+    assert set(errors) == {"outer_loss", "meta_gradient"}
+
+
+def test_sequential_networks_agree_with_the_batch():
+    work = canonical("cpu", steps=12, width=10, networks=3, dtype=torch.float64)
+    errors = check_relu(work, 1e-9, 1e-9)
+    assert set(errors) == {"losses", "accuracy"}
+    assert sequential_relu(work)[0].shape == (12, 3)
+
+
+def test_the_plain_meta_gradient_is_that_of_the_set():
+    work = canonical("cpu", steps=3, width=6, dtype=torch.float64)
+    _, gradient = plain_outer_step(work)
+    direction = gradient / gradient.norm()
+    h = 1e-5
+    up, down = (
+        plain_outer_step(type(work)(work.problem, work.parameters, work.batches, work.genomes + sign * h * direction))[0]
+        for sign in (1, -1)
+    )
+    assert float((up - down) / (2 * h)) == pytest.approx(float(gradient.norm()), rel=1e-6)
+
+
+def test_a_set_for_each_network_trains_each_network_with_its_own():
+    work = canonical("cpu", steps=3, width=6, networks=2, sets=2, dtype=torch.float64)
+    alone = type(work)(work.problem, work.parameters[:1], work.batches, work.genomes[:1])
+    rows = work.batches.rows[:, :1]
+    alone = type(work)(alone.problem, alone.parameters, type(work.batches)(work.batches.x, work.batches.y, rows), alone.genomes)
+    torch.testing.assert_close(work.train_mixed().losses[:, :1], alone.train_mixed().losses, rtol=1e-12, atol=0)
+
+
+def test_numbers_that_disagree_are_not_timed():
+    with pytest.raises(DisagreementError, match="the relative error to the reference must be <= 0.01, but is 0.5"):
+        agree("loss", torch.tensor([1.5]), torch.tensor([1.0]), 0.01)
+    with pytest.raises(DisagreementError, match="but is nan"):
+        agree("loss", torch.tensor([float("nan")]), torch.tensor([1.0]), 0.01)
+
+
+def test_actions_are_timed_alternately_after_a_warm_up():
+    calls = []
+    taken = seconds_of("cpu", lambda: calls.append("a"), lambda: calls.append("b"), repeats=2)
+    assert calls == ["a", "b", "a", "b", "a", "b"]
+    assert len(taken) == 2
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_quick_form_reports_every_figure_as_not_comparable(name):
+    threads = torch.get_num_threads()
+    results = run_benchmarks([name], Conditions(quick=True))
+    assert torch.get_num_threads() == threads
+    records = [json.loads(json.dumps(result.record())) for result in results]
+    assert [record["id"] for record in records] == IDS[name]
+    for record in records:
+        assert set(record) >= KEYS
+        assert record["met"] is None
+        assert record["comparable"] is False
+        assert record["threads"] == 1
+        assert len(record["sizes"]) >= 2
+    assert "not comparable" in words(*results)
+
+
+@pytest.mark.parametrize(
+    ("value", "at_least", "met"), [(1.9, True, False), (2.1, True, True), (2.1, False, False), (1.9, False, True)]
+)
+def test_a_missed_target_is_shown_as_missed(value, at_least, met):
+    result = figure(value, at_least=at_least)
+    assert result.met is met
+    assert result.record()["met"] is met
+    assert ("MISSED" in words(result)) is not met
+
+
+def test_a_figure_that_is_not_a_number_meets_nothing():
+    assert figure(float("nan"), at_least=True).met is False
+    assert figure(float("nan"), at_least=False).met is False
+
+
+def test_command_answers_with_one_json_list():
+    result = CliRunner().invoke(app, ["bench", "population", "--quick", "--json", "--device", "cpu"])
+    assert result.exit_code == 0
+    assert [record["id"] for record in json.loads(result.stdout)] == IDS["population"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["speed"], "a benchmark must be one of"), (["memory", "--device", "tpu"], "a device must be one of")],
+)
+def test_wrong_input_is_said_before_anything_runs(arguments, message):
+    result = CliRunner().invoke(app, ["bench", *arguments])
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.replace("│", " ").split())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_without_a_device_says_what_to_do():
+    with pytest.raises(ValueError, match="no CUDA device here: use --device cpu"):
+        Conditions.on("cuda", quick=True)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_quick_form_runs_on_cuda(name):
+    for result in run_benchmarks([name], Conditions("cuda", quick=True)):
+        assert result.record()["device"].startswith("cuda: ")
