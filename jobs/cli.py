@@ -161,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command and leave with its exit code."""
     try:
         with user_errors():
-            app(args=list(arguments) if arguments is not None else None, standalone_mode=True)
+            app(args=list(arguments) if arguments is not None else None, prog_name="ldnn", standalone_mode=True)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
     sys.exit(EXIT_WRONG_INPUT)  # not reached: the application leaves by itself

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from types import FrameType
@@ -16,7 +17,7 @@ from typing import Any, Final
 from jobs.display import Display
 from jobs.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED
 from jobs.results import console, print_verdict, verdict_json
-from search.config import ResourcesConfig, RunConfig, methods
+from search.config import ResourcesConfig, RunConfig, methods, stored_config
 from search.config_errors import ConfigError, Problem, checked
 from search.launch import Account, drive
 from search.plan import Plan, Watch
@@ -53,7 +54,8 @@ def start(
     described = config.model_dump(mode="json")
     if resume and (out / config.name / "run.json").exists():
         run = open_run(out / config.name)
-        run.require_same_config(described, may_change=("resources", "description"))
+        as_it_was = replace(run.info, config=stored_config(run.info.config, run.path).model_dump(mode="json"))
+        replace(run, info=as_it_was).require_same_config(described, may_change=("resources", "description"))
     else:
         run = create(out, config.name, described, seed=config.seed)
     _drive(run, config.resources, address=address, as_json=as_json)
@@ -81,7 +83,7 @@ def judge_more(
     from search.evaluate import Request, best_trials, found_set, unique
 
     run = open_run(path)
-    config = RunConfig.model_validate(run.info.config)
+    config = stored_config(run.info.config, run.path)
     wanted = config.evaluation
     # The same limits as in a recipe, and the same words when they are not kept.
     changed = {"widths": widths, "depths": depths, "seeds": seeds}
@@ -150,7 +152,7 @@ def _summary(run: RunFolder, account: Account, code: int, report: Path | None) -
 
 
 def _resources(run: RunFolder, workers: int | None) -> ResourcesConfig:
-    resources = RunConfig.model_validate(run.info.config).resources
+    resources = stored_config(run.info.config, run.path).resources
     if workers is None:
         return resources
     return checked(ResourcesConfig, resources.model_dump() | {"workers": workers}, "--workers")

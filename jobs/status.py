@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from jobs.results import console
-from search.config import RunConfig, methods
+from search.config import methods, stored_config
 from search.progress import read_progress
 from search.run_folder import open_run
 from search.search_plan import trial_id
@@ -25,7 +25,7 @@ def run_status(path: Path) -> dict[str, Any]:
         RunFolderError: there is no run.
     """
     run = open_run(path)
-    config = RunConfig.model_validate(run.info.config)
+    config = stored_config(run.info.config, run.path)
     rows, bad = run.store.read_checked("trials")
     last: dict[str, dict[str, Any]] = {}
     for row in sorted(rows.to_pylist(), key=lambda row: row["attempt"]):

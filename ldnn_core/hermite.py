@@ -144,5 +144,6 @@ class HermiteTable:
         c0, c1, c2, c3 = rows.unbind(-1)
         slope = c1 + u * (2 * c2 + 3 * c3 * u)
         scale = self.grid.scale
-        curvature = torch.where(beyond == 0, (2 * c2 + 6 * c3 * u) * scale * scale, torch.zeros_like(u))
+        low, high = self.grid.ends
+        curvature = ((2 * c2 + 6 * c3 * u) * scale * scale).masked_fill(~((a >= low) & (a <= high)), 0.0)
         return c0 + u * (c1 + u * (c2 + u * c3)) + slope * beyond, slope * scale, curvature

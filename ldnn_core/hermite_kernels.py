@@ -44,13 +44,14 @@ def value_slope_curvature(a, table, start, cells, scale, origin, y, dy, ddy):  #
     """Set y = σ(a), dy = σ'(a) and ddy = σ''(a)."""
     real = a.dtype.type
     zero, one, two, three, six = real(0), real(1), real(2), real(3), real(6)
-    scale, shift, last = real(scale), real(origin), real(cells - 1)
+    scale, shift, last, end = real(scale), real(origin), real(cells - 1), real(cells)
     networks, batch, units = a.shape
     for n in range(networks):
         for b in range(batch):
             for k in range(units):
                 x = a[n, b, k]
-                i = np.int32(max(min(x * scale + shift, last), zero))
+                place = x * scale + shift
+                i = np.int32(max(min(place, last), zero))
                 u = x * scale + real(np.int32(origin) - i)
                 inside = max(min(u, one), zero)
                 beyond = u - inside
@@ -60,7 +61,8 @@ def value_slope_curvature(a, table, start, cells, scale, origin, y, dy, ddy):  #
                 slope = c1 + inside * (two * c2 + three * c3 * inside)
                 y[n, b, k] = c0 + inside * (c1 + inside * (c2 + inside * c3)) + slope * beyond
                 dy[n, b, k] = slope * scale
-                ddy[n, b, k] = (two * c2 + six * c3 * inside) * scale * scale if beyond == zero else zero
+                bend = (two * c2 + six * c3 * inside) * scale * scale
+                ddy[n, b, k] = bend if zero <= place <= end else zero
 
 
 @njit(cache=True, fastmath=_FAST_MATH, nogil=True, boundscheck=False, error_model="numpy")

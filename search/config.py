@@ -48,6 +48,7 @@ __all__ = [
     "canonical",
     "methods",
     "sampled_keys",
+    "stored_config",
     "trial_config",
     "trial_seed",
 ]
@@ -203,6 +204,19 @@ def trial_config(run: RunConfig, method: str, number: int, params: Mapping[str, 
         "params": dict(params),
     }
     return checked(TrialConfig, data | sections, source)
+
+
+def stored_config(stored: Mapping[str, Any], run: object) -> RunConfig:
+    """The configuration that a run was made with; what has been added to recipes since has its default.
+
+    Args:
+        stored: as the run has it.
+        run: its folder, for the words.
+
+    Raises:
+        ConfigError: a version of ldnn with other rules has made the run.
+    """
+    return checked(RunConfig, stored, f"{run}, which another version of ldnn has made")
 
 
 def canonical(config: RunConfig | TrialConfig) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from search.config import ResourcesConfig, RunConfig, methods
+from search.config import ResourcesConfig, RunConfig, methods, stored_config
 from search.driver_lock import driver_lock
 from search.evaluate import Request, best_trials, evaluation_units
 from search.plan import ChainPlan, ListPlan, Outcome, Plan, Unit, Watch, run_here
@@ -74,7 +74,7 @@ def drive(
         StoreError: the folder cannot be read or written.
         ClusterError: no cluster answers, or it is too small.
     """
-    config = RunConfig.model_validate(run.info.config)
+    config = stored_config(run.info.config, run.path)
     store, account = run.store, Account()
     with driver_lock(run):
         account.quarantined = [*store.repair(), *store.sweep_orphans()]
@@ -204,7 +204,7 @@ def _publish_ending(run: RunFolder, unit: Unit, outcome: Outcome) -> None:
     """
     if unit.payload["kind"] != "trial":
         return
-    config = RunConfig.model_validate(run.info.config)
+    config = stored_config(run.info.config, run.path)
     method, number = unit.payload["method"], unit.payload["number"]
     row = {
         "run_id": run.info.run_id,

@@ -62,7 +62,7 @@ def check_outer_step(
     ours = work.outer_step()
     loss, gradient = plain_outer_step(work)
     return {
-        "outer_loss": agree("outer loss", torch.tensor(ours.outer_loss), loss, loss_tolerance),
+        "outer_loss": agree("outer loss", torch.tensor(ours.outer_loss, dtype=torch.float64), loss, loss_tolerance),
         "meta_gradient": agree("meta-gradient", ours.gradient[0], gradient, gradient_tolerance),
     }
 
