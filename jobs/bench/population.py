@@ -59,7 +59,7 @@ def check_relu(
     losses, accuracies = sequential_relu(work)
     with torch.no_grad():
         x = work.batches.x.unsqueeze(0)
-        outputs = forward(work.problem.network, ours.parameters, x, UsualActivation("relu"))[0]
+        outputs = forward(work.network, ours.parameters, x, UsualActivation("relu"))[0]
     right = (outputs.argmax(dim=-1) == work.batches.y).double().mean(dim=-1)
     return {
         "losses": agree("training losses", ours.losses, losses, loss_tolerance),

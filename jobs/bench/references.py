@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jobs.bench.work import LR, SPEC, Work
-from ldnn_core.optimizers import RMSprop
+from jobs.bench.work import LR, RULES, SPEC, Work
 
 
 def plain_outer_step(work: Work) -> tuple[Tensor, Tensor]:
@@ -18,7 +17,6 @@ def plain_outer_step(work: Work) -> tuple[Tensor, Tensor]:
 
     The types take contiguous blocks of the layer, so that each neuron is computed once.
     """
-    rules = _rmsprop(work)
     genomes = work.genomes[0].clone().requires_grad_()
     weights = _weights(work, 0)
     squares = [torch.ones_like(weight) for weight in weights]
@@ -29,9 +27,9 @@ def plain_outer_step(work: Work) -> tuple[Tensor, Tensor]:
         hidden = torch.cat([_sub_network(a, genome) for a, genome in zip(blocks, genomes, strict=True)], dim=1)
         loss = F.cross_entropy(F.linear(hidden, w2, b2), work.batches.y[rows])
         gradients = torch.autograd.grad(loss, weights, create_graph=True)
-        squares = [rules.decay * s + (1 - rules.decay) * g * g for s, g in zip(squares, gradients, strict=True)]
+        squares = [RULES.decay * s + (1 - RULES.decay) * g * g for s, g in zip(squares, gradients, strict=True)]
         weights = [
-            w - LR * g / (torch.sqrt(s) + rules.epsilon) for w, g, s in zip(weights, gradients, squares, strict=True)
+            w - LR * g / (torch.sqrt(s) + RULES.epsilon) for w, g, s in zip(weights, gradients, squares, strict=True)
         ]
         losses.append(loss)
     outer_loss = torch.stack(losses).mean()
@@ -57,12 +55,11 @@ def train_sequentially(work: Work) -> None:
 
 
 def _train_relu(work: Work, n: int) -> tuple[nn.Module, list[Tensor]]:
-    network = work.problem.network
+    network = work.network
     model = nn.Sequential(
         nn.Linear(network.inputs, network.hidden[0]), nn.ReLU(), nn.Linear(network.hidden[0], network.outputs)
     ).to(work.parameters)
-    rules = _rmsprop(work)
-    optimizer = torch.optim.RMSprop(model.parameters(), lr=LR, alpha=rules.decay, eps=rules.epsilon)
+    optimizer = torch.optim.RMSprop(model.parameters(), lr=LR, alpha=RULES.decay, eps=RULES.epsilon)
     with torch.no_grad():
         for parameter, initial in zip(model.parameters(), _weights(work, n), strict=True):
             parameter.copy_(initial)
@@ -72,7 +69,7 @@ def _train_relu(work: Work, n: int) -> tuple[nn.Module, list[Tensor]]:
     for rows in work.batches.rows[:, n]:
         optimizer.zero_grad()
         loss = F.cross_entropy(model(work.batches.x[rows]), work.batches.y[rows])
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         losses.append(loss.detach())
     return model, losses
@@ -80,7 +77,7 @@ def _train_relu(work: Work, n: int) -> tuple[nn.Module, list[Tensor]]:
 
 def _weights(work: Work, n: int) -> list[Tensor]:
     """Weights and biases of network n as `nn.Linear` keeps them, leaves of a graph."""
-    layers = work.problem.network.layers(work.parameters[n : n + 1])
+    layers = work.network.layers(work.parameters[n : n + 1])
     pairs = [(weight[0].T.contiguous(), bias.flatten().clone()) for weight, bias in layers]
     return [tensor.requires_grad_() for pair in pairs for tensor in pair]
 
@@ -90,9 +87,3 @@ def _sub_network(a: Tensor, genome: Tensor) -> Tensor:
     w1, b1, w2, b2 = torch.split(genome, [*SPEC.hidden * 3, 1])
     tanh = torch.tanh(F.linear(a.reshape(-1, 1), w1.unsqueeze(1), b1))
     return torch.sin(a) + SPEC.scale * F.linear(tanh, w2.unsqueeze(0), b2).view_as(a)
-
-
-def _rmsprop(work: Work) -> RMSprop:
-    rules = work.problem.optimizer
-    assert isinstance(rules, RMSprop)  # noqa: S101  # the canonical work's
-    return rules

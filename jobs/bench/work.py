@@ -21,8 +21,8 @@ from ldnn_core.training import Batches, InnerProblem, Trained, shuffled_rows, tr
 SPEC = ActivationSpec(base="sin", num_types=2, hidden=(50,))
 """The learned set."""
 
-LR = 1e-2
-"""Of the inner optimiser."""
+RULES, LR = RMSprop(), 1e-2
+"""The inner optimiser and its learning rate."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,17 @@ class Work:
     batches: Batches
     genomes: Tensor
 
+    @property
+    def network(self) -> MlpSpec:
+        """The sizes of the networks."""
+        assert isinstance(self.problem.network, MlpSpec)
+        return self.problem.network
+
     def mixed(self, *, exact: bool = False) -> BankActivation:
         """The learned types spread over the layer; with as many sets as networks each network has its own."""
         bank = ExactBank(SPEC, self.genomes) if exact else TableBank(SPEC, self.genomes)
         sets = torch.arange(len(self.genomes)) if len(self.genomes) > 1 else None
-        functions = mixed_functions(self.problem.network.hidden, SPEC.num_types, sets)
+        functions = mixed_functions(self.network.hidden, SPEC.num_types, sets)
         return BankActivation(bank, tuple(layer.to(self.parameters.device) for layer in functions))
 
     def outer_step(self) -> OuterGradient:
@@ -62,7 +68,7 @@ class Work:
 
     def size(self, who: str, seconds: float) -> Size:
         """The sizes of this work and how long somebody took for it."""
-        steps, networks, width = len(self.batches), len(self.parameters), self.problem.network.hidden[0]
+        steps, networks, width = len(self.batches), len(self.parameters), self.network.hidden[0]
         each = seconds / networks
         return {"who": who, "T": steps, "N": networks, "width": width, "seconds": seconds, "seconds_per_network": each}
 
@@ -95,7 +101,7 @@ def canonical(
     parameters = network.initial_parameters([generator(0, "bench-network", n) for n in range(networks)])
     order = shuffled_rows(len(rows), 200, steps, [generator(0, "bench-batches", n) for n in range(networks)])
     return Work(
-        InnerProblem(network, RMSprop(), LR),
+        InnerProblem(network, RULES, LR),
         parameters.to(device, dtype),
         Batches(rows.x.to(dtype), rows.y, order.to(device)).repeated(1),
         initial_genomes(SPEC, 0, sets).to(device, dtype),

@@ -1,0 +1,58 @@
+"""The front door stays true: the README's code runs, its links lead somewhere, its commands exist."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobs.cli import app
+from tests.small_runs import drive_here, new_run
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder that has runs/quickstart, small."""
+    folder = tmp_path_factory.mktemp("readme")
+    drive_here(new_run(folder / "runs", name="quickstart"))
+    return folder
+
+
+@pytest.mark.parametrize("code", BLOCKS, ids=range(len(BLOCKS)))
+def test_code_runs(code, place):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=place,
+        env={"PATH": "", "PYTHONPATH": str(ROOT), "HOME": str(Path.home())},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+def test_the_example_is_short():
+    assert len(BLOCKS[0].strip().splitlines()) <= 16  # an import, a blank line and the loop
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_commands_exist():
+    known = {command.name or command.callback.__name__ for command in app.registered_commands}
+    assert set(re.findall(r"`ldnn ([a-z]+)", README)) <= known
+
+
+def test_every_image_has_words():
+    assert all(words.strip() for words in re.findall(r"!\[([^\]]*)\]", README))
