@@ -52,6 +52,9 @@ class Verdict:
     split: str
 
 
+OUTSIDE_SHARE: Final = 0.01
+"""Share of pre-activations outside the table above which the verdict says so."""
+
 _RIVAL_WORDS: Final = {
     "relu": "ReLU",
     "best_pure": "its best pure type",
@@ -81,9 +84,21 @@ def verdict(run: Run) -> Verdict:
     sentences = [sentence for subject, rows in themes for sentence in _sentences(subject, rows)]
     silent = sets[~sets["trial_id"].isin(spoken["trial_id"])]
     sentences += [f"mixed ({trial}) has no evaluation rows." for trial in silent["trial_id"]]
+    sentences += _outside_table(of_sets(run.evaluations, sets))
     if split != "test":
         sentences.append("These are validation rows, which also chose the sets: the test is still to come.")
     return Verdict(table, tuple(headlines), tuple(sentences), sizes, split)
+
+
+def _outside_table(evaluations: pd.DataFrame) -> Iterator[str]:
+    """Where learned activations were used beyond the range on which they are tabulated."""
+    keys = ["trial_id", "depth", "width", "arm"]
+    shares = evaluations.groupby(keys, sort=True)["outside_table"].mean().reset_index()
+    for row in shares[shares["outside_table"] > OUTSIDE_SHARE].to_dict("records"):
+        yield (
+            f"{row['arm']} ({row['trial_id']}) at {_size(row)}: {percent(row['outside_table'])} % of the pre-activations "
+            "lay outside the table, where the curve goes on as a straight line."
+        )
 
 
 def judge(table: pd.DataFrame, sets: pd.DataFrame) -> pd.DataFrame:

@@ -104,7 +104,7 @@ def found_set(store: Store, trial_id: str) -> FoundSet:
     trial = ended_well[trial_id]
     recorded, bad = store.read_checked("activations", keys=[trial_key(trial_id, trial["attempt"])])
     if bad:
-        raise StoreError(f"the set of {trial_id} cannot be read: {bad[0]}. Put a copy of the part back")
+        raise StoreError(f"the set of {trial_id} cannot be read: {bad[0]}. `ldnn resume` finds it again")
     types = sorted((row for row in recorded.to_pylist() if row["final"]), key=lambda row: row["type_index"])
     first = types[0]
     spec = ActivationSpec(first["base"], first["num_types"], tuple(first["subnet_hidden"]), first["subnet_scale"])

@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from search.config import ResourcesConfig, RunConfig, methods, stored_config
+from search.config import ResourcesConfig, RunConfig, canonical, methods, stored_config, trial_config
 from search.driver_lock import driver_lock
 from search.evaluate import Request, best_trials, evaluation_units
 from search.plan import ChainPlan, ListPlan, Outcome, Plan, Unit, Watch, run_here
 from search.progress import clear_progress
-from search.provenance import hostname
+from search.provenance import config_hash, hostname
 from search.run_folder import RunFolder
 from search.schema import Status
 from search.search_plan import Finished, SearchPlan, trial_id
@@ -217,6 +217,6 @@ def _publish_ending(run: RunFolder, unit: Unit, outcome: Outcome) -> None:
         "error": outcome.note,
         "params": json.dumps(dict(unit.payload["params"]), sort_keys=True),
         "hostname": hostname(),
-        "config_hash": run.info.config_hash,
+        "config_hash": config_hash(canonical(trial_config(config, method, number, unit.payload["params"]))),
     }
     run.store.publish("trials", trial_key(unit.key, unit.attempt), [row])

@@ -201,9 +201,9 @@ class Store:
     def repair(self) -> list[BadPart]:
         """Move damaged parts to quarantine.  Only for the driver, while no worker of the run is alive.
 
-        A trial stands or falls as one: if a part of its steps or activations is damaged, its row in ``trials`` goes
-        too, so that the trial is done again; `sweep_orphans` then takes what else it left.  Files that publishing
-        left in the staging folder more than an hour ago are removed.
+        A trial stands or falls as one: if a part of its steps or activations is damaged or missing, its row in
+        ``trials`` goes too, so that the trial is done again; `sweep_orphans` then takes what else it left.  Files
+        that publishing left in the staging folder more than an hour ago are removed.
 
         Returns:
             What was moved, with its new place.
@@ -219,8 +219,22 @@ class Store:
                     # The row first: after a crash in between, the damaged part is still there to be found again.
                     moved.append(self._quarantine("trials", self._part("trials", key), f"its {table} are damaged"))
                 moved.append(self._quarantine(table, bad.path, bad.reason))
+        moved += self._move_incomplete()
         self._clear_staging()
         return moved
+
+    def _move_incomplete(self) -> list[BadPart]:
+        """Move rows of trials that ended well and whose steps or activations are not there.
+
+        A worker that outlives its driver can leave one, when the next driver sweeps between two of its parts.
+        """
+        rows = self.read("trials", columns=["trial_id", "attempt", "status"]).to_pylist()
+        complete = set.intersection(*(self.keys(table) for table in _TRIAL_TABLES))
+        ended_well = {trial_key(row["trial_id"], row["attempt"]) for row in rows if row["status"] == Status.OK}
+        return [
+            self._quarantine("trials", self._part("trials", key), "its steps or activations are not there")
+            for key in sorted((ended_well & self.keys("trials")) - complete)
+        ]
 
     def sweep_orphans(self) -> list[BadPart]:
         """Move parts of attempts that never finished to quarantine.  Only for the driver, with no worker alive.

@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
-from search.config import RunConfig, trial_config
+from search.config import RunConfig, canonical, trial_config
 from search.evaluate import judge
 from search.plan import PENALTY, Outcome, Unit
 from search.progress import ProgressFile
-from search.provenance import code_version, hostname, library_versions
+from search.provenance import code_version, config_hash, hostname, library_versions
 from search.run_folder import open_run
 from search.schema import Status
 from search.store import Store, trial_key
@@ -35,7 +35,7 @@ def do_unit(unit: Unit, *, run: str, device: str) -> Outcome:
     common = {"run_id": folder.info.run_id, "attempt": unit.attempt}
     if unit.payload["kind"] == "evaluation":
         rows = judge(config, folder.store, unit.payload, place)
-        provenance = _provenance(place) | {"config_hash": folder.info.config_hash}
+        provenance = _provenance(place) | {"config_hash": config_hash(canonical(config))}
         if rows:
             folder.store.publish("evaluations", unit.key, [row | common | provenance for row in rows])
         return Outcome(Status.OK, PENALTY, f"{len(rows)} networks")

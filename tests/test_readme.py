@@ -39,7 +39,7 @@ def test_code_runs(code, place):
 
 
 def test_the_example_is_short():
-    assert len(BLOCKS[0].strip().splitlines()) <= 16  # an import, a blank line and the loop
+    assert len(BLOCKS[0].strip().splitlines()) <= 16  # fifteen and the blank line after the imports
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -125,3 +125,11 @@ def test_the_headline_set_is_chosen_by_validation_score_not_by_the_test(small):
 def test_lost_seeds_are_said(small):
     small.evaluations("gradient-0001", {"mixed": noisy(0.6, 12, 1)})
     assert "12 seeds (100 % won, 8 without a partner)" in said(small, "ReLU")
+
+
+@pytest.mark.parametrize(("share", "is_said"), [(0.032, True), (0.009, False), (None, False)])
+def test_use_outside_the_table_is_said_when_it_is_frequent(small, share, is_said):
+    small.evaluations("gradient-0001", {"mixed": noisy(0.53, key=2)}, outside_table=share)
+    sentences = [s for s in judged(small).sentences if "outside the table" in s]
+    expected = "mixed (gradient-0001) at width 50: 3.2 % of the pre-activations lay outside the table, where the curve"
+    assert [s.startswith(expected) for s in sentences] == [True] * is_said

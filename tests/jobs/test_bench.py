@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from jobs.bench import BENCHMARKS, Conditions, run_benchmarks
 from jobs.bench._base import DisagreementError, Result, agree, seconds_of
+from jobs.bench.memory import measure_here
 from jobs.bench.meta_step import check_outer_step
 from jobs.bench.population import check_relu
 from jobs.bench.references import plain_outer_step, sequential_relu
@@ -94,6 +95,13 @@ def test_quick_form_reports_every_figure_as_not_comparable(name):
         assert record["threads"] == 1
         assert len(record["sizes"]) >= 2
     assert "not comparable" in words(*results)
+
+
+@pytest.mark.parametrize("who", ["ours", "plain"])
+def test_peak_memory_is_that_of_a_process(who):
+    size = measure_here("cpu", who, 6, 10)
+    assert (size["who"], size["T"], size["width"]) == (who, 6, 10)
+    assert 50 < size["peak_mb"] < 20_000
 
 
 @pytest.mark.parametrize(

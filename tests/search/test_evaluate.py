@@ -90,7 +90,9 @@ def test_a_trial_without_a_set_is_named_with_those_that_have_one(store):
 
 def test_a_trial_whose_set_was_lost_is_told(store):
     publish_trial(store, "gradient", 1, 0.5)
-    with pytest.raises(StoreError, match=r"the set of gradient-0001 cannot be read: .*it is not there"):
+    with pytest.raises(
+        StoreError, match=r"the set of gradient-0001 cannot be read: .*it is not there. `ldnn resume` finds it again"
+    ):
         found_set(store, "gradient-0001")
 
 

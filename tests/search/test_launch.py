@@ -141,6 +141,17 @@ def test_a_damaged_part_is_moved_away_and_its_work_done_again(undisturbed, tmp_p
     assert_same_rows(run.path, undisturbed.path)
 
 
+@pytest.mark.parametrize("table", ["steps", "activations"])
+def test_a_trial_whose_part_is_gone_is_done_again(undisturbed, tmp_path, table):
+    run = new_run(tmp_path)
+    drive_here(run)
+    (run.path / table / "part-evolution-0001-a0.parquet").unlink()
+    account, told = drive_here(run)
+    assert told.finished == ["evolution-0001"]
+    assert {bad.table for bad in account.quarantined} == {"trials", "steps", "activations"} - {table}
+    assert_same_rows(run.path, undisturbed.path)
+
+
 def test_a_finished_run_can_be_judged_further(undisturbed, tmp_path):
     from search.evaluate import Request
 
@@ -203,6 +214,7 @@ def test_a_trial_whose_process_dies_is_tried_again_and_is_no_problem_in_the_end(
     frame = pd.read_parquet(run.path / "trials").query("trial_id == 'gradient-0001'").sort_values("attempt")
     assert frame["status"].tolist() == ["killed", "ok"]
     assert frame["error"].tolist()[0] == "its process died"
+    assert frame["config_hash"].nunique() == 1
     (run.path / "trials" / "part-gradient-0001-a0.parquet").unlink()
     assert_same_rows(run.path, undisturbed.path)
 
