@@ -15,7 +15,7 @@ from ldnn_core.activations import (
 )
 from ldnn_core.algorithms import ALGORITHMS, Genetic, SepCmaEs
 from ldnn_core.estimators import ESTIMATORS, FirstOrder, OuterGradient, Truncated, Unrolled
-from ldnn_core.evaluation import Judgement, Training, evaluate_arms
+from ldnn_core.evaluation import Judgement, Training, evaluate_arms, evaluate_sizes
 from ldnn_core.losses import CrossEntropy, SquaredError
 from ldnn_core.mlp import MlpSpec
 from ldnn_core.optimizers import SGD, Adam, RMSprop
@@ -61,6 +61,7 @@ __all__ = [
     "corrected_participation_ratio",
     "evaluate_arms",
     "evaluate_population",
+    "evaluate_sizes",
     "generator",
     "initial_genomes",
     "mixed_functions",

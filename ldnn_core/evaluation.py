@@ -7,7 +7,7 @@ Networks of one seed share initial parameters and batches across arms, so that d
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -124,6 +124,36 @@ def evaluate_arms(
         for judgement in _judge_group(data, network, arms, some, training, root_seed, train_rows, judge_rows):
             by_arm[judgement.arm].append(judgement)
     return [judgement for judgements in by_arm.values() for judgement in judgements]
+
+
+def evaluate_sizes(
+    data: TaskData,
+    sizes: Sequence[tuple[int, ...]],
+    arms: Callable[[tuple[int, ...]], Mapping[str, Activation]],
+    seeds: Sequence[int],
+    training: Training,
+    *,
+    root_seed: int,
+    split: str = "test",
+) -> dict[tuple[int, ...], list[Judgement]]:
+    """`evaluate_arms` for networks of several sizes, each size a bucket of its own.
+
+    Padding all networks to the widest would make one batch of them, but its cost is that of the widest for each; as
+    the cost of a network grows with its width, buckets that hold more than a few networks are faster.
+
+    Args:
+        data: the task.
+        sizes: hidden sizes, each evaluated with all arms and seeds.
+        arms: hidden sizes → name → activation.
+        seeds: as for `evaluate_arms`, and so the rest.
+        training: how networks are trained.
+        root_seed: the evaluation's own seed.
+        split: which rows judge.
+    """
+    return {
+        hidden: evaluate_arms(data, hidden, arms(hidden), seeds, training, root_seed=root_seed, split=split)
+        for hidden in sizes
+    }
 
 
 def _judge_group(

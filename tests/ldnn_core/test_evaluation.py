@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from ldnn_core import evaluation
 from ldnn_core.activations import BankActivation, TableBank, UsualActivation, mixed_functions
-from ldnn_core.evaluation import Training, evaluate_arms
+from ldnn_core.evaluation import Training, evaluate_arms, evaluate_sizes
 from ldnn_core.losses import CrossEntropy
 from ldnn_core.optimizers import SGD, Adam
 from ldnn_core.randomness import generator
@@ -185,3 +185,10 @@ def test_a_constant_hidden_layer_has_no_participation_ratio_but_is_judged():
 def test_what_cannot_be_judged_is_refused(options, words):
     with pytest.raises(ValueError, match=words):
         judge(**options)
+
+
+def test_networks_of_several_sizes_are_those_of_each_size_alone():
+    found = evaluate_sizes(DATA, [(8,), (5, 4)], lambda hidden: RELU, (0, 1), ADAM, root_seed=0)
+    assert list(found) == [(8,), (5, 4)]
+    for hidden, judgements in found.items():
+        assert [numbers(j) for j in judgements] == [numbers(j) for j in judge(hidden=hidden)]
