@@ -71,9 +71,15 @@ def published(run):
 def undisturbed(tmp_path_factory):
     """A run of the recipe smoke with two workers."""
     out = tmp_path_factory.mktemp("undisturbed")
-    _, err = finished(start("search", "smoke", "--out", out, "--workers", 2))
-    assert f"[{UNITS}/{UNITS}]" in err
+    answer = ldnn("search", "smoke", "--out", out, "--workers", 2, "--json")
+    assert (answer.code, answer.json["finished"]) == (0, UNITS), answer
     return out / "smoke"
+
+
+@pytest.fixture
+def _no_figures(monkeypatch):
+    """The report, which takes seconds, is written by the undisturbed run alone."""
+    monkeypatch.setattr("jobs.running._write_report", lambda run: run.path)
 
 
 def test_an_undisturbed_run_holds_every_row_of_the_recipe(undisturbed):
@@ -87,11 +93,13 @@ def test_an_undisturbed_run_holds_every_row_of_the_recipe(undisturbed):
     assert (undisturbed / "report" / "index.html").is_file()
 
 
+@pytest.mark.usefixtures("_no_figures")
 def test_a_run_without_ray_gives_the_same_numbers(undisturbed, tmp_path):
     assert ldnn("search", "smoke", "--out", tmp_path, "--workers", 0, "--json").code == 0
     assert_same_rows(tmp_path / "smoke", undisturbed)
 
 
+@pytest.mark.usefixtures("_no_figures")
 def test_a_run_whose_driver_is_killed_resumes_to_the_same_rows(undisturbed, tmp_path):
     chance = random.Random()  # every time another moment
     units, pause = chance.randrange(1, 10), chance.uniform(0.0, 0.5)
@@ -110,12 +118,10 @@ def test_a_run_whose_driver_is_killed_resumes_to_the_same_rows(undisturbed, tmp_
     before = {path: path.read_bytes() for path in published(run)}
     try:
         # At once, while Ray's processes may still be there: nobody waits after a crash.
-        resumed = start("resume", run)
-        finished(resumed)
+        answer = ldnn("resume", run, "--json")
+        assert answer.code == 0, (said, answer)
         assert {path: path.read_bytes() for path in before} == before, said
         assert_same_rows(run, undisturbed)
-        answer = ldnn("resume", run, "--json")
-        assert (answer.code, answer.json["finished"], answer.json["skipped"]) == (0, 0, UNITS), said
         workers = {pid for pid in alive(descended) if name_of(pid) not in AGENTS}
         assert workers == set(), said
     finally:
