@@ -96,8 +96,8 @@ def _outside_table(evaluations: pd.DataFrame) -> Iterator[str]:
     shares = evaluations.groupby(keys, sort=True)["outside_table"].mean().reset_index()
     for row in shares[shares["outside_table"] > OUTSIDE_SHARE].to_dict("records"):
         yield (
-            f"{row['arm']} ({row['trial_id']}) at {_size(row)}: {percent(row['outside_table'])} % of the pre-activations "
-            "lay outside the table, where the curve goes on as a straight line."
+            f"{row['arm']} ({row['trial_id']}) at {_size(row)}: {percent(row['outside_table'])} % of the "
+            "pre-activations lay outside the table, where the curve goes on as a straight line."
         )
 
 
