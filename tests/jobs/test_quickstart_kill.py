@@ -122,8 +122,10 @@ def test_a_run_whose_driver_is_killed_resumes_to_the_same_rows(undisturbed, tmp_
         assert answer.code == 0, (said, answer)
         assert {path: path.read_bytes() for path in before} == before, said
         assert_same_rows(run, undisturbed)
-        workers = {pid for pid in alive(descended) if name_of(pid) not in AGENTS}
-        assert workers == set(), said
+        end = time.monotonic() + 30
+        while (left := {name_of(pid) for pid in alive(descended)} - AGENTS) and time.monotonic() < end:
+            time.sleep(0.1)
+        assert left == set(), said
     finally:
         for pid in alive(descended):
             os.kill(pid, signal.SIGKILL)
