@@ -100,7 +100,6 @@ drive_here(open_run(Path(sys.argv[1])))
     ("point", "orphans"),
     [
         ("published@steps/part-gradient-0001", {"part-gradient-0001-a0.parquet"}),
-        ("synced@trials/part-evolution-0000", {"part-evolution-0000-a0.parquet"}),
         ("linked@trials/part-gradient-0001", set()),
         ("written@evaluations/", set()),
     ],

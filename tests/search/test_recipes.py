@@ -64,7 +64,7 @@ BAD_OVERRIDES: list[tuple[str, list[str]]] = [
     ("ldnn.base=sine", ["ldnn.base = 'sine'", "one of zero, identity", "Did you mean 'sin'?"]),
     ("ldnn.base=ReLu", ["Did you mean 'relu'?"]),
     ("inner.optimizer=adamw", ["one of rmsprop, sgd, adam", "Did you mean 'adam'?"]),
-    ("gradient.estimator=unroled", ["one of unrolled, first_order", "Did you mean 'unrolled'?"]),
+    ("gradient.estimator=unroled", ["one of unrolled, truncated, first_order", "Did you mean 'unrolled'?"]),
     ("evolution.algorithm=cma-es", ["one of genetic, sep_cma_es", "Did you mean 'sep_cma_es'?"]),
     ("evolution.algorithm=random", ["'random' is a value of search.sampler"]),
     ("search.sampler=grid", ["one of tpe, random"]),

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,6 +70,15 @@ def started_with(token: str) -> set[int]:
         except OSError:
             continue
     return found
+
+
+@pytest.fixture(autouse=True, scope="module")
+def own_temporary_folder() -> Iterator[None]:
+    """Scratch folders of runs beside these tests must not be taken for theirs; short, for the paths of sockets."""
+    with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", folder)
+        patch.setenv("TMPDIR", folder)  # for the drivers that tests start
+        yield
 
 
 def own_scratch() -> set[str]:
