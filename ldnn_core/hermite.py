@@ -9,7 +9,7 @@ Between knots x_i and x_{i+1} = x_i + h, with u = (x - x_i) / h, values v and sl
 and outside the grid a straight line.  Errors (max |f''''| = M4):  value M4 h⁴ / 384,  slope √3 M4 h³ / 216,
 second derivative M4 h² / 12  (Birkhoff & Priver 1967).  The table holds the coefficients, made in float64: formed in
 float32 from values and slopes, the differences in c₂ and c₃ would cost the derivatives three digits.  The number of
-cells per unit is a whole number and 0 is a knot, so that the place in a cell is found without rounding.
+cells per unit is a power of two and 0 is a knot, so that cells and places in them are found without rounding.
 
 Shapes: N networks, B batch, H units, F functions, G cells.
 """
@@ -17,20 +17,15 @@ Shapes: N networks, B batch, H units, F functions, G cells.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-try:
+from ldnn_core.compiled import FUSED_AVAILABLE, fits_kernels
+
+if FUSED_AVAILABLE:  # else the eager path serves
     from ldnn_core import hermite_kernels as kernels
-except ImportError:  # no Numba for this platform: the eager path serves
-    kernels = None  # type: ignore[assignment]
-
-FUSED_AVAILABLE = kernels is not None
-"""Whether the compiled CPU kernels can be used here."""
-
-_FUSED_TYPES = (torch.float32, torch.float64)
 
 
 @dataclass(frozen=True)
@@ -38,14 +33,21 @@ class Grid:
     """Equal cells from ``-origin / scale`` on.
 
     Attributes:
-        scale: cells per unit; a power of two is exact in every floating-point type.
+        scale: cells per unit, a power of two: then scaling is exact in every floating-point type.
         origin: cells left of 0.
         cells: G, in all.
+
+    Raises:
+        ValueError: the scale is not a power of two.
     """
 
     scale: int = 64
     origin: int = 640
     cells: int = 1280
+
+    def __post_init__(self) -> None:
+        if self.scale < 1 or self.scale & (self.scale - 1):
+            raise ValueError(f"cells per unit must be a power of two, so that knots are exact, but got {self.scale}")
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -83,32 +85,28 @@ class HermiteTable:
 
         Args:
             a: (N, B, H) pre-activations.
-            function: (N or 1, H) int64, which function each unit uses.
+            function: (N or 1, H) integers, which function each unit uses; int32 spares the kernels a conversion.
         """
         if not self._use_kernels(a):
             y, dy, _ = self._eager(a, function)
             return y, dy
-        y, dy = torch.empty_like(a), torch.empty_like(a)
-        start = self._start(a, function)
-        kernels.value_slope(a.contiguous().numpy(), self._flat(), start, *self._place(), y.numpy(), dy.numpy())
+        y, dy = _new(a), _new(a)
+        kernels.value_slope(*self._look_up(a, function), y.numpy(), dy.numpy())
         return y, dy
 
     def value_slope_curvature(self, a: Tensor, function: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """σ(a), σ'(a) and σ''(a); arguments as for `value_slope`."""
         if not self._use_kernels(a):
             return self._eager(a, function)
-        y, dy, ddy = torch.empty_like(a), torch.empty_like(a), torch.empty_like(a)
-        outputs = (y.numpy(), dy.numpy(), ddy.numpy())
-        start = self._start(a, function)
-        kernels.value_slope_curvature(a.contiguous().numpy(), self._flat(), start, *self._place(), *outputs)
+        y, dy, ddy = _new(a), _new(a), _new(a)
+        kernels.value_slope_curvature(*self._look_up(a, function), y.numpy(), dy.numpy(), ddy.numpy())
         return y, dy, ddy
 
     def add_cotangent(self, out: Tensor, a: Tensor, function: Tensor, y_bar: Tensor, dy_bar: Tensor) -> None:
         """Add to ``out`` (F, G, 4) the cotangent of the coefficients, given those of σ(a) and of σ'(a)."""
         if self._use_kernels(a):
-            bars = (y_bar.contiguous().numpy(), dy_bar.contiguous().numpy())
-            start = self._start(a, function)
-            kernels.scatter(a.contiguous().numpy(), start, *self._place(), *bars, out.view(-1).numpy())
+            bars = (_array(y_bar), _array(dy_bar))
+            kernels.scatter(_array(a), *self._place(function), *bars, out.view(-1).numpy())
             return
         cell, u, beyond = self._locate(a)
         slope_bar = y_bar * beyond + dy_bar * self.grid.scale
@@ -118,25 +116,22 @@ class HermiteTable:
             out.view(-1).index_add_(0, (first + power).reshape(-1), part.reshape(-1))
 
     def _use_kernels(self, a: Tensor) -> bool:
-        return self.fused and FUSED_AVAILABLE and a.device.type == "cpu" and a.dtype in _FUSED_TYPES
+        return self.fused and fits_kernels(a, self.coefficients)
 
-    def _flat(self) -> np.ndarray:
-        return self.coefficients.view(-1).numpy()
+    def _look_up(self, a: Tensor, function: Tensor) -> tuple[Any, ...]:
+        return _array(a), self.coefficients.view(-1).numpy(), *self._place(function)
 
-    def _start(self, a: Tensor, function: Tensor) -> np.ndarray:
-        start = (function * (4 * self.grid.cells)).to(torch.int32)
-        return start.expand(a.shape[0], a.shape[2]).contiguous().numpy()
-
-    def _place(self) -> tuple[int, int, int]:
-        return self.grid.cells, self.grid.scale, self.grid.origin
+    def _place(self, function: Tensor) -> tuple[Any, int, int, int]:
+        return _array(function.to(torch.int32)), self.grid.cells, self.grid.scale, self.grid.origin
 
     def _locate(self, a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Cell, place within it clamped to [0, 1], and how far beyond the grid in cells."""
-        scaled = a * self.grid.scale
-        cell = (scaled + self.grid.origin).nan_to_num(0.0).clamp(0, self.grid.cells - 1).to(torch.int64)
-        u = scaled + (self.grid.origin - cell)
+        grid = self.grid
+        scaled = a * grid.scale
+        floor = scaled.floor().nan_to_num(-float(grid.origin)).clamp(-grid.origin, grid.cells - 1 - grid.origin)
+        u = scaled - floor
         inside = u.nan_to_num(0.0).clamp(0, 1)
-        return cell, inside, u - inside
+        return floor.to(torch.int64) + grid.origin, inside, u - inside
 
     def _eager(self, a: Tensor, function: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         cell, u, beyond = self._locate(a)
@@ -144,6 +139,13 @@ class HermiteTable:
         c0, c1, c2, c3 = rows.unbind(-1)
         slope = c1 + u * (2 * c2 + 3 * c3 * u)
         scale = self.grid.scale
-        low, high = self.grid.ends
-        curvature = ((2 * c2 + 6 * c3 * u) * scale * scale).masked_fill(~((a >= low) & (a <= high)), 0.0)
+        curvature = ((2 * c2 + 6 * c3 * u) * scale * scale).masked_fill(beyond != 0, 0.0)
         return c0 + u * (c1 + u * (c2 + u * c3)) + slope * beyond, slope * scale, curvature
+
+
+def _new(like: Tensor) -> Tensor:
+    return torch.empty_like(like, memory_format=torch.contiguous_format)
+
+
+def _array(tensor: Tensor) -> Any:
+    return tensor.contiguous().numpy()

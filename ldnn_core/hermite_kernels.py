@@ -2,9 +2,10 @@
 
 Same mathematics as the eager path in `ldnn_core.hermite`, which the tests hold them against.
 Shapes: N networks, B batch, H units, F functions, G cells.  ``a`` (N, B, H); ``table`` (F · G · 4,) holds the four
-coefficients of each cell; ``start`` (N, H) int32 says where the function of a unit begins in the table; ``scale`` is
-cells per unit of a, ``origin`` the cell of a = 0.  Constants are bound to the element type first: a Python float in
-the loop would turn float32 into float64.
+coefficients of each cell; ``function`` (N or 1, H) is that of each unit, int32, as int64 would make vectors half as
+wide; ``scale`` is cells per unit of a, ``origin`` the cell of a = 0.  All arrays are contiguous, those of numbers of
+one type; outputs share no memory with inputs.  Constants are bound to that type first: a Python float in the loop
+would turn float32 into float64.
 """
 
 from __future__ import annotations
@@ -12,77 +13,96 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-# "nnan" and "ninf" are left out: NaN and infinity must stay what they are, so that divergence is seen.
-_FAST_MATH = {"contract", "reassoc", "nsz", "arcp", "afn"}
+from ldnn_core.vector_access import FAST_MATH, add_four, get, look_up, put
 
 
-@njit(cache=True, fastmath=_FAST_MATH, nogil=True, boundscheck=False, error_model="numpy")
-def value_slope(a, table, start, cells, scale, origin, y, dy):  # type: ignore[no-untyped-def]
+@njit(fastmath=FAST_MATH, boundscheck=False, error_model="numpy")
+def _locate(scaled, first, last, zero, one):  # type: ignore[no-untyped-def]
+    """Cell counted from that of 0, place in it clamped to [0, 1], and how far beyond the grid, for a · scale."""
+    cell = np.floor(scaled)
+    cell = cell if cell > first else first  # so written, NaN becomes the first cell
+    cell = cell if cell < last else last
+    u = scaled - cell
+    inside = max(min(u, one), zero)
+    return np.int32(cell), inside, u - inside  # straight lines outside the table; NaN and infinity pass through here
+
+
+@njit(fastmath=FAST_MATH, boundscheck=False, error_model="numpy")
+def _start(function, cells, origin, cell):  # type: ignore[no-untyped-def]
+    """Where the coefficients of a cell begin in the table."""
+    return np.int32((function * cells + origin + cell) * np.int32(4))
+
+
+@njit(fastmath=FAST_MATH, boundscheck=False, error_model="numpy")
+def _coefficients(table, j):  # type: ignore[no-untyped-def]
+    one, two, three = np.int32(1), np.int32(2), np.int32(3)
+    return look_up(table, j), look_up(table, j + one), look_up(table, j + two), look_up(table, j + three)
+
+
+@njit(cache=True, fastmath=FAST_MATH, nogil=True, boundscheck=False, error_model="numpy")
+def value_slope(a, table, function, cells, scale, origin, y, dy):  # type: ignore[no-untyped-def]
     """Set y = σ(a) and dy = σ'(a)."""
     real = a.dtype.type
     zero, one, two, three = real(0), real(1), real(2), real(3)
-    scale, shift, last = real(scale), real(origin), real(cells - 1)
+    scale, first, last = real(scale), real(-origin), real(cells - 1 - origin)
+    cells, origin = np.int32(cells), np.int32(origin)
     networks, batch, units = a.shape
     for n in range(networks):
+        own = n * units if len(function) > 1 else 0
         for b in range(batch):
+            row = (n * batch + b) * units
             for k in range(units):
-                x = a[n, b, k]
-                i = np.int32(max(min(x * scale + shift, last), zero))
-                u = x * scale + real(np.int32(origin) - i)  # the cell is taken off first: no rounding of its number
-                inside = max(min(u, one), zero)
-                beyond = u - inside  # straight lines outside the table; NaN and infinity pass through here
-                j = np.uint32(start[n, k] + i * np.int32(4))
-                c0, c1 = table[j], table[j + np.uint32(1)]
-                c2, c3 = table[j + np.uint32(2)], table[j + np.uint32(3)]
-                slope = c1 + inside * (two * c2 + three * c3 * inside)
-                y[n, b, k] = c0 + inside * (c1 + inside * (c2 + inside * c3)) + slope * beyond
-                dy[n, b, k] = slope * scale
+                cell, u, beyond = _locate(get(a, row + k) * scale, first, last, zero, one)
+                c0, c1, c2, c3 = _coefficients(table, _start(get(function, own + k), cells, origin, cell))
+                slope = c1 + u * (two * c2 + three * c3 * u)
+                put(y, row + k, c0 + u * (c1 + u * (c2 + u * c3)) + slope * beyond)
+                put(dy, row + k, slope * scale)
 
 
-@njit(cache=True, fastmath=_FAST_MATH, nogil=True, boundscheck=False, error_model="numpy")
-def value_slope_curvature(a, table, start, cells, scale, origin, y, dy, ddy):  # type: ignore[no-untyped-def]
+@njit(cache=True, fastmath=FAST_MATH, nogil=True, boundscheck=False, error_model="numpy")
+def value_slope_curvature(a, table, function, cells, scale, origin, y, dy, ddy):  # type: ignore[no-untyped-def]
     """Set y = σ(a), dy = σ'(a) and ddy = σ''(a)."""
     real = a.dtype.type
     zero, one, two, three, six = real(0), real(1), real(2), real(3), real(6)
-    scale, shift, last, end = real(scale), real(origin), real(cells - 1), real(cells)
+    scale, first, last = real(scale), real(-origin), real(cells - 1 - origin)
+    cells, origin = np.int32(cells), np.int32(origin)
     networks, batch, units = a.shape
     for n in range(networks):
+        own = n * units if len(function) > 1 else 0
         for b in range(batch):
+            row = (n * batch + b) * units
             for k in range(units):
-                x = a[n, b, k]
-                place = x * scale + shift
-                i = np.int32(max(min(place, last), zero))
-                u = x * scale + real(np.int32(origin) - i)
-                inside = max(min(u, one), zero)
-                beyond = u - inside
-                j = np.uint32(start[n, k] + i * np.int32(4))
-                c0, c1 = table[j], table[j + np.uint32(1)]
-                c2, c3 = table[j + np.uint32(2)], table[j + np.uint32(3)]
-                slope = c1 + inside * (two * c2 + three * c3 * inside)
-                y[n, b, k] = c0 + inside * (c1 + inside * (c2 + inside * c3)) + slope * beyond
-                dy[n, b, k] = slope * scale
-                bend = (two * c2 + six * c3 * inside) * scale * scale
-                ddy[n, b, k] = bend if zero <= place <= end else zero
+                cell, u, beyond = _locate(get(a, row + k) * scale, first, last, zero, one)
+                c0, c1, c2, c3 = _coefficients(table, _start(get(function, own + k), cells, origin, cell))
+                slope = c1 + u * (two * c2 + three * c3 * u)
+                bend = (two * c2 + six * c3 * u) * scale * scale
+                put(y, row + k, c0 + u * (c1 + u * (c2 + u * c3)) + slope * beyond)
+                put(dy, row + k, slope * scale)
+                put(ddy, row + k, bend if beyond == zero else zero)
 
 
-@njit(cache=True, fastmath=_FAST_MATH, nogil=True, boundscheck=False, error_model="numpy")
-def scatter(a, start, cells, scale, origin, y_bar, dy_bar, out):  # type: ignore[no-untyped-def]
+@njit(cache=True, fastmath=FAST_MATH, nogil=True, boundscheck=False, error_model="numpy")
+def scatter(a, function, cells, scale, origin, y_bar, dy_bar, out):  # type: ignore[no-untyped-def]
     """Add to out (F · G · 4,) the cotangent of the table, given those of σ(a) and of σ'(a)."""
     real = a.dtype.type
     zero, one, two, three = real(0), real(1), real(2), real(3)
-    scale, shift, last = real(scale), real(origin), real(cells - 1)
+    scale, first, last = real(scale), real(-origin), real(cells - 1 - origin)
+    cells, origin = np.int32(cells), np.int32(origin)
     networks, batch, units = a.shape
+    place, parts = np.empty(units, np.int32), np.empty(units * 4, a.dtype)
     for n in range(networks):
+        own = n * units if len(function) > 1 else 0
         for b in range(batch):
+            row = (n * batch + b) * units
+            # two loops, as units may share a cell: what to add and where is vectorised, the adding is not
             for k in range(units):
-                x = a[n, b, k]
-                i = np.int32(max(min(x * scale + shift, last), zero))
-                u = x * scale + real(np.int32(origin) - i)
-                inside = max(min(u, one), zero)
-                g0 = y_bar[n, b, k]
-                g1 = g0 * (u - inside) + dy_bar[n, b, k] * scale  # cotangent of the slope per cell
-                j = np.uint32(start[n, k] + i * np.int32(4))
-                out[j] += g0
-                out[j + np.uint32(1)] += g0 * inside + g1
-                out[j + np.uint32(2)] += inside * (g0 * inside + two * g1)
-                out[j + np.uint32(3)] += inside * inside * (g0 * inside + three * g1)
+                cell, u, beyond = _locate(get(a, row + k) * scale, first, last, zero, one)
+                g0 = get(y_bar, row + k)
+                g1 = g0 * beyond + get(dy_bar, row + k) * scale  # cotangent of the slope per cell
+                put(place, k, _start(get(function, own + k), cells, origin, cell))
+                put(parts, 4 * k, g0)
+                put(parts, 4 * k + 1, g0 * u + g1)
+                put(parts, 4 * k + 2, u * (g0 * u + two * g1))
+                put(parts, 4 * k + 3, u * u * (g0 * u + three * g1))
+            for k in range(units):
+                add_four(out, place[k], parts, 4 * k)

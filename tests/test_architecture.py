@@ -25,7 +25,7 @@ MAY_IMPORT = {
 }
 """Package → what it may import of ours: packages whole, or single modules."""
 
-CORE_ANYWHERE = {"torch", "numpy", "numba", "safetensors", "filelock"}
+CORE_ANYWHERE = {"torch", "numpy", "numba", "llvmlite", "safetensors", "filelock"}
 CORE_LATE = {
     "ldnn_core.tasks": {"mnist1d", "sklearn"},
     "ldnn_core.curvature": {"pyhessian"},

@@ -1,5 +1,9 @@
 """Sub-networks, tables and layouts against each other and against closed forms."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -230,3 +234,51 @@ def test_a_third_derivative_is_refused():
         (y,) = torch.autograd.grad(y.sum(), a, create_graph=True)
     with pytest.raises(RuntimeError, match="differentiated twice by its input, not three times"):
         torch.autograd.grad(y.sum(), a)
+
+
+@pytest.mark.parametrize("scale", [0, -4, 3, 48])
+def test_cells_per_unit_that_are_no_power_of_two_are_refused(scale):
+    with pytest.raises(ValueError, match=f"must be a power of two, so that knots are exact, but got {scale}"):
+        Grid(scale=scale)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_knots_are_exact(fused, dtype):
+    grid = Grid(scale=64, origin=640, cells=1280)
+    values, slopes = torch.randn(2, 1, 1281, dtype=torch.float64, generator=generator(0, "knots"))
+    table = HermiteTable(grid.coefficients(values, slopes).to(dtype), grid, fused=fused)
+    y, dy = table.value_slope(grid.knots().to(dtype).view(1, -1, 1), torch.zeros(1, 1, dtype=torch.int64))
+    assert torch.equal(y[0, :-1, 0], values[0, :-1].to(dtype))
+    torch.testing.assert_close(dy[0, :-1, 0], slopes[0, :-1].to(dtype), rtol=1e-6, atol=0)
+
+
+@pytest.mark.skipif(not FUSED_AVAILABLE, reason="numba is not installed, so there are no compiled kernels to compare")
+def test_fused_look_ups_take_what_is_not_contiguous_and_functions_shared_by_all_networks():
+    case = small_case()
+    tables = [case.activation(fused=fused).bank.table for fused in (True, False)]
+    a, y_bar, dy_bar = (torch.randn(9, 7, 3, dtype=torch.float64, generator=generator(i, "a")) for i in range(3))
+    a, y_bar, dy_bar = (t.permute(2, 0, 1) for t in (a, y_bar, dy_bar))
+    function = torch.tensor([[0, 1, 1, 0, 0, 1, 0]], dtype=torch.int32)
+    results = []
+    for table in tables:
+        out = torch.zeros_like(table.coefficients)
+        table.add_cotangent(out, a, function, y_bar, dy_bar)
+        results.append((*table.value_slope(a, function), *table.value_slope_curvature(a, function), out))
+    for ours, expected in zip(*results, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("failure", ["del numba.extending.intrinsic", "llvmlite.ir.MetaDataString = None"])
+def test_where_kernels_cannot_be_imported_or_compiled_the_eager_path_serves(failure, tmp_path):
+    code = f"""
+import llvmlite.ir, numba.extending, torch
+{failure}
+from ldnn_core.hermite import FUSED_AVAILABLE, Grid, HermiteTable
+assert not FUSED_AVAILABLE
+print(HermiteTable(torch.zeros(1, 1280, 4), Grid()).value_slope(torch.zeros(1, 1, 1), torch.zeros(1, 1, dtype=int)))
+"""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}  # nothing compiled before
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert found.returncode == 0, found.stderr
+    assert "tensor" in found.stdout
