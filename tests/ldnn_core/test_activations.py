@@ -282,3 +282,10 @@ print(HermiteTable(torch.zeros(1, 1280, 4), Grid()).value_slope(torch.zeros(1, 1
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert found.returncode == 0, found.stderr
     assert "tensor" in found.stdout
+
+
+def test_functions_follow_their_bank_to_its_device():
+    bank = small_case().activation().bank
+    elsewhere = bank.replaced(bank.parameters.to("meta"))
+    for functions in (pure_functions((7, 5), 1), mixed_functions((7, 5), 2)):
+        assert {f.device.type for f in BankActivation(elsewhere, functions).functions} == {"meta"}
