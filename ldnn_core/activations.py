@@ -216,6 +216,16 @@ class TableBank:
             value, slope = value.add_(base.value(a)), slope.add_(base.slope(a))
         return value, slope, curvature
 
+    def tangent(self, a: Tensor, a_dot: Tensor, function: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """σ, σ' and their tangents along ȧ; the second derivative of a kinked base function is zero."""
+        value, slope, value_dot, slope_dot = self.table.tangent(a, a_dot, function)
+        if self._base_outside:
+            base = self.spec.base_function
+            outside = base.slope(a)
+            value, slope = value.add_(base.value(a)), slope.add_(outside)
+            value_dot = value_dot.addcmul_(outside, a_dot)
+        return value, slope, value_dot, slope_dot
+
     def replaced(self, parameters: Tensor) -> TableBank:
         """The same bank with other coefficients; its `pull_back` still speaks of the old genomes."""
         copy = object.__new__(TableBank)

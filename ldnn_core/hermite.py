@@ -115,8 +115,56 @@ class HermiteTable:
         for power, part in enumerate(parts):
             out.view(-1).index_add_(0, (first + power).reshape(-1), part.reshape(-1))
 
-    def _use_kernels(self, a: Tensor) -> bool:
-        return self.fused and fits_kernels(a, self.coefficients)
+    def tangent(self, a: Tensor, a_dot: Tensor, function: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """σ(a), σ'(a) and their tangents σ'(a) ȧ, σ''(a) ȧ; arguments as for `value_slope`."""
+        if not self._use_kernels(a, a_dot):
+            y, dy, ddy = self.value_slope_curvature(a, function)
+            return y, dy, dy * a_dot, ddy.mul_(a_dot)
+        y, dy, y_dot, dy_dot = new_like(a), new_like(a), new_like(a), new_like(a)
+        outputs = (y.numpy(), dy.numpy(), y_dot.numpy(), dy_dot.numpy())
+        table = self.coefficients.view(-1).numpy()
+        kernels.tangent(array(a), array(a_dot), table, *self._place(function), *outputs)
+        return y, dy, y_dot, dy_dot
+
+    def tangent_back(
+        self,
+        out: Tensor,
+        a: Tensor,
+        a_dot: Tensor,
+        function: Tensor,
+        slopes: tuple[Tensor, Tensor],
+        bars: tuple[Tensor, Tensor],
+        w: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Pull the derivative h̄ of a loss L by y = σ(a), and its tangent, back through σ.
+
+        To ``out`` the cotangent of the coefficients in w L + L˙ is added: the derivative of L by them is Σ h̄ ∂σ(a),
+        its tangent Σ h̄˙ ∂σ(a) + h̄ a˙ ∂σ'(a).
+
+        Args:
+            out: (F, G, 4).
+            a: (N, B, H) pre-activations.
+            a_dot: their tangent.
+            function: as for `value_slope`.
+            slopes: σ'(a) and its tangent.
+            bars: h̄ and its tangent.
+            w: (N,), weights of the losses.
+
+        Returns:
+            the derivative of L by a, δ = h̄ σ'(a), and its tangent.
+        """
+        (dy, dy_dot), (h_bar, h_bar_dot) = slopes, bars
+        if not self._use_kernels(a, a_dot, *slopes, *bars, w):
+            self.add_cotangent(out, a, function, torch.addcmul(h_bar_dot, h_bar, w.view(-1, 1, 1)), h_bar * a_dot)
+            return h_bar * dy, torch.addcmul(h_bar_dot * dy, h_bar, dy_dot)
+        delta, delta_dot = new_like(a), new_like(a)
+        inputs = (array(t) for t in (a, a_dot, dy, dy_dot, h_bar, h_bar_dot, w))
+        outputs = (delta.numpy(), delta_dot.numpy(), out.view(-1).numpy())
+        kernels.tangent_back(*inputs, *self._place(function), *outputs)
+        return delta, delta_dot
+
+    def _use_kernels(self, *tensors: Tensor) -> bool:
+        return self.fused and fits_kernels(self.coefficients, *tensors)
 
     def _look_up(self, a: Tensor, function: Tensor) -> tuple[Any, ...]:
         return array(a), self.coefficients.view(-1).numpy(), *self._place(function)

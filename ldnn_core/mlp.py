@@ -222,7 +222,7 @@ def _gradient_vjp(
     pre: list[Tensor] = []
     pre_dot: list[Tensor] = []
     hidden, hidden_dot = [x], [torch.empty(0)]
-    slopes, curvatures = [], []
+    slopes: list[tuple[Tensor, Tensor]] = []
     for index, ((weight, bias), (weight_dot, bias_dot)) in enumerate(zip(layers, tangents, strict=True)):
         a = torch.baddbmm(bias, hidden[-1], weight)
         a_dot = torch.baddbmm(bias_dot, hidden[-1], weight_dot)
@@ -231,11 +231,10 @@ def _gradient_vjp(
         pre.append(a)
         pre_dot.append(a_dot)
         if index < len(layers) - 1:
-            h, slope, curvature = bank.value_slope_curvature(a, functions[index])
+            h, slope, h_dot, slope_dot = bank.tangent(a, a_dot, functions[index])
             hidden.append(h + noise[index] if noise else h)
-            hidden_dot.append(slope * a_dot)
-            slopes.append(slope)
-            curvatures.append(curvature)
+            hidden_dot.append(h_dot)
+            slopes.append((slope, slope_dot))
     _, delta = spec.loss.value_slope(pre[-1], y)
     delta_dot = spec.loss.slope_jvp(pre[-1], y, pre_dot[-1])
     scale = w.view(-1, 1, 1)
@@ -250,13 +249,11 @@ def _gradient_vjp(
         transposed = layers[index][0].transpose(1, 2)
         h_bar = torch.bmm(delta, transposed)
         h_bar_dot = torch.bmm(delta_dot, transposed).baddbmm_(delta, tangents[index][0].transpose(1, 2))
-        slope, curvature, a, a_dot = slopes[index - 1], curvatures[index - 1], pre[index - 1], pre_dot[index - 1]
-        # the derivative of L with respect to the bank is Σ h̄ ∂σ(a); its tangent Σ h̄˙ ∂σ(a) + h̄ a˙ ∂σ'(a)
-        bank.table.add_cotangent(
-            bank_cotangent, a, functions[index - 1], torch.addcmul(h_bar_dot, h_bar, scale), h_bar * a_dot
+        at = index - 1
+        bars = (h_bar, h_bar_dot)
+        delta, delta_dot = bank.table.tangent_back(
+            bank_cotangent, pre[at], pre_dot[at], functions[at], slopes[at], bars, w
         )
-        delta_dot = h_bar_dot.mul_(slope).add_(curvature.mul_(a_dot).mul_(h_bar))
-        delta = h_bar.mul_(slope)
 
 
 def _blocks(
