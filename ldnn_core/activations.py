@@ -38,6 +38,10 @@ class Activation(Protocol):
         """σ(a) and σ'(a), without a graph."""
         ...
 
+    def of_networks(self, block: slice) -> Activation:
+        """That of consecutive networks of the batch; start and stop are given, and within it."""
+        ...
+
 
 @dataclass(frozen=True)
 class UsualActivation:
@@ -53,6 +57,10 @@ class UsualActivation:
         """σ(a) and σ'(a)."""
         function = base_function(self.name)
         return function.value(a), function.slope(a)
+
+    def of_networks(self, block: slice) -> UsualActivation:
+        """The same for any networks."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,16 @@ class GroupedActivation:
         parts = a.split([count for _, count in self.groups])
         pairs = [act.value_slope(part, layer) for (act, _), part in zip(self.groups, parts, strict=True)]
         return torch.cat([h for h, _ in pairs]), torch.cat([s for _, s in pairs])
+
+    def of_networks(self, block: slice) -> Activation:
+        """The groups that the block meets; where it is one, that one's own activation."""
+        groups, first = [], 0
+        for activation, count in self.groups:
+            start, stop = max(block.start - first, 0), min(block.stop - first, count)
+            if start < stop:
+                groups.append((activation.of_networks(slice(start, stop)), stop - start))
+            first += count
+        return groups[0][0] if len(groups) == 1 else GroupedActivation(tuple(groups))
 
 
 class Bank(Protocol):
@@ -198,6 +216,16 @@ class TableBank:
             value, slope = value.add_(base.value(a)), slope.add_(base.slope(a))
         return value, slope, curvature
 
+    def tangent(self, a: Tensor, a_dot: Tensor, function: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """σ, σ' and their tangents along ȧ; the second derivative of a kinked base function is zero."""
+        value, slope, value_dot, slope_dot = self.table.tangent(a, a_dot, function)
+        if self._base_outside:
+            base = self.spec.base_function
+            outside = base.slope(a)
+            value, slope = value.add_(base.value(a)), slope.add_(outside)
+            value_dot = value_dot.addcmul_(outside, a_dot)
+        return value, slope, value_dot, slope_dot
+
     def replaced(self, parameters: Tensor) -> TableBank:
         """The same bank with other coefficients; its `pull_back` still speaks of the old genomes."""
         copy = object.__new__(TableBank)
@@ -229,11 +257,17 @@ class BankActivation:
 
     Attributes:
         bank: the functions.
-        functions: for each hidden layer (N, H) or (1, H) int64, the function of each unit.
+        functions: for each hidden layer (N, H) or (1, H) integers, the function of each unit; kept as int32, where
+            the bank lies, as look-ups want them.
     """
 
     bank: Bank
     functions: tuple[Tensor, ...]
+
+    def __post_init__(self) -> None:
+        device = self.bank.parameters.device
+        functions = tuple(function.to(device, torch.int32) for function in self.functions)
+        object.__setattr__(self, "functions", functions)
 
     def value(self, a: Tensor, layer: int) -> Tensor:
         """The layer σ(a)."""
@@ -242,6 +276,12 @@ class BankActivation:
     def value_slope(self, a: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """σ(a) and σ'(a)."""
         return self.bank.value_slope(a, self.functions[layer])
+
+    def of_networks(self, block: slice) -> BankActivation:
+        """The functions of those networks; all, if all networks share them."""
+        if all(len(function) == 1 for function in self.functions):
+            return self
+        return BankActivation(self.bank, tuple(f[block] if len(f) > 1 else f for f in self.functions))
 
 
 def mixed_functions(hidden: Sequence[int], num_types: int, sets: Tensor | None = None) -> tuple[Tensor, ...]:

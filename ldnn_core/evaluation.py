@@ -22,8 +22,9 @@ from ldnn_core.randomness import generator
 from ldnn_core.tasks import Rows, TaskData
 from ldnn_core.training import Batches, InnerProblem, TrainState, shuffled_rows, train
 
-ACTIVATION_BYTES = 64 << 20
-"""Networks are trained in groups whose hidden units of one batch take about this much memory."""
+ACTIVATION_BYTES = 4 << 20
+"""Networks are trained in groups whose hidden units of one batch take about this much memory: enough of them that the
+cost of a call does not count, few enough that parameters and optimiser slots stay in the cache from step to step."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ldnn_core.compiled import FUSED_AVAILABLE, fits_kernels
+from ldnn_core.compiled import FUSED_AVAILABLE, array, fits_kernels, new_like
 
 if FUSED_AVAILABLE:  # else the eager path serves
     from ldnn_core import hermite_kernels as kernels
@@ -90,7 +90,7 @@ class HermiteTable:
         if not self._use_kernels(a):
             y, dy, _ = self._eager(a, function)
             return y, dy
-        y, dy = _new(a), _new(a)
+        y, dy = new_like(a), new_like(a)
         kernels.value_slope(*self._look_up(a, function), y.numpy(), dy.numpy())
         return y, dy
 
@@ -98,15 +98,15 @@ class HermiteTable:
         """σ(a), σ'(a) and σ''(a); arguments as for `value_slope`."""
         if not self._use_kernels(a):
             return self._eager(a, function)
-        y, dy, ddy = _new(a), _new(a), _new(a)
+        y, dy, ddy = new_like(a), new_like(a), new_like(a)
         kernels.value_slope_curvature(*self._look_up(a, function), y.numpy(), dy.numpy(), ddy.numpy())
         return y, dy, ddy
 
     def add_cotangent(self, out: Tensor, a: Tensor, function: Tensor, y_bar: Tensor, dy_bar: Tensor) -> None:
         """Add to ``out`` (F, G, 4) the cotangent of the coefficients, given those of σ(a) and of σ'(a)."""
         if self._use_kernels(a):
-            bars = (_array(y_bar), _array(dy_bar))
-            kernels.scatter(_array(a), *self._place(function), *bars, out.view(-1).numpy())
+            bars = (array(y_bar), array(dy_bar))
+            kernels.scatter(array(a), *self._place(function), *bars, out.view(-1).numpy())
             return
         cell, u, beyond = self._locate(a)
         slope_bar = y_bar * beyond + dy_bar * self.grid.scale
@@ -115,14 +115,62 @@ class HermiteTable:
         for power, part in enumerate(parts):
             out.view(-1).index_add_(0, (first + power).reshape(-1), part.reshape(-1))
 
-    def _use_kernels(self, a: Tensor) -> bool:
-        return self.fused and fits_kernels(a, self.coefficients)
+    def tangent(self, a: Tensor, a_dot: Tensor, function: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """σ(a), σ'(a) and their tangents σ'(a) ȧ, σ''(a) ȧ; arguments as for `value_slope`."""
+        if not self._use_kernels(a, a_dot):
+            y, dy, ddy = self.value_slope_curvature(a, function)
+            return y, dy, dy * a_dot, ddy.mul_(a_dot)
+        y, dy, y_dot, dy_dot = new_like(a), new_like(a), new_like(a), new_like(a)
+        outputs = (y.numpy(), dy.numpy(), y_dot.numpy(), dy_dot.numpy())
+        table = self.coefficients.view(-1).numpy()
+        kernels.tangent(array(a), array(a_dot), table, *self._place(function), *outputs)
+        return y, dy, y_dot, dy_dot
+
+    def tangent_back(
+        self,
+        out: Tensor,
+        a: Tensor,
+        a_dot: Tensor,
+        function: Tensor,
+        slopes: tuple[Tensor, Tensor],
+        bars: tuple[Tensor, Tensor],
+        w: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Pull the derivative h̄ of a loss L by y = σ(a), and its tangent, back through σ.
+
+        To ``out`` the cotangent of the coefficients in w L + L˙ is added: the derivative of L by them is Σ h̄ ∂σ(a),
+        its tangent Σ h̄˙ ∂σ(a) + h̄ a˙ ∂σ'(a).
+
+        Args:
+            out: (F, G, 4).
+            a: (N, B, H) pre-activations.
+            a_dot: their tangent.
+            function: as for `value_slope`.
+            slopes: σ'(a) and its tangent.
+            bars: h̄ and its tangent.
+            w: (N,), weights of the losses.
+
+        Returns:
+            the derivative of L by a, δ = h̄ σ'(a), and its tangent.
+        """
+        (dy, dy_dot), (h_bar, h_bar_dot) = slopes, bars
+        if not self._use_kernels(a, a_dot, *slopes, *bars, w):
+            self.add_cotangent(out, a, function, torch.addcmul(h_bar_dot, h_bar, w.view(-1, 1, 1)), h_bar * a_dot)
+            return h_bar * dy, torch.addcmul(h_bar_dot * dy, h_bar, dy_dot)
+        delta, delta_dot = new_like(a), new_like(a)
+        inputs = (array(t) for t in (a, a_dot, dy, dy_dot, h_bar, h_bar_dot, w))
+        outputs = (delta.numpy(), delta_dot.numpy(), out.view(-1).numpy())
+        kernels.tangent_back(*inputs, *self._place(function), *outputs)
+        return delta, delta_dot
+
+    def _use_kernels(self, *tensors: Tensor) -> bool:
+        return self.fused and fits_kernels(self.coefficients, *tensors)
 
     def _look_up(self, a: Tensor, function: Tensor) -> tuple[Any, ...]:
-        return _array(a), self.coefficients.view(-1).numpy(), *self._place(function)
+        return array(a), self.coefficients.view(-1).numpy(), *self._place(function)
 
     def _place(self, function: Tensor) -> tuple[Any, int, int, int]:
-        return _array(function.to(torch.int32)), self.grid.cells, self.grid.scale, self.grid.origin
+        return array(function.to(torch.int32)), self.grid.cells, self.grid.scale, self.grid.origin
 
     def _locate(self, a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Cell, place within it clamped to [0, 1], and how far beyond the grid in cells."""
@@ -141,11 +189,3 @@ class HermiteTable:
         scale = self.grid.scale
         curvature = ((2 * c2 + 6 * c3 * u) * scale * scale).masked_fill(beyond != 0, 0.0)
         return c0 + u * (c1 + u * (c2 + u * c3)) + slope * beyond, slope * scale, curvature
-
-
-def _new(like: Tensor) -> Tensor:
-    return torch.empty_like(like, memory_format=torch.contiguous_format)
-
-
-def _array(tensor: Tensor) -> Any:
-    return tensor.contiguous().numpy()

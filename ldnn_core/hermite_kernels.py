@@ -106,3 +106,58 @@ def scatter(a, function, cells, scale, origin, y_bar, dy_bar, out):  # type: ign
                 put(parts, 4 * k + 3, u * u * (g0 * u + three * g1))
             for k in range(units):
                 add_four(out, place[k], parts, 4 * k)
+
+
+@njit(cache=True, fastmath=FAST_MATH, nogil=True, boundscheck=False, error_model="numpy")
+def tangent(a, a_dot, table, function, cells, scale, origin, y, dy, y_dot, dy_dot):  # type: ignore[no-untyped-def]
+    """Set y = σ(a), dy = σ'(a) and their tangents y_dot = σ'(a) ȧ, dy_dot = σ''(a) ȧ."""
+    real = a.dtype.type
+    zero, one, two, three, six = real(0), real(1), real(2), real(3), real(6)
+    scale, first, last = real(scale), real(-origin), real(cells - 1 - origin)
+    cells, origin = np.int32(cells), np.int32(origin)
+    networks, batch, units = a.shape
+    for n in range(networks):
+        own = n * units if len(function) > 1 else 0
+        for b in range(batch):
+            row = (n * batch + b) * units
+            for k in range(units):
+                cell, u, beyond = _locate(get(a, row + k) * scale, first, last, zero, one)
+                moved = get(a_dot, row + k) * scale
+                c0, c1, c2, c3 = _coefficients(table, _start(get(function, own + k), cells, origin, cell))
+                slope = c1 + u * (two * c2 + three * c3 * u)
+                bend = (two * c2 + six * c3 * u) * scale * moved
+                put(y, row + k, c0 + u * (c1 + u * (c2 + u * c3)) + slope * beyond)
+                put(dy, row + k, slope * scale)
+                put(y_dot, row + k, slope * moved)
+                put(dy_dot, row + k, bend if beyond == zero else zero)
+
+
+@njit(cache=True, fastmath=FAST_MATH, nogil=True, boundscheck=False, error_model="numpy")
+def tangent_back(  # type: ignore[no-untyped-def]
+    a, a_dot, dy, dy_dot, h_bar, h_bar_dot, w, function, cells, scale, origin, delta, delta_dot, out
+):
+    """Set delta and delta_dot and add to out, as `HermiteTable.tangent_back` describes."""
+    real = a.dtype.type
+    zero, one, two, three = real(0), real(1), real(2), real(3)
+    scale, first, last = real(scale), real(-origin), real(cells - 1 - origin)
+    cells, origin = np.int32(cells), np.int32(origin)
+    networks, batch, units = a.shape
+    place, parts = np.empty(units, np.int32), np.empty(units * 4, a.dtype)
+    for n in range(networks):
+        own, weight = n * units if len(function) > 1 else 0, w[n]
+        for b in range(batch):
+            row = (n * batch + b) * units
+            for k in range(units):
+                cell, u, beyond = _locate(get(a, row + k) * scale, first, last, zero, one)
+                bar, bar_dot, slope = get(h_bar, row + k), get(h_bar_dot, row + k), get(dy, row + k)
+                g0 = bar_dot + weight * bar
+                g1 = g0 * beyond + bar * get(a_dot, row + k) * scale
+                put(delta, row + k, bar * slope)
+                put(delta_dot, row + k, bar_dot * slope + bar * get(dy_dot, row + k))
+                put(place, k, _start(get(function, own + k), cells, origin, cell))
+                put(parts, 4 * k, g0)
+                put(parts, 4 * k + 1, g0 * u + g1)
+                put(parts, 4 * k + 2, u * (g0 * u + two * g1))
+                put(parts, 4 * k + 3, u * u * (g0 * u + three * g1))
+            for k in range(units):
+                add_four(out, place[k], parts, 4 * k)

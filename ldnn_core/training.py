@@ -59,7 +59,10 @@ class Batches:
         rows = self.rows[step]
         if self.stream is not None:
             rows = rows[self.stream]
-        return self.x[rows], self.y[rows]
+        flat = rows.reshape(-1)  # index_select is several times faster than indexing, which serves any pattern
+        return self.x.index_select(0, flat).unflatten(0, rows.shape), self.y.index_select(0, flat).unflatten(
+            0, rows.shape
+        )
 
     def noise_at(self, step: int, hidden: Sequence[int]) -> Noise:
         """Noise of a step: the same whenever it is asked for, so that a step can be computed again."""

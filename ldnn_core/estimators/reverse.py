@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ldnn_core.activations import BankActivation
 from ldnn_core.estimators._base import OuterGradient, loss_weights
-from ldnn_core.optimizers import Slots, update_vjp
+from ldnn_core.optimizers import Slots
 from ldnn_core.training import Batches, InnerProblem, TrainState
 
 MEMORY_BYTES = 1 << 30
@@ -92,8 +92,8 @@ def differentiate(
             while segment:
                 state, gradient = segment.pop()
                 t = state.step
-                through_update, slots_bar, gradient_bar = update_vjp(
-                    problem.optimizer, state.parameters, state.slots, gradient, problem.lr, t, parameters_bar, slots_bar
+                through_update, slots_bar, gradient_bar = problem.optimizer.update_vjp(
+                    state.slots, gradient, problem.lr, t, parameters_bar, slots_bar
                 )
                 weight = parameters.new_full((networks,), weights[t])
                 through_gradient, at_step = problem.gradient_vjp(state, batches, activation, gradient_bar, weight)

@@ -282,3 +282,35 @@ print(HermiteTable(torch.zeros(1, 1280, 4), Grid()).value_slope(torch.zeros(1, 1
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert found.returncode == 0, found.stderr
     assert "tensor" in found.stdout
+
+
+def test_functions_follow_their_bank_to_its_device():
+    bank = small_case().activation().bank
+    elsewhere = bank.replaced(bank.parameters.to("meta"))
+    for functions in (pure_functions((7, 5), 1), mixed_functions((7, 5), 2)):
+        assert {f.device.type for f in BankActivation(elsewhere, functions).functions} == {"meta"}
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("shared", [True, False])
+def test_tangents_of_a_look_up_equal_their_formulas(fused, shared):
+    case = small_case()
+    table = case.activation(fused=fused).bank.table
+    shape = (3, 9, 7)
+    a, a_dot, *bars = (torch.randn(shape, dtype=torch.float64, generator=generator(i, "a")) for i in range(4))
+    a = 5 * a.mT.contiguous().mT
+    a[0, 0, :3] = torch.tensor([50.0, -30.0, 10.0])
+    function, w = torch.randint(2, (1 if shared else 3, 7), generator=generator(0, "f")), torch.tensor([1.0, 0.0, -2.0])
+    w = w.double()
+    y, dy, ddy = table.value_slope_curvature(a, function)
+    tangents = table.tangent(a, a_dot, function)
+    close = {"rtol": 1e-11, "atol": 1e-11}
+    for ours, expected in zip(tangents, (y, dy, dy * a_dot, ddy * a_dot), strict=True):
+        torch.testing.assert_close(ours, expected, **close)
+    out, expected_out = torch.zeros_like(table.coefficients), torch.zeros_like(table.coefficients)
+    slopes, (bar, bar_dot) = (tangents[1], tangents[3]), bars
+    delta, delta_dot = table.tangent_back(out, a, a_dot, function, slopes, (bar, bar_dot), w)
+    torch.testing.assert_close(delta, bar * dy, **close)
+    torch.testing.assert_close(delta_dot, bar_dot * dy + bar * ddy * a_dot, **close)
+    table.add_cotangent(expected_out, a, function, bar_dot + w.view(-1, 1, 1) * bar, bar * a_dot)
+    torch.testing.assert_close(out, expected_out, **close)

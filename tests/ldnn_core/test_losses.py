@@ -4,6 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from ldnn_core import losses
+from ldnn_core.compiled import FUSED_AVAILABLE
 from ldnn_core.losses import CrossEntropy, SquaredError
 from ldnn_core.randomness import generator
 
@@ -69,3 +71,31 @@ def test_arguments_are_not_changed(loss_and_targets):
     loss.slope_jvp(z, y, outputs("dz"))
     assert torch.equal(z, outputs())
     assert torch.equal(y, targets)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_fused_cross_entropy_equals_the_eager_one(classes, dtype, monkeypatch):
+    z, dz = 9 * outputs().to(dtype), outputs("dz").to(dtype)
+    strided = [t.mT.contiguous().mT for t in (z, dz)]
+    loss = CrossEntropy()
+    found = [(*loss.value_slope(a, classes), loss.slope_jvp(a, classes, b)) for a, b in ((z, dz), strided)]
+    monkeypatch.setattr(losses, "fits_kernels", lambda *tensors: False)
+    expected = (*loss.value_slope(z, classes), loss.slope_jvp(z, classes, dz))
+    for one in found:
+        for ours, theirs in zip(one, expected, strict=True):
+            torch.testing.assert_close(ours, theirs)
+
+
+def test_cross_entropy_of_what_is_not_finite_is_nan():
+    for bad in (float("nan"), float("inf")):
+        z = torch.tensor([[[0.0, bad, 1.0]], [[0.0, 2.0, 1.0]]])
+        loss, slope = CrossEntropy().value_slope(z, torch.tensor([[0]]))
+        assert loss.isnan().tolist() == [True, False]
+        assert slope.isnan().any(dim=-1).flatten().tolist() == [True, False]
+
+
+@pytest.mark.skipif(not FUSED_AVAILABLE, reason="the eager path leaves this to torch")
+@pytest.mark.parametrize("target", [-1, 3])
+def test_a_class_that_there_is_not_is_refused(target):
+    with pytest.raises(IndexError, match=f"classes must be 0 to 2, but got {target} to {target}"):
+        CrossEntropy().value_slope(torch.zeros(1, 1, 3), torch.tensor([[target]]))

@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from ldnn_core.activations import GroupedActivation, UsualActivation
+from ldnn_core import mlp
+from ldnn_core.activations import BankActivation, GroupedActivation, UsualActivation
 from ldnn_core.base_functions import BASE_FUNCTIONS
 from ldnn_core.mlp import gradient_vjp, loss_gradient
 from ldnn_core.network import gradient_vjp_autograd, loss_gradient_autograd
@@ -97,3 +98,33 @@ def test_a_diverged_network_leaves_the_others_alone():
     assert both.diverged.tolist() == [True, False]
     calm = train(case.problem, case.parameters, case.batches, case.activation())
     torch.testing.assert_close(both.parameters[1], calm.parameters[1], rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+@pytest.mark.parametrize("shared", [True, False], ids=["shared", "each"])
+def test_blocks_of_networks_change_nothing(monkeypatch, noise, shared):
+    case = small_case(networks=7, hidden=(7, 5), noise=noise)
+    batches = dataclasses.replace(case.batches, stream=None, rows=case.batches.rows[:, :1]) if shared else case.batches
+    if shared and noise:
+        batches = dataclasses.replace(batches, noise_seeds=(0,))
+    (x, y), added = batches.at(0), batches.noise_at(0, (7, 5))
+    bank = case.activation().bank
+    functions = tuple(torch.randint(2, (7, width), generator=generator(0, "f", width)) for width in (7, 5))
+    groups = ((UsualActivation("relu"), 2), (BankActivation(bank, tuple(f[2:] for f in functions)), 5))
+    v = torch.randn(case.parameters.shape, generator=generator(3, "v"), dtype=torch.float64)
+    results = []
+    for size in (7, 3, 1):
+        monkeypatch.setattr(mlp, "BLOCK_BYTES", size * 8 * 7 * 8)
+        sweep = (case.problem.network, case.parameters, x, y)
+        results.append(
+            (
+                *loss_gradient(*sweep, GroupedActivation(groups), added),
+                *loss_gradient(*sweep, BankActivation(bank, functions), added),
+                *gradient_vjp(*sweep, BankActivation(bank, functions), v, v[:, 0], added),
+            )
+        )
+    *by_network, bank_cotangents = zip(*results, strict=True)
+    for whole, *parts in by_network:
+        assert all(torch.equal(whole, part) for part in parts)
+    for part in bank_cotangents[1:]:  # a sum over networks, in another order
+        torch.testing.assert_close(part, bank_cotangents[0], rtol=1e-12, atol=1e-13)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from ldnn_core import optimizers
 from ldnn_core.optimizers import SGD, Adam, RMSprop, make_optimizer, update_vjp
 from ldnn_core.randomness import generator
 
@@ -115,3 +116,41 @@ def test_optimizers_have_names():
     assert make_optimizer("adam") == Adam()
     with pytest.raises(ValueError, match="must be one of rmsprop, sgd, adam, but got 'adagrad'"):
         make_optimizer("adagrad")
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("rate", [0.1, torch.tensor([[0.05], [0.2]], dtype=torch.float64)], ids=["one", "each"])
+@pytest.mark.parametrize("step", [0, 7])
+@pytest.mark.parametrize("optimizer", [RMSprop(), SGD(0.9), Adam()], ids=lambda o: type(o).__name__)
+def test_cotangents_by_hand_equal_those_of_autograd(optimizer, step, rate, fused, monkeypatch):
+    if not fused:
+        monkeypatch.setattr(optimizers, "fits_kernels", lambda *tensors: False)
+    parameters, gradient = noise("start"), noise("gradient", 0)
+    slots = tuple(noise("slot", i).abs() for i, _ in enumerate(optimizer.slots(parameters)))
+    bars = noise("bar"), tuple(noise("slot bar", i) for i, _ in enumerate(slots))
+    expected = update_vjp(optimizer, parameters, slots, gradient, rate, step, *bars)
+    found = optimizer.update_vjp(slots, gradient, rate, step, *bars)
+    for ours, theirs in zip((found[0], *found[1], found[2]), (expected[0], *expected[1], expected[2]), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_fused_rmsprop_equals_the_eager_one(dtype, monkeypatch):
+    rate = torch.tensor([[0.05], [0.2]], dtype=dtype)
+    arguments = (noise("start").to(dtype), (noise("slot").abs().to(dtype),), noise("gradient", 0).to(dtype), rate, 3)
+    strided = tuple(t.T.contiguous().T if isinstance(t, torch.Tensor) else t for t in arguments)
+    fused, also = RMSprop().update(*arguments), RMSprop().update(*strided)
+    monkeypatch.setattr(optimizers, "fits_kernels", lambda *tensors: False)
+    expected = RMSprop().update(*arguments)
+    for found in (fused, also):
+        torch.testing.assert_close(found[0], expected[0])
+        torch.testing.assert_close(found[1][0], expected[1][0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("optimizer", [RMSprop(), SGD(0.9), Adam()], ids=lambda o: type(o).__name__)
+def test_cotangents_by_hand_of_a_gradient_of_zero_are_finite(optimizer, dtype):
+    zeros = torch.zeros(NETWORKS, WEIGHTS, dtype=dtype)
+    slots = tuple(zeros for _ in optimizer.slots(zeros))
+    pulled = optimizer.update_vjp(slots, zeros, 0.1, 0, noise("bar").to(dtype), slots)
+    assert all(torch.isfinite(t).all() for t in (pulled[0], *pulled[1], pulled[2]))
