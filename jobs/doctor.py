@@ -78,7 +78,7 @@ def _kernels() -> Finding:
     import torch
 
     from ldnn_core.activations import TableBank
-    from ldnn_core.hermite import FUSED_AVAILABLE
+    from ldnn_core.compiled import FUSED_AVAILABLE
     from ldnn_core.subnetwork import ActivationSpec, initial_genomes
 
     if not FUSED_AVAILABLE:
