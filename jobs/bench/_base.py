@@ -20,6 +20,9 @@ THREADS: Final = 1
 REPEATS: Final = 3
 """How often each action is timed; the best counts, because other work on the machine can only slow it down."""
 
+MOST_IN_A_TURN = 10
+"""How often a fast action is timed while a slow one is timed once."""
+
 GROWTH_NETWORKS: Final = (1, 8, 32, 128)
 GROWTH_WIDTHS: Final = (20, 50, 100, 200, 400, 800)
 
@@ -136,19 +139,25 @@ def one_thread() -> Iterator[None]:
 def seconds_of(device: str, *actions: Callable[[], object], repeats: int = REPEATS) -> list[float]:
     """The best time of each action, taken alternately (A B A B) so that drift of the machine hits all.
 
-    Each action runs once untimed first: kernels are compiled, caches filled.
+    Each action runs once untimed first: kernels are compiled, caches filled.  In each turn an action is repeated, up
+    to `MOST_IN_A_TURN` times, for about as long as the slowest takes once: a busy moment of the machine is then as
+    long for a fast action as for a slow one, and the best of it as meaningful.
     """
-    for action in actions:
-        action()
+    warm = [_seconds(device, action) for action in actions]
     times: list[list[float]] = [[] for _ in actions]
     for _ in range(repeats):
-        for action, taken in zip(actions, times, strict=True):
-            _wait(device)
-            started = time.perf_counter()
-            action()
-            _wait(device)
-            taken.append(time.perf_counter() - started)
+        for action, first, taken in zip(actions, warm, times, strict=True):
+            count = min(MOST_IN_A_TURN, max(1, round(max(warm) / first)))
+            taken += [_seconds(device, action) for _ in range(count)]
     return [min(taken) for taken in times]
+
+
+def _seconds(device: str, action: Callable[[], object]) -> float:
+    _wait(device)
+    started = time.perf_counter()
+    action()
+    _wait(device)
+    return time.perf_counter() - started
 
 
 def agree(what: str, ours: torch.Tensor, reference: torch.Tensor, tolerance: float) -> float:
