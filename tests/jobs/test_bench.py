@@ -1,7 +1,9 @@
 """The benchmarks run, their references compute what the engine computes, and a missed target says so."""
 
 import dataclasses
+import itertools
 import json
+import time
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from jobs.bench import BENCHMARKS, Conditions, run_benchmarks
-from jobs.bench._base import DisagreementError, Result, agree, seconds_of
+from jobs.bench._base import MOST_IN_A_TURN, DisagreementError, Result, agree, seconds_of
 from jobs.bench.memory import measure_here
 from jobs.bench.meta_step import check_outer_step
 from jobs.bench.population import check_relu
@@ -76,9 +78,24 @@ def test_numbers_that_disagree_are_not_timed():
 
 def test_actions_are_timed_alternately_after_a_warm_up():
     calls = []
-    taken = seconds_of("cpu", lambda: calls.append("a"), lambda: calls.append("b"), repeats=2)
-    assert calls == ["a", "b", "a", "b", "a", "b"]
-    assert len(taken) == 2
+
+    def slow():
+        time.sleep(0.02)
+        calls.append("slow")
+
+    def fast():
+        time.sleep(0.001)
+        calls.append("fast")
+
+    taken = seconds_of("cpu", slow, fast, repeats=2)
+    turns = [(name, len(list(same))) for name, same in itertools.groupby(calls)]
+    assert [name for name, _ in turns] == ["slow", "fast"] * 3
+    assert [count for name, count in turns if name == "slow"] == [1, 1, 1]
+    first, *others = [count for name, count in turns if name == "fast"]
+    assert first == 1  # the warm-up
+    assert all(1 < count <= MOST_IN_A_TURN for count in others)
+    assert taken[0] >= 0.02
+    assert 0.001 <= taken[1] < taken[0]
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)

@@ -148,6 +148,7 @@ class TestRun:
         last = {key: end for (key, _), end in by_two.outcomes().items() if key != "unit-4"}
         assert {key: end for (key, _), end in by_one.outcomes().items() if key != "unit-4"} == last
         assert len(by_one.outcomes()) == 6
+        # Workers are used again; with deaths and two workers there may be as many processes as units.
         assert len({unit["pid"] for unit in by_one.published().values()}) == 1
 
     def test_retries_a_unit_whose_process_died_up_to_the_cap_and_loses_no_other(self, by_two: Ran):
@@ -175,10 +176,9 @@ class TestRun:
             if event == "finished":
                 assert steps.index(("started", key, attempt)) < steps.index((event, key, attempt))
 
-    def test_limits_the_threads_and_uses_workers_again(self, by_two: Ran):
+    def test_limits_the_threads(self, by_two: Ran):
         about = by_two.published().values()
         assert {unit["threads"] for unit in about} == {"1"}
-        assert len({unit["pid"] for unit in about}) < len(about)
         assert not any(unit["torch"] for unit in about)
 
     def test_listens_on_loopback_only_with_a_token_that_only_the_owner_reads(self, by_two: Ran):
