@@ -103,6 +103,25 @@ class RunConfig(Table):
             yield Relation("largest num_types <= smallest width", most_types <= least_width, (types_key, width_key))
         rule = "largest num_types <= smallest of evaluation.widths"
         yield Relation(rule, most_types <= min(self.evaluation.widths), ("evaluation.widths", types_key))
+        if "evolution" in methods(self):
+            yield from self._relations_of_evolution(most_types, types_key)
+
+    def _relations_of_evolution(self, most_types: int, types_key: str) -> Iterator[Relation]:
+        evolution, hidden = self.evolution, self.ldnn.subnet_hidden
+        layers = len(hidden) + 1
+        yield Relation(
+            f"evolution.layer_scales is empty or has one number per layer of the sub-network ({layers})",
+            len(evolution.layer_scales) in (0, layers),
+            ("evolution.layer_scales", "ldnn.subnet_hidden"),
+        )
+        if evolution.algorithm == "cma_es":
+            weights = most_types * self.ldnn.subnet_weights
+            yield Relation(
+                f"evolution.population * (weights of a set)² <= 2^27 for cma_es, with {weights} weights in a set "
+                "(1 GiB of covariances; sep_cma_es needs none)",
+                evolution.population * weights**2 <= 2**27,
+                ("evolution.population", "ldnn.subnet_hidden", types_key),
+            )
 
     def _extreme(self, name: str, choose: Callable[[Iterable[int]], int]) -> tuple[int, str]:
         """The largest or smallest value that a whole number of `ldnn` can have in a trial, and the key that says so."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -19,6 +20,7 @@ from search.config_types import (
     EstimatorName,
     LearningRate,
     Momentum,
+    MutationName,
     MutationScale,
     Networks,
     NumTypes,
@@ -70,6 +72,12 @@ class LdnnConfig(Table):
     subnet_scale: Annotated[float, Field(gt=0, le=100)] = 0.2
     """Factor of the sub-network's output before it is added to the base function."""
 
+    @property
+    def subnet_weights(self) -> int:
+        """P, weights and biases of one sub-network."""
+        sizes = (1, *self.subnet_hidden, 1)
+        return sum(fan_in * units + units for fan_in, units in pairwise(sizes))
+
     def _relations(self) -> Iterator[Relation]:
         yield Relation("num_types <= width", self.num_types <= self.width, ("num_types", "width"))
 
@@ -118,7 +126,7 @@ class EvolutionConfig(Table):
     """The outer loop of evolution: a population of genomes, each judged by the training of fresh classifiers."""
 
     algorithm: AlgorithmName = "genetic"
-    """Tournaments, elites, crossover by type and self-adapted Gaussian mutation; or separable CMA-ES."""
+    """A genetic algorithm, or a search around a mean: OpenAI's strategy, SNES, separable or full CMA-ES."""
     generations: Steps = 50
     """Updates of the population."""
     population: Annotated[int, Field(ge=2, le=4096)] = 16
@@ -130,14 +138,24 @@ class EvolutionConfig(Table):
     tournament: Annotated[int, Field(ge=1, le=4096)] = 3
     """Genomes drawn for each choice of a parent, the best of which wins; read by genetic only."""
     mutation_scale: MutationScale = 0.1
-    """Initial standard deviation of mutations, in units of the sub-network's weights."""
+    """Initial standard deviation of mutations, in units of the sub-network's weights; see also mutation."""
+    layer_scales: Annotated[tuple[Annotated[float, Field(gt=0, le=100)], ...], Field(max_length=4), Array] = ()
+    """Factor of mutation_scale for each layer of the sub-network, the output layer last; none for 1 everywhere."""
+    mutation: MutationName = "weights"
+    """function: mutation_scale is the change of a curve (root mean square under N(0, 1)); read by genetic only."""
+    mean_lr: LearningRate = 0.1
+    """Adam's learning rate of the mean, in units of the sub-network's weights; read by openai_es only."""
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Pull of the mean towards 0, beside a gradient made of ranks; read by openai_es only."""
     crossover_rate: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Probability that a child takes its types from two parents; read by genetic only."""
 
     def _relations(self) -> Iterator[Relation]:
-        if self.algorithm == "sep_cma_es":
-            yield Relation("population >= 4 for sep_cma_es", self.population >= 4, ("population", "algorithm"))
-        else:
+        if self.algorithm in ("sep_cma_es", "cma_es"):
+            yield Relation(f"population >= 4 for {self.algorithm}", self.population >= 4, ("population", "algorithm"))
+        elif self.algorithm == "openai_es":  # its candidates are pairs
+            yield Relation("population is even for openai_es", self.population % 2 == 0, ("population", "algorithm"))
+        elif self.algorithm == "genetic":
             yield Relation("elites < population", self.elites < self.population, ("elites", "population"))
             yield Relation("tournament <= population", self.tournament <= self.population, ("tournament", "population"))
 

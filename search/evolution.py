@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import Tensor
 
-from ldnn_core.algorithms import Algorithm, Genetic, SepCmaEs
+from ldnn_core.algorithms import ALGORITHMS, Algorithm
 from ldnn_core.population import evaluate_population
 from search.config import EvolutionConfig
 from search.divergence import Diverged
 from search.recorder import Recorder
 from search.setting import Setting
 
+OPTIONS: Final[dict[str, tuple[str, ...]]] = {
+    "genetic": ("elites", "tournament", "crossover_rate", "mutation"),
+    "openai_es": ("mean_lr", "weight_decay"),
+    "snes": (),
+    "sep_cma_es": (),
+    "cma_es": (),
+}
+"""Algorithm → fields of its configuration that it alone reads."""
+
 
 def make_algorithm(setting: Setting, config: EvolutionConfig) -> Algorithm:
     """The algorithm that the configuration names, at its start."""
-    seed = setting.config.seed
-    if config.algorithm == "genetic":
-        return Genetic(
-            setting.spec,
-            seed,
-            population=config.population,
-            elites=config.elites,
-            tournament=config.tournament,
-            mutation_scale=config.mutation_scale,
-            crossover_rate=config.crossover_rate,
-        )
-    return SepCmaEs(setting.spec, seed, population=config.population, mutation_scale=config.mutation_scale)
+    fields = ("population", "mutation_scale", "layer_scales", *OPTIONS[config.algorithm])
+    options = {field: getattr(config, field) for field in fields}
+    return ALGORITHMS[config.algorithm](setting.spec, setting.config.seed, **options)
 
 
 def search_by_evolution(setting: Setting, config: EvolutionConfig, recorder: Recorder) -> Tensor:

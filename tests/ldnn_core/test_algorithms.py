@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ldnn_core.algorithms import ALGORITHMS, Genetic, SepCmaEs
+from ldnn_core.algorithms import ALGORITHMS, CmaEs, Genetic
 from ldnn_core.subnetwork import ActivationSpec
 
 SPEC = ActivationSpec("sin", 2, (4,))
@@ -107,4 +107,4 @@ def test_a_population_that_is_too_small_is_refused(options, words):
 
 def test_sep_cma_es_needs_four_candidates():
     with pytest.raises(ValueError, match="population >= 4 must hold for sep_cma_es, but got population=3"):
-        SepCmaEs(SPEC, 0, population=3)
+        CmaEs(SPEC, 0, population=3, separable=True)

@@ -16,7 +16,7 @@ from search.config_keys import keys_of
 from search.recipes import LARGEST_RECIPE, list_recipes, load_recipe
 
 RECIPES = Path(__file__).parents[2] / "jobs" / "recipes"
-SHIPPED = ["mnist1d-compare", "mnist1d-evolution", "mnist1d-gradient", "quickstart", "smoke"]
+SHIPPED = ["mnist1d-algorithms", "mnist1d-compare", "mnist1d-evolution", "mnist1d-gradient", "quickstart", "smoke"]
 
 BASE = """
 description = "what the tables below are laid over"
@@ -65,7 +65,7 @@ BAD_OVERRIDES: list[tuple[str, list[str]]] = [
     ("ldnn.base=ReLu", ["Did you mean 'relu'?"]),
     ("inner.optimizer=adamw", ["one of rmsprop, sgd, adam", "Did you mean 'adam'?"]),
     ("gradient.estimator=unroled", ["one of unrolled, truncated, first_order", "Did you mean 'unrolled'?"]),
-    ("evolution.algorithm=cma-es", ["one of genetic, sep_cma_es", "Did you mean 'sep_cma_es'?"]),
+    ("evolution.algorithm=cma-es", ["one of genetic, openai_es, snes", "Did you mean 'cma_es'?"]),
     ("evolution.algorithm=random", ["'random' is a value of search.sampler"]),
     ("search.sampler=grid", ["one of tpe, random"]),
     ("resources.device=gpu", ["one of cpu, cuda, auto", "Did you mean 'cpu'?"]),
