@@ -26,7 +26,7 @@ LONGEST_STEP = 10.0
 """The largest t, with δ a unit normal step in units of initial bounds: ten times what the weights were drawn from."""
 TOLERANCE = 1e-3
 """Relative error of the change of a curve at which the search for t ends."""
-_MOST_EVALUATIONS = 60  # 5 to 8 are usual; the limit holds where rounding hides the wanted change
+_MOST_EVALUATIONS = 60  # ten are usual; the limit holds where rounding hides the wanted change
 _PROBE = 1e-3  # where the change is still proportional to t
 
 
@@ -133,8 +133,12 @@ def steps_to_change(spec: ActivationSpec, genomes: Tensor, directions: Tensor, w
 
 
 def _unit_normal() -> tuple[Tensor, Tensor]:
-    """Points (X,) and weights (X,) of the trapezoidal rule, which for smooth curves converges exponentially."""
-    points = torch.linspace(-5, 5, 41, dtype=torch.float64)
+    """Points (X,) and weights (X,) of the trapezoidal rule.
+
+    For smooth curves it converges exponentially: with points 1/8 apart the error is below 1e-4 up to slopes of
+    about 5 of a hidden unit, and a percent at 10.
+    """
+    points = torch.linspace(-5, 5, 81, dtype=torch.float64)
     density = torch.exp(-points.square() / 2)
     return points, density / density.sum()
 
