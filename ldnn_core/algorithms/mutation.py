@@ -20,7 +20,7 @@ from typing import Final, Protocol
 import torch
 from torch import Tensor
 
-from ldnn_core.subnetwork import ActivationSpec, exact_values_and_slopes
+from ldnn_core.subnetwork import ActivationSpec, exact_values, normal_quadrature
 
 LONGEST_STEP = 10.0
 """The largest t, with δ a unit normal step in units of initial bounds: ten times what the weights were drawn from."""
@@ -133,19 +133,17 @@ def steps_to_change(spec: ActivationSpec, genomes: Tensor, directions: Tensor, w
 
 
 def _unit_normal() -> tuple[Tensor, Tensor]:
-    """Points (X,) and weights (X,) of the trapezoidal rule.
+    """Points (X,) and weights (X,): every second one of `normal_quadrature`, up to five standard deviations.
 
-    For smooth curves it converges exponentially: with points 1/8 apart the error is below 1e-4 up to slopes of
-    about 5 of a hidden unit, and a percent at 10.
+    At this distance, 1/8, the error of a change is below 1e-4 up to slopes of about 5 of a hidden unit, and a percent
+    at 10.
     """
-    points = torch.linspace(-5, 5, 81, dtype=torch.float64)
-    density = torch.exp(-points.square() / 2)
-    return points, density / density.sum()
+    points, weights = (t[48:-48:2] for t in normal_quadrature())
+    return points, weights / weights.sum()
 
 
 def _curves(spec: ActivationSpec, genomes: Tensor, points: Tensor) -> Tensor:
-    """What the sub-networks add to the base function, (F, X)."""
-    return exact_values_and_slopes(spec, genomes, points.expand(len(genomes), -1), slopes=False, with_base=False)[0]
+    return exact_values(spec, genomes, points.expand(len(genomes), -1))
 
 
 def _norm(curves: Tensor, weights: Tensor) -> Tensor:

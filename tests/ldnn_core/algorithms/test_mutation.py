@@ -20,6 +20,7 @@ from ldnn_core.subnetwork import ActivationSpec, initial_genomes
 
 SPEC = ActivationSpec("sin", 2, (20,))
 DEEP = ActivationSpec("zero", 3, (6, 5), 0.5)
+NORMALIZED = ActivationSpec("elu", 2, (20,), 1.0, normalized=True)
 
 
 def change_by_quadrature(spec, genome, other):
@@ -33,7 +34,9 @@ def change_by_quadrature(spec, genome, other):
             w, b = weights[start : start + i * o].reshape(i, o), weights[start + i * o : start + i * o + o]
             h, start = h @ w + b, start + i * o + o
             h = h if depth == len(sizes) - 2 else np.tanh(h)
-        return spec.scale * h[:, 0]
+        y = spec.scale * h[:, 0] + {"sin": np.sin(x), "zero": 0 * x, "elu": np.where(x > 0, x, np.expm1(x))}[spec.base]
+        mean = np.average(y, weights=density)
+        return (y - mean) / np.sqrt(np.average((y - mean) ** 2, weights=density)) if spec.normalized else y
 
     difference = curve(other.double().numpy()) - curve(genome.double().numpy())
     return np.sqrt(np.sum(difference**2 * density) * (x[1] - x[0]))
@@ -46,7 +49,7 @@ def mutate(spec, genomes, lengths, kind="function", seed=0):
 
 @pytest.mark.parametrize("wanted", [1e-9, 1e-4, 0.01, 0.1, 0.3])
 @pytest.mark.parametrize("steepness", [0.1, 1.0, 3.0])
-@pytest.mark.parametrize("spec", [SPEC, DEEP], ids=["one hidden layer", "two hidden layers"])
+@pytest.mark.parametrize("spec", [SPEC, DEEP, NORMALIZED], ids=["one hidden layer", "two", "with gain and offset"])
 def test_every_curve_changes_by_what_is_wanted(spec, steepness, wanted):
     genomes = steepness * initial_genomes(spec, 3, sets=3, dtype=torch.float64)
     mutated = mutate(spec, genomes, [wanted, 2 * wanted, 0.5 * wanted])
@@ -92,6 +95,13 @@ def test_a_change_out_of_reach_ends_at_the_longest_step(wanted):
     assert curve_change(SPEC, genomes[0].double(), far[0].double()).max() < wanted
     others = curve_change(SPEC, genomes[1].double(), far[1].double())  # what one cannot have does not hold up the rest
     torch.testing.assert_close(others, torch.full((2,), 0.1, dtype=torch.float64), rtol=2e-3, atol=0)
+
+
+def test_normalised_curves_cannot_differ_by_more_than_two():
+    """They have mean 0 and variance 1."""
+    genomes = initial_genomes(NORMALIZED, 0, dtype=torch.float64)
+    far, longest = mutate(NORMALIZED, genomes, [2.5]), mutate(NORMALIZED, genomes, [LONGEST_STEP], "weights")
+    torch.testing.assert_close(far, longest)
 
 
 def test_a_change_below_rounding_ends_and_stays_small():
