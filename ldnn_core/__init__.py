@@ -14,7 +14,7 @@ from ldnn_core.activations import (
     pure_functions,
 )
 from ldnn_core.algorithms import ALGORITHMS, Genetic, SepCmaEs
-from ldnn_core.estimators import ESTIMATORS, FirstOrder, OuterGradient, Truncated, Unrolled
+from ldnn_core.estimators import ESTIMATORS, Carry, Es, FirstOrder, OuterGradient, Pes, Truncated, Unrolled
 from ldnn_core.evaluation import Judgement, Training, evaluate_arms, evaluate_sizes
 from ldnn_core.losses import CrossEntropy, SquaredError
 from ldnn_core.mlp import MlpSpec
@@ -36,8 +36,10 @@ __all__ = [
     "Adam",
     "BankActivation",
     "Batches",
+    "Carry",
     "CrossEntropy",
     "DataError",
+    "Es",
     "ExactBank",
     "FirstOrder",
     "Genetic",
@@ -48,6 +50,7 @@ __all__ = [
     "Mnist1d",
     "OuterGradient",
     "OuterSGD",
+    "Pes",
     "RMSprop",
     "SepCmaEs",
     "SquaredError",
