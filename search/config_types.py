@@ -14,7 +14,7 @@ TaskName = Literal["mnist1d"]
 BaseName = Literal["zero", "identity", "sigmoid", "tanh", "sin", "elu", "relu", "silu", "gelu", "hat"]
 UsualName = Literal["sigmoid", "tanh", "sin", "elu", "relu", "silu", "gelu", "hat"]
 OptimizerName = Literal["rmsprop", "sgd", "adam"]
-EstimatorName = Literal["unrolled", "truncated", "first_order"]
+EstimatorName = Literal["unrolled", "truncated", "first_order", "es", "pes"]
 AlgorithmName = Literal["genetic", "sep_cma_es"]
 SamplerName = Literal["tpe", "random"]
 

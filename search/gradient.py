@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ldnn_core.estimators import ESTIMATORS, Estimator, Truncated
+from ldnn_core.estimators import ESTIMATORS, Carry, Es, Estimator, Pes, Truncated
 from ldnn_core.outer import OuterSGD
+from ldnn_core.randomness import derive_seed
 from ldnn_core.subnetwork import initial_genomes
 from search.config import GradientConfig
 from search.divergence import Diverged
@@ -17,7 +18,11 @@ from search.setting import Setting
 def make_estimator(config: GradientConfig) -> Estimator:
     """The estimator that the configuration names."""
     if config.estimator == "truncated":
-        return Truncated(config.truncation)
+        return Truncated(config.truncation, config.carried)
+    if config.estimator == "es":
+        return Es(config.perturbation, config.pairs)
+    if config.estimator == "pes":
+        return Pes(config.truncation, config.perturbation, config.pairs)
     return ESTIMATORS[config.estimator]()
 
 
@@ -31,12 +36,21 @@ def search_by_gradient(setting: Setting, config: GradientConfig, recorder: Recor
     outer = OuterSGD(config.outer_lr, config.momentum, config.clamp)
     genomes = initial_genomes(setting.spec, setting.config.seed).to(setting.device)
     momentum = outer.start(genomes)
+    carry: Carry | None = None
     for step in range(config.outer_steps):
-        parameters, batches = setting.classifiers(step, config.classifiers)
+        if carry is None:  # the inner loop before is over
+            parameters, batches = setting.classifiers(step, config.classifiers)
         known = recorder.inner_steps_total
         result = estimator.estimate(
-            setting.problem, parameters, batches, setting.mixed(genomes[0]), setting.config.inner.loss_window
+            setting.problem,
+            parameters,
+            batches,
+            setting.mixed(genomes[0]),
+            setting.config.inner.loss_window,
+            seed=derive_seed(setting.config.seed, "outer-gradient", step),
+            carry=carry,
         )
+        carry = result.carry
         recorder.spend(result.inner_steps)
         gradient_norm = float(result.gradient.norm())
         if not torch.isfinite(torch.tensor([result.outer_loss, gradient_norm])).all():
