@@ -31,7 +31,8 @@ class OuterGradient:
 
     Attributes:
         gradient: with respect to the genomes, (M, K, P).
-        outer_loss: mean over networks of the mean training loss over the last ``window`` of the L inner steps.
+        outer_loss: mean over networks of the mean training loss over the last ``window`` of the L inner steps, or of
+            the validation loss after the last of them if the problem has validation rows.
         losses: training loss at every inner step, (L, N).
         final_parameters: of the classifiers, (N, Θ).
         inner_steps: inner steps spent, summed over all networks that were trained.

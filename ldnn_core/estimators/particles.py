@@ -12,6 +12,8 @@ e_i = ε_i in the first outer step of an inner loop and the sum of all ε_i of t
 is an unbiased estimate of the gradient of E f(θ + σ b ε) with respect to θ; the division by b makes it one with
 respect to the genomes.  All particles see the same classifiers, batches and noise (common random numbers).
 
+f is the outer loss, which need not have a derivative: an error on validation rows serves too.
+
 Particle 0 costs one part in 2p + 1 and makes the outer loss that of the set itself, as it is for other estimators.
 
 Shapes: N classifiers, p pairs, Q = 2p + 1 particles, M sets, K types, P weights, L inner steps.
@@ -125,8 +127,12 @@ def estimate_by_differences(
             losses.append(loss)
         history = torch.stack(losses).view(steps, particles, networks)
         # in float64: a difference of two losses that are nearly equal
-        weights = torch.tensor(loss_weights(steps, networks, window), dtype=torch.float64, device=history.device)
-        of_particle = torch.einsum("t,tqn->q", weights, history.double())
+        if problem.validation is None:
+            weights = torch.tensor(loss_weights(steps, networks, window), dtype=torch.float64, device=history.device)
+            of_particle = torch.einsum("t,tqn->q", weights, history.double())
+        else:
+            judged = problem.validation_loss(state.parameters, perturbed)
+            of_particle = judged.double().view(particles, networks).mean(dim=1)
         up, down = of_particle[1 : 1 + pairs], of_particle[1 + pairs :]
         slope = (up - down) / (2 * perturbation.scale * pairs)
         gradient = torch.einsum("p,p...->...", slope, total) / initial_bounds(bank.spec, total.dtype).to(total)

@@ -74,16 +74,22 @@ def differentiate(
         memory_bytes: budget of the records.
 
     Raises:
-        ValueError: the carry is not one of these classifiers.
+        ValueError: the carry is not one of these classifiers, or the problem is validated by an error that is not its
+            loss.
     """
-    networks = len(parameters)
+    networks, judged = len(parameters), problem.validation
+    if judged is not None and judged.error is not None:
+        raise ValueError(
+            "a gradient by differentiation must be that of a loss, but the problem is validated by another error; "
+            "es and pes take any"
+        )
     with torch.no_grad():
         start = begin(problem, parameters, carry)
         first, last = start.step, len(batches)
         if length is not None:
             last = min(first + length, last)
         steps = last - first
-        weights = loss_weights(steps, networks, window)
+        weights = loss_weights(steps, networks, window) if judged is None else [0.0] * steps
         record_bytes = (2 + len(start.slots)) * parameters.numel() * parameters.element_size()
         s = spacing(steps, record_bytes, memory_bytes) if every is None else every
         state, losses = start, []
@@ -100,6 +106,11 @@ def differentiate(
         final = state
         parameters_bar, slots_bar = _nothing(state)
         bank_bar = torch.zeros_like(activation.bank.parameters)
+        if judged is not None:
+            rows, share = (judged.x.unsqueeze(0), judged.y.unsqueeze(0)), parameters.new_full((networks,), 1 / networks)
+            parameters_bar, bank_bar = problem.network.gradient_vjp(
+                final.parameters, *rows, activation, torch.zeros_like(parameters), share
+            )
         for kept_at in range(last - 1 - (steps - 1) % s, first - 1, -s):
             segment = _segment(problem, kept.pop(kept_at), min(kept_at + s, last), batches, activation, gradients)
             while segment:
@@ -115,9 +126,13 @@ def differentiate(
                 if truncation is not None and t % truncation == 0:
                     parameters_bar, slots_bar = _nothing(state)
     history = torch.stack(losses)
+    if judged is None:
+        outer_loss = (history * history.new_tensor(weights).unsqueeze(1)).sum()
+    else:
+        outer_loss = problem.validation_loss(final.parameters, activation).mean()
     return OuterGradient(
         gradient=activation.bank.pull_back(bank_bar),
-        outer_loss=float((history * history.new_tensor(weights).unsqueeze(1)).sum()),
+        outer_loss=float(outer_loss),
         losses=history,
         final_parameters=final.parameters,
         inner_steps=steps * networks,

@@ -5,9 +5,10 @@ import dataclasses
 import pytest
 import torch
 
-from ldnn_core.estimators import Es, FirstOrder, Pes, Truncated, Unrolled
+from ldnn_core.estimators import Carry, Es, FirstOrder, Pes, Truncated, Unrolled
 from ldnn_core.estimators.reverse import differentiate
-from ldnn_core.training import train
+from ldnn_core.optimizers import SGD
+from ldnn_core.training import TrainState, Validation, train
 from tests.ldnn_core.cases import small_case
 from tests.ldnn_core.test_estimators import piece_gradient
 
@@ -78,6 +79,29 @@ def test_a_piece_with_another_set_is_differentiated_from_the_carried_state():
     leaf = changed.clone().requires_grad_()
     by_autograd = piece_gradient(case, leaf, state.parameters, state.slots, rest) / 3
     torch.testing.assert_close(second.gradient, by_autograd, rtol=1e-5, atol=1e-10)
+
+
+def test_validation_judges_a_piece_where_it_ends():
+    case = small_case(steps=6)
+    judged = Validation(case.batches.x[:9], case.batches.y[:9])
+    case = dataclasses.replace(case, problem=dataclasses.replace(case.problem, validation=judged))
+    first, second = pieces(Truncated(4, carried=True), case)
+    reached = [first.carry.state.parameters, second.final_parameters]
+    for result, parameters in zip((first, second), reached, strict=True):
+        assert result.outer_loss == float(case.problem.validation_loss(parameters, case.activation()).mean())
+    # the second piece's exact gradient is that of a loop that begins where the first has ended
+    rest = dataclasses.replace(case.batches, rows=case.batches.rows[4:])
+    sgd = dataclasses.replace(case.problem, optimizer=SGD())
+    carried = Truncated(4, carried=True).estimate(
+        sgd,
+        case.parameters,
+        case.batches,
+        case.activation(),
+        9,
+        carry=Carry(TrainState(reached[0], (0 * reached[0],), 4)),
+    )
+    alone = Unrolled().estimate(sgd, reached[0], rest, case.activation(), 9)
+    torch.testing.assert_close(carried.gradient, alone.gradient, rtol=1e-10, atol=1e-15)
 
 
 @pytest.mark.parametrize("every", [2, 3, 7])

@@ -13,7 +13,7 @@ from ldnn_core.optimizers import SGD
 from ldnn_core.population import evaluate_population
 from ldnn_core.randomness import generator
 from ldnn_core.subnetwork import ActivationSpec, initial_bounds, initial_genomes
-from ldnn_core.training import Batches, InnerProblem, TrainState
+from ldnn_core.training import Batches, InnerProblem, TrainState, Validation
 from tests.ldnn_core.cases import small_case
 
 
@@ -150,6 +150,22 @@ def test_particles_in_one_batch_equal_particles_one_at_a_time(length, exact):
             expected += sign * loss * total[p] / (2 * scale * pairs * bounds)
         torch.testing.assert_close(result.gradient, expected, rtol=1e-9, atol=1e-12)
     assert carry is None
+
+
+def test_validation_rows_judge_every_particle_by_any_error():
+    case = small_case(networks=2, steps=3)
+    x, y = case.batches.x[:9], case.batches.y[:9]
+    judged = Validation(x, y, lambda z, y: 1 - (z.argmax(-1) == y).double().mean(-1))
+    problem, scale, pairs = dataclasses.replace(case.problem, validation=judged), 5.0, 4
+    result = Es(scale, pairs).estimate(problem, case.parameters, case.batches, case.activation(), 3, seed=2)
+    bounds = initial_bounds(case.spec, torch.float64)
+    epsilon = torch.randn(pairs, *case.genomes.shape, generator=generator(2, "perturbation"), dtype=torch.float64)
+    genomes = case.genomes + torch.cat([0 * epsilon[:1], epsilon, -epsilon]).squeeze(1) * scale * bounds
+    losses = evaluate_population(problem, case.spec, genomes, case.parameters, case.batches, 3).outer_loss
+    slope = (losses[1 : 1 + pairs] - losses[1 + pairs :]) / (2 * scale * pairs)
+    assert slope.abs().max() > 0
+    torch.testing.assert_close(result.gradient, torch.einsum("p,pmkw->mkw", slope, epsilon) / bounds)
+    assert result.outer_loss == pytest.approx(float(losses[0]))
 
 
 def test_every_particle_has_its_own_functions_whatever_sets_the_networks_use():

@@ -1,16 +1,20 @@
 """The outer loop by gradient with every estimator: what configurations ask for, and inner loops done in pieces."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+import torch
+from pydantic import ValidationError
 
 from ldnn_core.estimators import Es, FirstOrder, Pes, Truncated, Unrolled
+from ldnn_core.subnetwork import initial_genomes
 from search.config import GradientConfig
-from search.gradient import make_estimator
+from search.gradient import make_estimator, outer_gradient
 from search.schema import Status
 from search.setting import Setting
 from search.trial import run_trial
-from tests.small_runs import tiny_trial
+from tests.small_runs import tiny_run, tiny_trial
 
 DRAWS = {"perturbation": 0.2, "pairs": 3}
 FIVE_STEPS = {
@@ -61,9 +65,9 @@ def test_inner_steps_are_those_of_every_network_and_piece(name):
 def test_classifiers_are_fresh_when_the_inner_loop_is_over(name, monkeypatch):
     asked, original = [], Setting.classifiers
 
-    def spy(self, outer_step, count):
+    def spy(self, problem, outer_step, count):
         asked.append(outer_step)
-        return original(self, outer_step, count)
+        return original(self, problem, outer_step, count)
 
     monkeypatch.setattr(Setting, "classifiers", spy)
     searched(name)
@@ -102,6 +106,42 @@ def test_the_set_follows_after_every_piece():
     sizes = [row["step_size"] for row in records.steps[:-1]]
     assert len(sizes) == 4
     assert min(sizes) > 0
+
+
+@pytest.mark.parametrize("name", ["truncated, carried", "pes"])
+def test_every_size_has_an_inner_loop_of_its_own_to_go_on_with(name):
+    options = {"estimator": name.partition(",")[0], "outer_steps": 4, **FIVE_STEPS[name][0]}
+    setting = Setting.of(tiny_trial("gradient", gradient=options, objective={"widths": [6, 12]}), "cpu")
+    config, genomes = setting.config.gradient, initial_genomes(setting.spec, 5)
+    estimator = make_estimator(config)
+    both = outer_gradient(setting, config, estimator, 0, genomes)
+    again = outer_gradient(setting, config, estimator, 1, genomes, both.unfinished)
+    for width, loop in zip((6, 12), both.unfinished, strict=True):
+        alone = Setting.of(tiny_trial("gradient", gradient=options, ldnn={"width": width}), "cpu")
+        first = outer_gradient(alone, config, estimator, 0, genomes)
+        assert torch.equal(loop.carry.state.parameters, first.unfinished[0].carry.state.parameters)
+        part = outer_gradient(alone, config, estimator, 1, genomes, first.unfinished)
+        again = replace(again, gradient=again.gradient - part.gradient / 2)
+    torch.testing.assert_close(again.gradient, torch.zeros_like(genomes), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["es", "pes"])
+def test_accuracy_can_be_the_objective_of_differences(name):
+    records = searched(name, objective={"measure": "val_accuracy"})
+    assert records.status is Status.OK, records.trial["error"]
+    errors = [160 * row["outer_loss"] for row in records.steps[:-1]]
+    assert errors == pytest.approx([round(error) for error in errors], abs=1e-3)  # shares of 160 validation rows
+    with pytest.raises(
+        ValidationError, match=r"objective\.measure is a loss unless .* gradient\.estimator is es or pes"
+    ):
+        tiny_run(objective={"measure": "val_accuracy"})
+
+
+def test_pieces_have_no_usual_activation_to_be_compared_with():
+    for options in ({"estimator": "pes"}, {"estimator": "truncated", "carried": True}):
+        with pytest.raises(ValidationError, match=r"objective\.relative_to = 'nothing' when outer steps are pieces"):
+            tiny_run(gradient=options, objective={"relative_to": "relu"})
+        assert tiny_run(gradient=options, objective={"relative_to": "relu"}, method="evolution")
 
 
 @pytest.mark.parametrize("name", FIVE_STEPS)
