@@ -60,9 +60,8 @@ class Batches:
         if self.stream is not None:
             rows = rows[self.stream]
         flat = rows.reshape(-1)  # index_select is several times faster than indexing, which serves any pattern
-        return self.x.index_select(0, flat).unflatten(0, rows.shape), self.y.index_select(0, flat).unflatten(
-            0, rows.shape
-        )
+        x, y = self.x.index_select(0, flat), self.y.index_select(0, flat)
+        return x.view(*rows.shape, *x.shape[1:]), y.view(*rows.shape, *y.shape[1:])
 
     def noise_at(self, step: int, hidden: Sequence[int]) -> Noise:
         """Noise of a step: the same whenever it is asked for, so that a step can be computed again."""

@@ -69,6 +69,7 @@ def differentiate(
     """
     networks, steps = len(parameters), len(batches)
     weights = loss_weights(steps, networks, window)
+    of_networks = parameters.new_tensor(weights).unsqueeze(1).expand(-1, networks).unbind()
     with torch.no_grad():
         start = problem.start(parameters)
         record_bytes = (2 + len(start.slots)) * parameters.numel() * parameters.element_size()
@@ -95,8 +96,9 @@ def differentiate(
                 through_update, slots_bar, gradient_bar = problem.optimizer.update_vjp(
                     state.slots, gradient, problem.lr, t, parameters_bar, slots_bar
                 )
-                weight = parameters.new_full((networks,), weights[t])
-                through_gradient, at_step = problem.gradient_vjp(state, batches, activation, gradient_bar, weight)
+                through_gradient, at_step = problem.gradient_vjp(
+                    state, batches, activation, gradient_bar, of_networks[t]
+                )
                 parameters_bar = through_update + through_gradient
                 bank_bar += at_step
                 if truncation is not None and t % truncation == 0:
