@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -171,7 +171,7 @@ class Adam:
         """One step."""
         if fits_kernels(parameters, *slots, gradient):
             new = new_like(parameters), new_like(parameters), new_like(parameters)
-            inputs = (parameters, *slots, gradient, *_rates(lr, parameters))
+            inputs: tuple[Any, ...] = (parameters, *slots, gradient, *_rates(lr, parameters))
             call(kernels.adam, *inputs, *self._constants(step), *new)
             return new[0], new[1:]
         mean = self.beta1 * slots[0] + (1 - self.beta1) * gradient
@@ -191,7 +191,7 @@ class Adam:
         """Cotangents of parameters, slots and gradient."""
         if fits_kernels(gradient, *slots, parameters_cotangent, *slots_cotangent):
             bars = new_like(gradient), new_like(gradient), new_like(gradient)
-            inputs = (*slots, gradient, parameters_cotangent, *slots_cotangent, *_rates(lr, gradient))
+            inputs: tuple[Any, ...] = (*slots, gradient, parameters_cotangent, *slots_cotangent, *_rates(lr, gradient))
             call(kernels.adam_vjp, *inputs, *self._constants(step), *bars)
             return parameters_cotangent, bars[:2], bars[2]
         mean = self.beta1 * slots[0] + (1 - self.beta1) * gradient

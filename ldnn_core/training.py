@@ -16,7 +16,7 @@ from torch import Tensor
 from ldnn_core.activations import Activation, BankActivation
 from ldnn_core.network import Network, Noise
 from ldnn_core.optimizers import Optimizer, Slots
-from ldnn_core.randomness import generator
+from ldnn_core.philox import uniform_noise
 
 
 @dataclass(frozen=True)
@@ -68,16 +68,11 @@ class Batches:
         if not self.noise:
             return ()
         batch = self.rows.shape[2]
-        streams = []
-        for seed in self.noise_seeds:
-            source = generator(seed, "noise", step)
-            streams.append([torch.rand(batch, width, generator=source) for width in hidden])
-        layers = []
-        for layer in range(len(hidden)):
-            uniform = torch.stack([stream[layer] for stream in streams]).to(self.x)
-            uniform = (2 * uniform - 1) * self.noise
-            layers.append(uniform if self.stream is None else uniform[self.stream])
-        return tuple(layers)
+        layers = (
+            uniform_noise(self.noise_seeds, step, layer, (batch, width), self.noise, self.x)
+            for layer, width in enumerate(hidden)
+        )
+        return tuple(layer if self.stream is None else layer.index_select(0, self.stream) for layer in layers)
 
 
 def shuffled_rows(num_rows: int, batch_size: int, steps: int, generators: Sequence[torch.Generator]) -> Tensor:
