@@ -45,7 +45,8 @@ def call(kernel: Any, first: Tensor, *others: Tensor | float) -> Any:
     A tensor is passed as the address of its memory, of a contiguous copy where it is not contiguous: what is written
     must be.  Before all, the kernel gets a 1 of the type of the first tensor, which says what lies at the addresses.
     """
-    kept, arguments = [], []  # a copy has to live as long as the call
+    kept: list[Tensor] = []  # a copy has to live as long as the call
+    arguments: list[Any] = []
     for argument in (first, *others):
         if isinstance(argument, Tensor):
             memory = argument.contiguous()

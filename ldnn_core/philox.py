@@ -58,7 +58,7 @@ def uniform_noise(
         counter = (block, torch.full_like(block, step), torch.full_like(block, layer), torch.zeros_like(block))
         words = torch.cat(philox(counter, (key & _MASK, key >> 32 & _MASK)), dim=1)
         noise = ((words >> 9) * 2 + (1 - 2**23)).to(like.dtype) * scale
-    return noise[:, :size].unflatten(1, shape)
+    return noise[:, :size].reshape(len(seeds), *shape)
 
 
 def philox(counter: Sequence[Tensor], key: Sequence[Tensor]) -> list[Tensor]:
