@@ -16,7 +16,7 @@ from torch import Tensor
 from ldnn_core.activations import Activation, BankActivation
 from ldnn_core.network import Network, Noise
 from ldnn_core.optimizers import Optimizer, Slots
-from ldnn_core.randomness import generator
+from ldnn_core.philox import uniform_noise
 
 VALIDATION_BYTES = 8 << 20
 """Networks are validated in blocks whose widest hidden layer takes about this much memory."""
@@ -67,25 +67,19 @@ class Batches:
         if self.stream is not None:
             rows = rows[self.stream]
         flat = rows.reshape(-1)  # index_select is several times faster than indexing, which serves any pattern
-        return self.x.index_select(0, flat).unflatten(0, rows.shape), self.y.index_select(0, flat).unflatten(
-            0, rows.shape
-        )
+        x, y = self.x.index_select(0, flat), self.y.index_select(0, flat)
+        return x.view(*rows.shape, *x.shape[1:]), y.view(*rows.shape, *y.shape[1:])
 
     def noise_at(self, step: int, hidden: Sequence[int]) -> Noise:
         """Noise of a step: the same whenever it is asked for, so that a step can be computed again."""
         if not self.noise:
             return ()
         batch = self.rows.shape[2]
-        streams = []
-        for seed in self.noise_seeds:
-            source = generator(seed, "noise", step)
-            streams.append([torch.rand(batch, width, generator=source) for width in hidden])
-        layers = []
-        for layer in range(len(hidden)):
-            uniform = torch.stack([stream[layer] for stream in streams]).to(self.x)
-            uniform = (2 * uniform - 1) * self.noise
-            layers.append(uniform if self.stream is None else uniform[self.stream])
-        return tuple(layers)
+        layers = (
+            uniform_noise(self.noise_seeds, step, layer, (batch, width), self.noise, self.x)
+            for layer, width in enumerate(hidden)
+        )
+        return tuple(layer if self.stream is None else layer.index_select(0, self.stream) for layer in layers)
 
 
 def shuffled_rows(num_rows: int, batch_size: int, steps: int, generators: Sequence[torch.Generator]) -> Tensor:

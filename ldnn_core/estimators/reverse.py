@@ -90,6 +90,7 @@ def differentiate(
             last = min(first + length, last)
         steps = last - first
         weights = loss_weights(steps, networks, window) if judged is None else [0.0] * steps
+        of_networks = parameters.new_tensor(weights).unsqueeze(1).expand(-1, networks).unbind()
         record_bytes = (2 + len(start.slots)) * parameters.numel() * parameters.element_size()
         s = spacing(steps, record_bytes, memory_bytes) if every is None else every
         state, losses = start, []
@@ -119,8 +120,9 @@ def differentiate(
                 through_update, slots_bar, gradient_bar = problem.optimizer.update_vjp(
                     state.slots, gradient, problem.lr, t, parameters_bar, slots_bar
                 )
-                weight = parameters.new_full((networks,), weights[t - first])
-                through_gradient, at_step = problem.gradient_vjp(state, batches, activation, gradient_bar, weight)
+                through_gradient, at_step = problem.gradient_vjp(
+                    state, batches, activation, gradient_bar, of_networks[t - first]
+                )
                 parameters_bar = through_update + through_gradient
                 bank_bar += at_step
                 if truncation is not None and t % truncation == 0:
