@@ -17,6 +17,7 @@ OptimizerName = Literal["rmsprop", "sgd", "adam"]
 EstimatorName = Literal["unrolled", "truncated", "first_order"]
 AlgorithmName = Literal["genetic", "sep_cma_es"]
 SamplerName = Literal["tpe", "random"]
+SchedulerName = Literal["none", "asha", "halving"]
 
 # The same limits hold for a field and for the range or choices it is sampled from, hence the names.  A learning
 # rate may be absurdly large: that is how a diverging trial is provoked.

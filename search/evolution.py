@@ -37,7 +37,10 @@ def search_by_evolution(setting: Setting, config: EvolutionConfig, recorder: Rec
     """
     algorithm = make_algorithm(setting, config)
     incumbent = torch.empty(0)
-    for generation in range(config.generations):
+    if start := recorder.begin():
+        algorithm.restore(start)
+        incumbent = algorithm.incumbent()
+    for generation in range(recorder.next_step, config.generations):
         candidates = algorithm.ask()
         parameters, batches = setting.classifiers(generation, config.classifiers)
         losses = evaluate_population(
@@ -70,4 +73,5 @@ def search_by_evolution(setting: Setting, config: EvolutionConfig, recorder: Rec
             population_mean=float(finite.mean()),
             diversity=float((candidates - candidates.mean(dim=0)).square().mean().sqrt()),
         )
+        recorder.rung(generation, algorithm.state())
     return incumbent

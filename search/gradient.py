@@ -31,7 +31,9 @@ def search_by_gradient(setting: Setting, config: GradientConfig, recorder: Recor
     outer = OuterSGD(config.outer_lr, config.momentum, config.clamp)
     genomes = initial_genomes(setting.spec, setting.config.seed).to(setting.device)
     momentum = outer.start(genomes)
-    for step in range(config.outer_steps):
+    if start := recorder.begin():
+        genomes, momentum = (start[name].to(setting.device) for name in ("genomes", "momentum"))
+    for step in range(recorder.next_step, config.outer_steps):
         parameters, batches = setting.classifiers(step, config.classifiers)
         known = recorder.inner_steps_total
         result = estimator.estimate(
@@ -55,5 +57,6 @@ def search_by_gradient(setting: Setting, config: GradientConfig, recorder: Recor
             step_size=float((updated - genomes).norm()),
         )
         genomes = updated
+        recorder.rung(step, {"genomes": genomes, "momentum": momentum})
     recorder.step(config.outer_steps, genomes[0], inner_steps_total=recorder.inner_steps_total)
     return genomes[0]
