@@ -55,6 +55,10 @@ class Checkpoint:
     wall_seconds: float
     started_at: str
 
+    def accuracies(self, rungs: Collection[int]) -> tuple[float, ...]:
+        """Validation accuracies at the rungs so far, which lie at these steps."""
+        return tuple(row["val_accuracy"] for row in self.steps if row["step"] in rungs)
+
 
 def save(root: Path, trial_id: str, config_hash: str, checkpoint: Checkpoint, *, staging: Path) -> None:
     """Place a checkpoint durably, unless there is one of that trial, configuration and rung.

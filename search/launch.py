@@ -171,6 +171,12 @@ def _search_plan(config: RunConfig, store: Store) -> SearchPlan:
     def identity_of(method: str, number: int, params: Mapping[str, Any]) -> str:
         return identity(trial_config(config, method, number, params))
 
+    def reached(method: str, number: int, params: Mapping[str, Any]) -> tuple[float, ...]:
+        trial = trial_config(config, method, number, params)
+        last = len(trial.rungs) - 1
+        found = checkpoint.latest(store.root, trial.trial_id, config_hash(canonical(trial)), last)
+        return found.accuracies(trial.rungs) if found else ()
+
     return SearchPlan(
         suggesters,
         trials=config.search.trials,
@@ -179,6 +185,7 @@ def _search_plan(config: RunConfig, store: Store) -> SearchPlan:
         attempts=attempts,
         max_retries=config.search.max_retries,
         scheduler=lambda: make_scheduler(config.search),
+        reached=reached if config.search.scheduler == "halving" else None,
         identity=identity_of if config.search.seeds == "common" else None,  # with seeds of their own none are equal
     )
 

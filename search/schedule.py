@@ -38,6 +38,8 @@ class Scheduler(Protocol):
     def reached(self, trial: str, accuracies: Sequence[float]) -> dict[str, Orders]:
         """A unit ended at the rung that it was to run to; gives the orders that follow, of any trial of the wave.
 
+        When a run is resumed, a trial may have reached later rungs already than the one that is to be decided.
+
         Args:
             trial: one of the wave.
             accuracies: of the trial, at all rungs so far.
@@ -153,7 +155,7 @@ class Halving:
     def _decide(self) -> dict[str, Orders]:
         """Orders at every rung for which all that entered it are known."""
         orders: dict[str, Orders] = {}
-        while self._rung < self._rungs and all(self._is_known(trial) for trial in self._entered):
+        while self._rung < self._rungs and all(self._is_known(trial, self._rung) for trial in self._entered):
             at_rung = {
                 trial: accuracies[self._rung]
                 for trial in self._entered
@@ -164,17 +166,19 @@ class Halving:
             for trial in at_rung:
                 if trial in self._over:
                     continue  # when a run is resumed, trials are over that were not when this was first decided
-                orders[trial] = {"accuracies": [*self._accuracies[trial]]}
+                known = {"accuracies": [*self._accuracies[trial][: self._rung + 1]]}
                 if trial not in kept:
-                    orders[trial] |= {"until": self._rung, "below": lowest}
-                elif self._rung + 1 < self._rungs:
-                    orders[trial] |= {"until": self._rung + 1}
+                    orders[trial] = known | {"until": self._rung, "below": lowest}
+                elif self._rung + 1 == self._rungs:
+                    orders[trial] = known
+                elif not self._is_known(trial, self._rung + 1):
+                    orders[trial] = known | {"until": self._rung + 1}
             self._entered = [trial for trial in at_rung if trial in kept]
             self._rung += 1
         return orders
 
-    def _is_known(self, trial: str) -> bool:
-        return trial in self._over or len(self._accuracies.get(trial, ())) > self._rung
+    def _is_known(self, trial: str, rung: int) -> bool:
+        return trial in self._over or len(self._accuracies.get(trial, ())) > rung
 
 
 def survivors(accuracies: Mapping[str, float], count: int) -> set[str]:

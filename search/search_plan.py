@@ -63,6 +63,10 @@ class Finished:
     rungs: tuple[float, ...] = ()
 
 
+Reached = Callable[[str, int, Mapping[str, Any]], tuple[float, ...]]
+"""Method, number and parameters of a trial → its accuracies at the rungs at which it can be taken up again."""
+
+
 class SamplingChangedError(ValueError):
     """A resumed search samples other parameters than those it has stored."""
 
@@ -95,6 +99,7 @@ class SearchPlan:
         max_retries: int = 2,
         scheduler: Callable[[], Scheduler] = RunAll,
         identity: Identity | None = None,
+        reached: Reached | None = None,
     ) -> None:
         """Make the plan; samples what can be sampled at once.
 
@@ -108,6 +113,7 @@ class SearchPlan:
             max_retries: how often a trial is handed out again after its process died under this plan.
             scheduler: makes what decides which trials of a method stop early.
             identity: by which copies are told; None if no two trials are equal.
+            reached: tells how far a trial that is not over was run before; None if no trial can be taken up.
 
         Raises:
             ValueError: a number is out of its range, or a finished trial is none of this plan's.
@@ -133,7 +139,7 @@ class SearchPlan:
         self._retries: deque[Unit] = deque()
         self._running: dict[str, Unit] = {}
         self._turns = deque(
-            _Sequence(method, suggester, trials, wave, finished, scheduler(), identity)
+            _Sequence(method, suggester, trials, wave, finished, scheduler(), identity, reached)
             for method, suggester in suggesters.items()
         )
         self._sequences = {sequence.method: sequence for sequence in self._turns}
@@ -201,6 +207,7 @@ class _Sequence:
         finished: Mapping[str, Finished],
         scheduler: Scheduler,
         identity: Identity | None,
+        reached: Reached | None,
     ) -> None:
         self.method = method
         self.ready: deque[dict[str, Any]] = deque()
@@ -211,6 +218,7 @@ class _Sequence:
         self._finished = finished
         self._scheduler = scheduler
         self._copies = Copies(method, identity)
+        self._reached = reached or (lambda method, number, params: ())
         self._first = 0
         self._ids: list[str] = []
         self._payloads: dict[str, dict[str, Any]] = {}
@@ -261,11 +269,19 @@ class _Sequence:
             self._copies.add(key, number, params)
         first = self._scheduler.begin([key for key in self._ids if not self._copies.original(key)])
         first |= {key: {"copy_of": self._copies.original(key)} for key in self._ids if self._copies.is_ready(key)}
-        self._obey({key: orders for key, orders in first.items() if key not in self._finished})
+        stands = {
+            key: reached
+            for key, payload in self._payloads.items()
+            if key not in self._finished and not self._copies.original(key)
+            if (reached := self._reached(self.method, payload["number"], payload["params"]))
+        }
+        self._obey({key: orders for key, orders in first.items() if key not in self._finished and key not in stands})
         for key in self._ids:
             if trial := self._finished.get(key):
                 self._scores[key] = _told(trial)
                 self._end(key, trial)
+            elif key in stands:
+                self.pause(key, stands[key])
 
     def _end(self, key: str, trial: Finished) -> None:
         """A trial is over, which others may have waited for."""
