@@ -182,7 +182,7 @@ BAD_OVERRIDES: list[tuple[str, list[str]]] = [
     ("search={scheduler='halving',wave=1}", ["`reduction to the power of rungs (9) <= wave for halving`", "wave = 1"]),
     ("search={scheduler='halving',wave=9,trials=10}", ["`trials is a multiple of wave for halving` must hold"]),
     ("search={scheduler='asha',wave=4,trials=4}", ["`reduction <= trials in waves before the last (0) for asha`"]),
-    ("search={scheduler='asha',wave=2,trials=4}", ["before the last (2) for asha` must hold, but got (search.trials"]),
+    ("search={scheduler='asha',wave=2,trials=4}", ["before the last (2) for asha` must hold, but got (trials = 4"]),
     ("search={scheduler='asha',trials=90,rungs=5}", ["search.rungs (243) <= evolution.generations` must hold"]),
     ("search.reduction=1", ["search.reduction = 1: must be a whole number from 2 to 100"]),
     ("search.rungs=0", ["search.rungs = 0: must be a whole number from 1 to 10"]),
