@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -131,7 +131,7 @@ def trials_table(run: Run) -> Table:
         rate = row["inner_steps_total"] / row["wall_seconds"] if row["wall_seconds"] else float("nan")
         rates = [_significant(row[name]) for name in ("inner_lr", "outer_lr", "mutation_scale")]
         lines.append((
-            _text(row["trial_id"]), _text(row["status"]), percent(row["score"]), percent(row["score_sem"]),
+            _text(row["trial_id"]), _ending(row), percent(row["score"]), percent(row["score_sem"]),
             number(row["num_types"], 0), _text(row["base"]), number(row["width"], 0), *rates,
             number(row["outer_steps"], 0), number(row["inner_steps_total"], 0), seconds(row["wall_seconds"]),
             number(rate, 0),
@@ -142,13 +142,13 @@ def trials_table(run: Run) -> Table:
 
 def failures_table(run: Run) -> Table:
     """Every trial attempt that did not end well, and what it said."""
-    bad = run.trials[run.trials["status"] != Status.OK].sort_values(["trial_id", "attempt"])
+    bad = run.trials[~run.trials["status"].isin([Status.OK, Status.PRUNED])].sort_values(["trial_id", "attempt"])
     heads = (_left("trial"), Column("attempt"), _left("status"), _left("error"))
     lines = []
     for row in bad.to_dict("records"):
         words = ": ".join(str(row[name]) for name in ("error_type", "error") if pd.notna(row[name]))
         lines.append((_text(row["trial_id"]), number(row["attempt"], 0), _text(row["status"]), words or NOTHING))
-    return Table("Trial attempts that did not end with status ok", heads, tuple(lines))
+    return Table("Trial attempts that did not end with status ok or pruned", heads, tuple(lines))
 
 
 def cost_table(run: Run) -> Table:
@@ -183,6 +183,12 @@ def settings_rows(settings: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 def _left(head: str) -> Column:
     return Column(head, numeric=False)
+
+
+def _ending(row: Mapping[Hashable, Any]) -> str:
+    """A trial's status, with where the row comes from if the trial was not run."""
+    copied = "" if pd.isna(row["copied_from"]) else f", copy of {row['copied_from']}"
+    return _text(row["status"]) + copied
 
 
 def _text(value: Any) -> str:

@@ -181,9 +181,16 @@ def _show_plan(config: RunConfig, out: Path, *, as_json: bool) -> None:
         f"K = {config.ldnn.num_types} from {config.ldnn.base}, width {config.ldnn.width}",
         f"sampled   {', '.join(config.search.space) or 'nothing'}",
         f"evaluate  about {networks} networks, widths {', '.join(map(str, evaluation.widths))}",
+        *([f"scheduler {_scheduler_words(config)}"] if config.search.scheduler != "none" else []),
         f"workers   {config.resources.workers}",
     ]
     console().print("\n".join(lines), **_AS_IT_IS)
+
+
+def _scheduler_words(config: RunConfig) -> str:
+    search = config.search
+    shares = ", ".join(f"1/{search.reduction**left}" for left in range(search.rungs, 0, -1))
+    return f"{search.scheduler}, one of {search.reduction} goes on after {shares} of the inner steps"
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from jobs.results import console
+from search.checkpoint import rungs_reached
 from search.config import methods, stored_config
 from search.progress import read_progress
 from search.run_folder import open_run
@@ -31,6 +32,7 @@ def run_status(path: Path) -> dict[str, Any]:
     for row in sorted(rows.to_pylist(), key=lambda row: row["attempt"]):
         last[row["trial_id"]] = row
     running = read_progress(run.path / "logs")
+    paused = rungs_reached(run.path)
     trials = []
     for method in methods(config):
         for number in range(config.search.trials):
@@ -42,7 +44,9 @@ def run_status(path: Path) -> dict[str, Any]:
                 entry["wall_seconds"] = state["seconds"]
             elif row is not None:
                 entry |= {"state": row["status"], "score": row["score"], "wall_seconds": row["wall_seconds"]}
-                entry |= {"attempt": row["attempt"], "error": row["error"]}
+                entry |= {"attempt": row["attempt"], "error": row["error"], "copied_from": row["copied_from"]}
+            elif key in paused:
+                entry |= {"state": "paused", "rung": paused[key]}
             trials.append(entry)
     evaluations, bad_evaluations = run.store.read_checked("evaluations", columns=["trial_id"])
     return {
@@ -80,7 +84,8 @@ def show_status(path: Path, *, as_json: bool) -> None:
         progress = f"{trial['step']}/{trial['of']}" if "step" in trial else ""
         score = "" if trial["score"] is None else f"{100 * trial['score']:.1f}"
         seconds = "" if trial["wall_seconds"] is None else f"{trial['wall_seconds']:.0f}"
-        why = escape(trial.get("error") or "")
+        copied = f"copy of {trial['copied_from']}" if trial.get("copied_from") else ""
+        why = escape(trial.get("error") or copied)
         table.add_row(trial["trial_id"], trial["state"], progress, score, seconds, why)
     out.print(table)
     states = [trial["state"] for trial in found["trials"]]

@@ -27,7 +27,8 @@ from search.config_tables import (
     TaskConfig,
     TrainingConfig,
 )
-from search.config_types import Method, Networks, Seed, Table
+from search.config_types import Array, Method, Networks, Seed, Table
+from search.provenance import config_hash
 
 __all__ = [
     "SAMPLED_INTO",
@@ -48,6 +49,7 @@ __all__ = [
     "TrainingConfig",
     "TrialConfig",
     "canonical",
+    "identity",
     "methods",
     "sampled_keys",
     "stored_config",
@@ -122,8 +124,26 @@ class RunConfig(Table):
             self.objective.relative_to == "nothing" or not in_pieces,
             ("objective.relative_to", "gradient.estimator", "gradient.carried"),
         )
+        yield Relation(
+            "search.scheduler is none or asha when outer steps are pieces of an inner loop, which halving cannot interrupt",
+            self.search.scheduler != "halving" or not in_pieces,
+            ("search.scheduler", "gradient.estimator", "gradient.carried"),
+        )
         if {types_key, width_key} != {"ldnn.num_types", "ldnn.width"}:  # the table ldnn has said that itself
             yield Relation("largest num_types <= smallest width", most_types <= least_width, (types_key, width_key))
+        for method, steps in (("gradient", "gradient.outer_steps"), ("evolution", "evolution.generations")):
+            if method not in methods(self):
+                continue
+            if self.search.scheduler != "none":
+                least = self.search.reduction**self.search.rungs
+                rule = f"search.reduction to the power of search.rungs ({least}) <= {steps}"
+                keys = (steps, "search.reduction", "search.rungs")
+                yield Relation(rule, least <= _planned_steps(self, method), keys)
+            if self.search.seeds == "common":
+                samples = self.search.trials == 1 or bool(set(sampled_keys(method)) & set(self.search.space))
+                rule = f"search.space has a key for {method} when search.seeds = 'common' and search.trials > 1"
+                yield Relation(rule, samples, ("search.seeds", "search.space", "search.trials"))
+
         rule = "largest num_types <= smallest of evaluation.widths"
         yield Relation(rule, most_types <= min(self.evaluation.widths), ("evaluation.widths", types_key))
         if "evolution" in methods(self):
@@ -192,6 +212,8 @@ class TrialConfig(Table):
     """How the fresh networks of the score are trained."""
     params: dict[str, int | float | str]
     """What was sampled; it has been put into the fields above already."""
+    rungs: Annotated[tuple[Annotated[int, Field(ge=0, le=100_000)], ...], Field(max_length=10), Array] = ()
+    """Values of `step` in the table steps at which a scheduler looks at the trial; none without a scheduler."""
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -252,7 +274,7 @@ def trial_config(run: RunConfig, method: str, number: int, params: Mapping[str, 
         "trial_id": f"{method}-{number:04d}",
         "number": number,
         "method": method,
-        "seed": trial_seed(run.seed, method, number),
+        "seed": trial_seed(run.seed, method, 0 if run.search.seeds == "common" else number),
         "run_seed": run.seed,
         "gradient": None,
         "evolution": None,
@@ -261,8 +283,32 @@ def trial_config(run: RunConfig, method: str, number: int, params: Mapping[str, 
         "score_networks": run.search.score_networks,
         "evaluation": run.evaluation.training.model_dump(),
         "params": dict(params),
+        "rungs": _rungs(run, method),
     }
     return checked(TrialConfig, data | sections, source)
+
+
+def identity(trial: TrialConfig) -> str:
+    """Hash of all that a trial's numbers depend on: two trials with the same identity have the same rows."""
+    return config_hash(trial.model_dump(mode="json", exclude={"trial_id", "number", "params"}))
+
+
+def _planned_steps(run: RunConfig, method: str) -> int:
+    return run.gradient.outer_steps if method == "gradient" else run.evolution.generations
+
+
+def _rungs(run: RunConfig, method: str) -> tuple[int, ...]:
+    """The steps whose rows hold what a trial is at its rungs.
+
+    Every outer step or generation costs the same number of inner steps, so that a share of the one is the same share
+    of the other.  The row of outer step s holds the set after s updates; that of generation s the best set after
+    s + 1 generations.
+    """
+    search, planned = run.search, _planned_steps(run, method)
+    if search.scheduler == "none":
+        return ()
+    done = [planned // search.reduction**left for left in range(search.rungs, 0, -1)]
+    return tuple(done) if method == "gradient" else tuple(generations - 1 for generations in done)
 
 
 def stored_config(stored: Mapping[str, Any], run: object) -> RunConfig:

@@ -26,6 +26,7 @@ from search.config_types import (
     NumTypes,
     OptimizerName,
     SamplerName,
+    SchedulerName,
     Seed,
     Steps,
     Table,
@@ -222,12 +223,31 @@ class SearchConfig(Table):
     """What is sampled: key → {low, high, log, step} or {choices}; keys of the other method are passed over."""
     max_retries: Annotated[int, Field(ge=0, le=100)] = 2
     """How often a trial whose process died is tried again."""
+    scheduler: SchedulerName = "none"
+    """Which trials may stop early: none; asha, against trials of earlier waves; halving, within a wave."""
+    reduction: Annotated[int, Field(ge=2, le=100)] = 3
+    """One of this many trials goes on at each rung, and each rung is this many times as far as the one before."""
+    rungs: Annotated[int, Field(ge=1, le=10)] = 2
+    """How often a trial is looked at: when reduction^-rungs, ..., reduction^-1 of its inner steps are spent."""
+    seeds: Literal["own", "common"] = "own"
+    """own: equal configurations are repeats; common: the trials of a method share a seed, equal ones are run once."""
     records: Annotated[int, Field(ge=2, le=1000)] = 12
     """Outer steps at which curves are recorded and probes are trained, the first and the last among them."""
     probe_networks: Networks = 4
     """Fresh networks trained at each recorded step to measure its validation accuracy."""
     score_networks: Annotated[int, Field(ge=2, le=4096)] = 8
     """Fresh networks whose mean validation accuracy is the score of a trial; two at least give a standard error."""
+
+    def _relations(self) -> Iterator[Relation]:
+        if self.scheduler == "halving":
+            smallest = self.reduction**self.rungs
+            rule = f"reduction to the power of rungs ({smallest}) <= wave for halving"
+            yield Relation(rule, smallest <= self.wave, ("wave", "reduction", "rungs"))
+            yield Relation("trials is a multiple of wave for halving", self.trials % self.wave == 0, ("trials", "wave"))
+        if self.scheduler == "asha":
+            earlier = (self.trials - 1) // self.wave * self.wave
+            rule = f"reduction <= trials in waves before the last ({earlier}) for asha"
+            yield Relation(rule, self.reduction <= earlier, ("trials", "wave", "reduction"))
 
 
 class TrainingConfig(Table):

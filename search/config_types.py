@@ -18,6 +18,7 @@ EstimatorName = Literal["unrolled", "truncated", "first_order", "es", "pes"]
 AlgorithmName = Literal["genetic", "openai_es", "snes", "sep_cma_es", "cma_es"]
 MutationName = Literal["weights", "function"]
 SamplerName = Literal["tpe", "random"]
+SchedulerName = Literal["none", "asha", "halving"]
 
 # The same limits hold for a field and for the range or choices it is sampled from, hence the names.  A learning
 # rate may be absurdly large: that is how a diverging trial is provoked.

@@ -96,7 +96,9 @@ class FoundSet:
 
 def best_trials(store: Store, count: int) -> list[str]:
     """The ``count`` trials of each method with the highest scores; of equal ones those with the lower number."""
-    trials = store.read("trials", columns=["trial_id", "method", "number", "status", "score"]).to_pylist()
+    columns = ["trial_id", "method", "number", "status", "score", "copied_from"]
+    # A copy would be judged as what it was copied from, network by network.
+    trials = [row for row in store.read("trials", columns=columns).to_pylist() if row["copied_from"] is None]
     best: list[str] = []
     for method in sorted({trial["method"] for trial in trials}, reverse=True):  # gradient first
         own = [trial for trial in trials if trial["method"] == method and trial["status"] == Status.OK]
@@ -118,6 +120,8 @@ def found_set(store: Store, trial_id: str) -> FoundSet:
         known = ", ".join(sorted(ended_well)) or "none"
         raise ValueError(f"a trial must have ended well to be judged, but got {trial_id!r}; those that have: {known}")
     trial = ended_well[trial_id]
+    if original := trial["copied_from"]:
+        raise ValueError(f"only a trial that was run has a set, but {trial_id} is a copy of {original}: judge that one")
     recorded, bad = store.read_checked("activations", keys=[trial_key(trial_id, trial["attempt"])])
     if bad:
         raise StoreError(f"the set of {trial_id} cannot be read: {bad[0]}. `ldnn resume` finds it again")

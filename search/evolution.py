@@ -57,7 +57,10 @@ def search_by_evolution(setting: Setting, config: EvolutionConfig, recorder: Rec
     """
     algorithm = make_algorithm(setting, config)
     incumbent = torch.empty(0)
-    for generation in range(config.generations):
+    if start := recorder.begin():
+        algorithm.restore(start)
+        incumbent = algorithm.incumbent()
+    for generation in range(recorder.next_step, config.generations):
         candidates = algorithm.ask()
         losses = candidate_losses(setting, config, generation, candidates)
         recorder.spend(losses.inner_steps)
@@ -82,4 +85,5 @@ def search_by_evolution(setting: Setting, config: EvolutionConfig, recorder: Rec
             population_mean=float(finite.mean()),
             diversity=float((candidates - candidates.mean(dim=0)).square().mean().sqrt()),
         )
+        recorder.rung(generation, algorithm.state())
     return incumbent

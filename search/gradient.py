@@ -126,7 +126,9 @@ def search_by_gradient(setting: Setting, config: GradientConfig, recorder: Recor
     genomes = initial_genomes(setting.spec, setting.config.seed).to(setting.device)
     momentum = outer.start(genomes)
     loops: tuple[InnerLoop, ...] = ()
-    for step in range(config.outer_steps):
+    if start := recorder.begin():
+        genomes, momentum = (start[name].to(setting.device) for name in ("genomes", "momentum"))
+    for step in range(recorder.next_step, config.outer_steps):
         known = recorder.inner_steps_total
         result = outer_gradient(setting, config, estimator, step, genomes, loops)
         loops = result.unfinished
@@ -148,5 +150,6 @@ def search_by_gradient(setting: Setting, config: GradientConfig, recorder: Recor
             step_size=float((updated - genomes).norm()),
         )
         genomes = updated
+        recorder.rung(step, {"genomes": genomes, "momentum": momentum})
     recorder.step(config.outer_steps, genomes[0], inner_steps_total=recorder.inner_steps_total)
     return genomes[0]

@@ -38,13 +38,18 @@ class Outcome:
     """How a unit ended; always finite, always with a status.
 
     Attributes:
-        score: what the sampler maximises; a finite penalty unless the status is ok.
+        score: what the sampler maximises: of a trial that was pruned its accuracy at the last rung, and a finite
+            penalty unless the status is ok or pruned.
         note: one line for people: the error, or what was found.
+        rungs: validation accuracies of a trial at the rungs of its scheduler that it has reached.
+        paused: whether the unit was a part of a trial, at whose end the plan decides how it goes on.
     """
 
     status: Status
     score: float
     note: str = ""
+    rungs: tuple[float, ...] = ()
+    paused: bool = False
 
 
 class Plan(Protocol):

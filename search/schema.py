@@ -34,6 +34,10 @@ class Status(StrEnum):
     """A scheduler stopped it early because others did better."""
 
 
+FINISHED: Final = frozenset({Status.OK, Status.DIVERGED, Status.PRUNED})
+"""How a trial ends that is not run again: its rows are all there, and would be the same another time."""
+
+
 USUAL_TRIAL: Final = "usual"
 """The ``trial_id`` of evaluation rows whose arm does not come from a trial (relu, silu, tanh, ...)."""
 
@@ -102,6 +106,9 @@ TRIALS: Final = pa.schema(
         _field("started_at", _TIME, "when the attempt started, UTC"),
         _field("wall_seconds", _REAL, "duration of the attempt, monotonic clock [s]"),
         _field("params", _TEXT, "JSON: what the sampler chose for this trial"),
+        _field("rung_accuracies", _REALS, "val_accuracy at each rung that was reached; null without a scheduler"),
+        _field("rung_threshold", _REAL, "what a pruned trial would have had to reach at its last rung; else null"),
+        _field("copied_from", _TEXT, "trial of the same configuration and seed whose end this row repeats; else null"),
         _field("config", _TEXT, "JSON: the resolved configuration of this trial"),
         *_PROVENANCE,
     ]

@@ -235,7 +235,8 @@ class _UnitTrainable(tune.Trainable):
             time.sleep(self._job["pause"])
             return {METRIC: PENALTY, "done": False}
         outcome = attempt(self._work, Unit(**json.loads(self._unit)))
-        return {METRIC: float(outcome.score), "status": str(outcome.status), "note": outcome.note, "done": True}
+        told = {"status": str(outcome.status), "note": outcome.note, "rungs": outcome.rungs, "paused": outcome.paused}
+        return {METRIC: float(outcome.score), **told, "done": True}
 
     def _work(self, unit: Unit) -> Outcome:
         work = _imported(self._job["work"])

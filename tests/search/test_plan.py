@@ -139,6 +139,13 @@ class TestLedger:
             ("finished", Outcome(Status.KILLED, PENALTY, "its process died: segmentation fault")),
         ]
 
+    def test_hands_on_what_a_trial_reached_and_that_it_waits(self):
+        told: list[Outcome | None] = []
+        ledger = Ledger(ListPlan(units(1)), lambda event, unit, outcome: told.append(outcome), None)
+        ledger.hand_out("t1")
+        ledger.ended("t1", {"status": "ok", "score": 0.3, "note": "", "rungs": [0.2, 0.3], "paused": True})
+        assert told == [Outcome(Status.OK, 0.3, "", (0.2, 0.3), paused=True)]
+
     def test_lets_trials_idle_only_for_units_that_come_later(self):
         class Chain(ListPlan):
             """Each unit waits for the one before."""
