@@ -125,7 +125,7 @@ class RunConfig(Table):
             ("objective.relative_to", "gradient.estimator", "gradient.carried"),
         )
         yield Relation(
-            "search.scheduler is none or asha when outer steps are pieces of an inner loop, which halving cannot interrupt",
+            "search.scheduler is not halving when outer steps are pieces of an inner loop (pes, or carried)",
             self.search.scheduler != "halving" or not in_pieces,
             ("search.scheduler", "gradient.estimator", "gradient.carried"),
         )
