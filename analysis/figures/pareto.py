@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
 
@@ -72,7 +72,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, first: str, second: str) -> None:
     for method in METHODS:
         own = rows["method"] == method
         if own.any():
-            style = {"color": METHOD_COLOURS[method], "marker": _MARKERS[method], "linewidth": 0}
+            style: dict[str, Any] = {"color": METHOD_COLOURS[method], "marker": _MARKERS[method], "linewidth": 0}
             axes.plot(x[own & ~rows["front"]], y[own & ~rows["front"]], alpha=0.3, markersize=4, **style)
             axes.plot(
                 x[own & rows["front"]], y[own & rows["front"]], markersize=7, label=f"{method}, in the set", **style

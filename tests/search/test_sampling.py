@@ -121,7 +121,7 @@ class TestDistributions:
 
 class TestSampler:
     def test_refuses_a_name_it_does_not_know(self):
-        with pytest.raises(ValueError, match="sampler must be one of tpe, random, .*, qmc, but got 'tpee'"):
+        with pytest.raises(ValueError, match=r"sampler must be one of tpe, random, .*, qmc, but got 'tpee'"):
             SamplerSettings("tpee")
 
     def test_draws_differ_between_trials_parameters_methods_and_seeds(self):
