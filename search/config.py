@@ -103,6 +103,10 @@ class RunConfig(Table):
             yield Relation("largest num_types <= smallest width", most_types <= least_width, (types_key, width_key))
         rule = "largest num_types <= smallest of evaluation.widths"
         yield Relation(rule, most_types <= min(self.evaluation.widths), ("evaluation.widths", types_key))
+        if self.search.sampler == "nsga2":
+            fewest = min(len(set(sampled_keys(method)) & set(self.search.space)) for method in methods(self))
+            rule = "search.space has at least 2 entries of each method for nsga2, which exchanges them between trials"
+            yield Relation(rule, fewest >= 2, ("search.sampler", "search.space"))
         if "cross_size_drop" in self.search.objectives:
             rule = "largest num_types <= smallest of search.objective_widths"
             keys = ("search.objective_widths", types_key)
