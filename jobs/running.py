@@ -175,6 +175,7 @@ def _require_device(resources: ResourcesConfig) -> None:
 
 
 def _show_plan(config: RunConfig, out: Path, *, as_json: bool) -> None:
+    warm = gather(config)
     if as_json:
         print(json.dumps(config.model_dump(mode="json")))  # noqa: T201
         return
@@ -187,7 +188,7 @@ def _show_plan(config: RunConfig, out: Path, *, as_json: bool) -> None:
         f"K = {config.ldnn.num_types} from {config.ldnn.base}, width {config.ldnn.width}",
         f"sampled   {', '.join(config.search.space) or 'nothing'}, by {config.search.sampler}"
         f"{'' if len(config.search.objectives) == 1 else ' for ' + ', '.join(config.search.objectives)}",
-        *([f"warmed    {warm}"] if (warm := gather(config)) is not None else []),
+        *([] if warm is None else [f"warmed    {warm}"]),
         f"evaluate  about {networks} networks, widths {', '.join(map(str, evaluation.widths))}",
         f"workers   {config.resources.workers}",
     ]
