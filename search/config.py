@@ -21,6 +21,7 @@ from search.config_tables import (
     GradientConfig,
     InnerConfig,
     LdnnConfig,
+    ObjectiveConfig,
     ResourcesConfig,
     SearchConfig,
     TaskConfig,
@@ -38,6 +39,7 @@ __all__ = [
     "InnerConfig",
     "LdnnConfig",
     "Method",
+    "ObjectiveConfig",
     "Range",
     "ResourcesConfig",
     "RunConfig",
@@ -79,6 +81,8 @@ class RunConfig(Table):
     """The network in which sets are learned."""
     inner: InnerConfig = InnerConfig()
     """The inner loop."""
+    objective: ObjectiveConfig = ObjectiveConfig()
+    """What makes a set good."""
     gradient: GradientConfig = GradientConfig()
     """The outer loop of the method gradient."""
     evolution: EvolutionConfig = EvolutionConfig()
@@ -99,6 +103,19 @@ class RunConfig(Table):
 
         most_types, types_key = self._extreme("num_types", max)
         least_width, width_key = self._extreme("width", min)
+        if self.objective.widths:
+            yield Relation(
+                "width is not sampled when the objective names widths",
+                "width" not in self.search.space,
+                ("search.space.width", "objective.widths"),
+            )
+            least_width, width_key = min(self.objective.widths), "objective.widths"
+        measure = self.objective.measure
+        yield Relation(
+            "objective.measure is a loss unless method = 'evolution', as gradients need one",
+            measure != "val_accuracy" or self.method == "evolution",
+            ("objective.measure", "method"),
+        )
         if {types_key, width_key} != {"ldnn.num_types", "ldnn.width"}:  # the table ldnn has said that itself
             yield Relation("largest num_types <= smallest width", most_types <= least_width, (types_key, width_key))
         rule = "largest num_types <= smallest of evaluation.widths"
@@ -142,6 +159,8 @@ class TrialConfig(Table):
     """The network in which the set is learned, with what was sampled."""
     inner: InnerConfig
     """The inner loop, with what was sampled."""
+    objective: ObjectiveConfig = ObjectiveConfig()
+    """What makes a set good."""
     gradient: GradientConfig | None
     """None unless the method is gradient."""
     evolution: EvolutionConfig | None
@@ -160,6 +179,21 @@ class TrialConfig(Table):
     """How the fresh networks of the score are trained."""
     params: dict[str, int | float | str]
     """What was sampled; it has been put into the fields above already."""
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Neurons per hidden layer of the networks that its sets are tried in."""
+        return self.objective.widths or (self.ldnn.width,)
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """Hidden layers of the networks that its sets are tried in."""
+        return self.objective.depths or (self.ldnn.depth,)
+
+    @property
+    def sizes(self) -> tuple[tuple[int, ...], ...]:
+        """Units of each hidden layer of those networks."""
+        return tuple((width,) * depth for depth in self.depths for width in self.widths)
 
 
 def methods(run: RunConfig) -> tuple[Method, ...]:
@@ -197,7 +231,7 @@ def trial_config(run: RunConfig, method: str, number: int, params: Mapping[str, 
         allowed = f"is not sampled for {method}; allowed: {', '.join(own)}"
         raise ConfigError((Problem(key, shown(params[key]), allowed) for key in params if key not in own), source)
 
-    sections = run.model_dump(include={"task", "ldnn", "inner", method})
+    sections = run.model_dump(include={"task", "ldnn", "inner", "objective", method})
     for key, value in params.items():
         section, field = SAMPLED_INTO[key]
         sections[section][field] = value

@@ -71,6 +71,8 @@ class LdnnConfig(Table):
     """Sizes of the sub-network's hidden layers."""
     subnet_scale: Annotated[float, Field(gt=0, le=100)] = 0.2
     """Factor of the sub-network's output before it is added to the base function."""
+    normalized: bool = False
+    """Whether each function gets the gain and offset that give it mean 0 and variance 1 under a standard normal."""
 
     def _relations(self) -> Iterator[Relation]:
         yield Relation("num_types <= width", self.num_types <= self.width, ("num_types", "width"))
@@ -95,6 +97,32 @@ class InnerConfig(Table):
     """Half-width of the uniform noise on hidden units during training; never at evaluation."""
     loss_window: Steps = 100
     """The outer loss is the mean training loss of this many last inner steps, or of all if there are fewer."""
+
+
+class ObjectiveConfig(Table):
+    """What makes a set good: at which network sizes it is tried, and how what it does there becomes one number."""
+
+    measure: Literal["train_loss", "val_loss", "val_accuracy"] = "train_loss"
+    """The outer loss: training loss of the last inner steps, or what the validation rows say after the last one."""
+    widths: Annotated[tuple[Width, ...], Field(max_length=20), Array] = ()
+    """Neurons per hidden layer of the networks that a set is tried in; empty for ldnn.width alone."""
+    depths: Annotated[tuple[Depth, ...], Field(max_length=3), Array] = ()
+    """Hidden layers of those networks; empty for ldnn.depth alone."""
+    over: Literal["mean", "worst", "mean_minus_spread"] = "mean"
+    """How several sizes become one number: their mean, the worst of them, or the mean minus the standard deviation."""
+    spread_weight: Annotated[float, Field(ge=0, le=100)] = 1.0
+    """How much the standard deviation counts; read by mean_minus_spread only."""
+    relative_to: UsualName | Literal["nothing"] = "nothing"
+    """A usual activation whose outer loss at the same size, from the same start, is subtracted; costs its training."""
+    closeness_weight: Annotated[float, Field(ge=0, le=100)] = 0.0
+    """How much the outer loss grows when types are alike; 0 for not at all."""
+    closeness_distance: Annotated[float, Field(gt=0, le=100)] = 0.2
+    """Distance in function space at which types begin to count as different."""
+
+    def _relations(self) -> Iterator[Relation]:
+        for name in ("widths", "depths"):
+            values = getattr(self, name)
+            yield Relation(f"no value stands twice in {name}", len(set(values)) == len(values), (name,))
 
 
 class GradientConfig(Table):
@@ -240,8 +268,14 @@ class EvaluationConfig(Table):
     """Passes over the training rows."""
     batch_size: BatchSize = 200
     """Rows per inner step."""
-    lr_protocol: Literal["shared"] = "shared"
-    """shared: one learning rate for all arms and sizes."""
+    lr_protocol: Literal["shared", "tuned"] = "shared"
+    """shared: one learning rate for all arms and sizes; tuned: for each arm and size the best of lrs."""
+    lrs: Annotated[tuple[LearningRate, ...], Field(min_length=1, max_length=50), Array] = (1e-3, 3e-3, 1e-2, 3e-2)
+    """Learning rates to choose from by the validation rows; read by lr_protocol = "tuned" only."""
+    tuning_seeds: Annotated[int, Field(ge=1, le=10_000)] = 10
+    """Networks per arm, size and learning rate by which one is chosen; none of them is judged."""
+    normalized_arm: bool = False
+    """Whether learned sets are also judged with the gain and offset that ldnn.normalized would have given them."""
 
     @property
     def training(self) -> TrainingConfig:
@@ -249,7 +283,7 @@ class EvaluationConfig(Table):
         return TrainingConfig.model_validate({name: getattr(self, name) for name in TrainingConfig.model_fields})
 
     def _relations(self) -> Iterator[Relation]:
-        for name in ("widths", "depths", "usual"):
+        for name in ("widths", "depths", "usual", "lrs"):
             values = getattr(self, name)
             yield Relation(f"no value stands twice in {name}", len(set(values)) == len(values), (name,))
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ldnn_core.algorithms import Algorithm, Genetic, SepCmaEs
-from ldnn_core.population import evaluate_population
+from ldnn_core.population import PopulationLosses, evaluate_population
 from search.config import EvolutionConfig
 from search.divergence import Diverged
 from search.recorder import Recorder
@@ -29,6 +29,24 @@ def make_algorithm(setting: Setting, config: EvolutionConfig) -> Algorithm:
     return SepCmaEs(setting.spec, seed, population=config.population, mutation_scale=config.mutation_scale)
 
 
+def candidate_losses(
+    setting: Setting, config: EvolutionConfig, generation: int, candidates: Tensor
+) -> PopulationLosses:
+    """The objective of each candidate (Q, K, P), from fresh classifiers of every size that sets are tried at."""
+    genomes, window = candidates.to(setting.device), setting.config.inner.loss_window
+    losses, finals, inner_steps = [], [], 0
+    for problem in setting.problems:
+        parameters, batches = setting.classifiers(problem, generation, config.classifiers)
+        judged = evaluate_population(problem, setting.spec, genomes, parameters, batches, window)
+        baseline, extra = setting.baseline(problem, parameters, batches)
+        losses.append(judged.outer_loss - baseline)
+        finals.append(judged.final_loss)
+        inner_steps += judged.inner_steps + extra
+    objective = setting.objective
+    outer_loss = objective.combine(torch.stack(losses)) + objective.penalty(setting.spec, genomes)
+    return PopulationLosses(outer_loss, torch.stack(finals).mean(dim=0), inner_steps)
+
+
 def search_by_evolution(setting: Setting, config: EvolutionConfig, recorder: Recorder) -> Tensor:
     """Run all generations and return the incumbent of the last one, (K, P).
 
@@ -39,15 +57,7 @@ def search_by_evolution(setting: Setting, config: EvolutionConfig, recorder: Rec
     incumbent = torch.empty(0)
     for generation in range(config.generations):
         candidates = algorithm.ask()
-        parameters, batches = setting.classifiers(generation, config.classifiers)
-        losses = evaluate_population(
-            setting.problem,
-            setting.spec,
-            candidates.to(setting.device),
-            parameters,
-            batches,
-            setting.config.inner.loss_window,
-        )
+        losses = candidate_losses(setting, config, generation, candidates)
         recorder.spend(losses.inner_steps)
         outer_losses = losses.outer_loss.cpu()
         finite = outer_losses[torch.isfinite(outer_losses)]

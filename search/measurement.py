@@ -22,8 +22,8 @@ def measured_objectives(setting: Setting, genomes: Tensor) -> dict[str, float | 
     The score and its standard error always; of the others those that the trial's configuration names:
 
     * ``cross_size_drop``: the score minus the lowest of the mean validation accuracies at the widths
-      ``objective_widths`` and at the trial's own, each of as many networks, trained and judged like those of the
-      score.  So it is 0 when the set is nowhere worse than where it was learned.
+      ``objective_widths``, at the trial's depths, and at the trial's own sizes, each of as many networks, trained and
+      judged like those of the score.  It is 0 when the set is nowhere worse than where it was learned.
     * ``flatness``: trace of the Hessian of the training loss, on all training rows and without noise, divided by the
       number of parameters; the mean over those networks of the score that did not diverge, None if all did.
     """
@@ -33,11 +33,14 @@ def measured_objectives(setting: Setting, genomes: Tensor) -> dict[str, float | 
     def observe(group: TrainedGroup) -> None:
         traces.extend(_traces_per_parameter(group, config.run_seed))
 
-    score, sem = setting.score(genomes, observe=observe if "flatness" in config.objectives else None)
+    own = setting.score_accuracies(genomes, config.sizes, observe=observe if "flatness" in config.objectives else None)
+    score, sem = setting.scored(own)
     found: dict[str, float | None] = {"score": score, "score_sem": sem}
     if "cross_size_drop" in config.objectives:
-        others = [setting.score(genomes, width=width)[0] for width in config.objective_widths]
-        found["cross_size_drop"] = score - min(score, *others)
+        sizes = [(width,) * depth for depth in config.depths for width in config.objective_widths]
+        others = setting.score_accuracies(genomes, [size for size in sizes if size not in config.sizes])
+        means = torch.cat([own.mean(dim=1), others.mean(dim=1) if len(others) else own.new_empty(0)])
+        found["cross_size_drop"] = max(0.0, score - float(means.min()))
     if "flatness" in config.objectives:
         found["flatness"] = sum(traces) / len(traces) if traces else None
     return found

@@ -52,7 +52,7 @@ def run_trial(config: TrialConfig, report: Report = silent, *, device: str = "cp
     outcome: dict[str, Any] = {}
     try:
         setting = Setting.of(config, device)
-        num_params = setting.problem.network.num_params
+        num_params = max(problem.network.num_params for problem in setting.problems)
         if config.gradient is not None:
             planned = config.gradient.outer_steps
             recorder = Recorder(setting, planned, report)
@@ -87,8 +87,10 @@ def run_trial(config: TrialConfig, report: Report = silent, *, device: str = "cp
         "num_params": num_params,
         "num_types": config.ldnn.num_types,
         "base": config.ldnn.base,
-        "width": config.ldnn.width,
-        "depth": config.ldnn.depth,
+        "width": _only(config.widths),
+        "depth": _only(config.depths),
+        "widths": list(config.widths),
+        "depths": list(config.depths),
         "subnet_hidden": list(config.ldnn.subnet_hidden),
         "inner_lr": config.inner.lr,
         "inner_steps": config.inner.steps,
@@ -108,3 +110,7 @@ def run_trial(config: TrialConfig, report: Report = silent, *, device: str = "cp
 
 def _words(error: BaseException) -> dict[str, str]:
     return {"error_type": type(error).__name__, "error": str(error)[:2000]}
+
+
+def _only(values: tuple[int, ...]) -> int | None:
+    return values[0] if len(values) == 1 else None

@@ -24,6 +24,9 @@ from search.store import StoreError
 _LEARNT_FROM: Final = (Status.OK, Status.DIVERGED)
 """How a trial must have ended: other failures say something about machines, and nothing about parameters."""
 
+_SCORED_OVER: Final = ("widths", "depths", "over", "spread_weight")
+"""What of the objective the score depends on."""
+
 
 @dataclass(frozen=True)
 class EarlierTrial:
@@ -162,6 +165,8 @@ def _point(config: RunConfig, run: RunFolder, row: Mapping[str, Any]) -> Earlier
             return f"with another {section}.{field}, which is not sampled here"
     if trial.ldnn.depth != config.ldnn.depth:
         return "with another ldnn.depth, which is not sampled here"
+    if any(getattr(trial.objective, name) != getattr(config.objective, name) for name in _SCORED_OVER):
+        return "with a score over other sizes"
     drops = "cross_size_drop" in config.search.objectives
     if drops and trial.objective_widths != config.search.objective_widths:
         return "without cross_size_drop at these widths"

@@ -15,7 +15,10 @@ from search.schema import SCHEMA_VERSION, TABLES
 from tests.small_runs import drive_here
 
 GOLDEN = Path(__file__).parent / "golden" / "run_v1"
-ADDED = {"trials": {"cross_size_drop", "num_params", "flatness"}}
+ADDED = {
+    "trials": {"widths", "depths", "cross_size_drop", "num_params", "flatness"},
+    "activations": {"normalized"},
+}
 """Columns that later versions have added."""
 
 

@@ -47,6 +47,20 @@ def test_further_objectives_do_not_change_the_score() -> None:
     assert {name: together[name] for name in alone} == alone
 
 
+def test_with_several_sizes_the_drop_is_below_the_score_over_them() -> None:
+    config = tiny_trial(
+        "gradient",
+        search={"objectives": ["score", "cross_size_drop"], "objective_widths": [4, 16], "score_networks": 3},
+        objective={"widths": [10, 16], "over": "mean"},
+    )
+    setting, genomes = setting_and_set(config)
+    means = {width: float(setting.score_accuracies(genomes, [(width,)]).mean()) for width in (4, 10, 16)}
+    found = measured_objectives(setting, genomes)
+    score = (means[10] + means[16]) / 2
+    assert found["score"] == pytest.approx(score, abs=1e-12)
+    assert found["cross_size_drop"] == pytest.approx(score - min(means.values()), abs=1e-12)
+
+
 @pytest.mark.parametrize("width", [4, 16])
 def test_cross_size_drop_is_the_score_less_the_lowest_mean_accuracy(width: int) -> None:
     config = trial_for("cross_size_drop", width=width)
@@ -68,7 +82,7 @@ def test_flatness_is_the_mean_trace_of_dense_hessians_per_parameter(monkeypatch:
     config = trial_for("flatness", width=2)
     setting, genomes = setting_and_set(config)
     groups: list[TrainedGroup] = []
-    setting.score(genomes, observe=groups.append)
+    setting.score_accuracies(genomes, config.sizes, observe=groups.append)
     (group,) = groups
     network = group.network
     activation = group.activation.of_networks(slice(0, 1))
@@ -85,7 +99,7 @@ def test_flatness_is_the_mean_trace_of_dense_hessians_per_parameter(monkeypatch:
 def test_networks_that_diverged_have_no_part_in_the_flatness() -> None:
     setting, genomes = setting_and_set(trial_for("flatness", width=2))
     groups: list[TrainedGroup] = []
-    setting.score(genomes, observe=groups.append)
+    setting.score_accuracies(genomes, setting.config.sizes, observe=groups.append)
     (group,) = groups
     sound = measurement._traces_per_parameter(group, 0)
     parameters = group.parameters.clone()

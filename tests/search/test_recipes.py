@@ -16,7 +16,7 @@ from search.config_keys import keys_of
 from search.recipes import LARGEST_RECIPE, list_recipes, load_recipe
 
 RECIPES = Path(__file__).parents[2] / "jobs" / "recipes"
-SHIPPED = ["mnist1d-compare", "mnist1d-evolution", "mnist1d-gradient", "quickstart", "smoke"]
+SHIPPED = ["mnist1d-compare", "mnist1d-evolution", "mnist1d-gradient", "quickstart", "scale-safe", "smoke"]
 
 BASE = """
 description = "what the tables below are laid over"
@@ -69,7 +69,7 @@ BAD_OVERRIDES: list[tuple[str, list[str]]] = [
     ("evolution.algorithm=random", ["'random' is a value of search.sampler"]),
     ("search.sampler=grid", ["one of tpe, random, cmaes, nsga2, gp, qmc"]),
     ("resources.device=gpu", ["one of cpu, cuda, auto", "Did you mean 'cpu'?"]),
-    ("evaluation.lr_protocol=fair", ["evaluation.lr_protocol = 'fair': must be shared"]),
+    ("evaluation.lr_protocol=fair", ["evaluation.lr_protocol = 'fair': must be one of shared, tuned"]),
     ("evaluation.usual=[relu]", ["evaluation.usual = '[relu]'", "a list of"]),
     ("evaluation.usual=['Swish']", ["evaluation.usual[0] = 'Swish'", "relu, silu"]),
     ("evaluation.usual=['zero']", ["evaluation.usual[0] = 'zero'", "'zero' is a value of ldnn.base"]),

@@ -92,6 +92,7 @@ def test_what_is_written_down_is_read_back(earlier: RunFolder) -> None:
         ({"task": {"samples": 1100}}, {"of another task": 4}),
         ({"ldnn": {"width": 12}}, {"with another ldnn.width, which is not sampled here": 4}),
         ({"ldnn": {"depth": 2}}, {"with another ldnn.depth, which is not sampled here": 4}),
+        ({"objective": {"widths": [10, 20]}}, {"with a score over other sizes": 4}),
         ({"evaluation": {"epochs": 2}}, {"with networks of the score trained otherwise": 4}),
         ({"search": {"objectives": ["score", "flatness"]}}, {"without a value for every objective": 4}),
         ({"search": {"objectives": ["score", "cross_size_drop"]}}, {"without cross_size_drop at these widths": 4}),
