@@ -27,7 +27,7 @@ from search.config_tables import (
     TaskConfig,
     TrainingConfig,
 )
-from search.config_types import Array, Method, Networks, Seed, Table
+from search.config_types import Array, Method, Networks, ObjectiveName, Seed, Table, Width
 from search.provenance import config_hash
 
 __all__ = [
@@ -146,6 +146,14 @@ class RunConfig(Table):
 
         rule = "largest num_types <= smallest of evaluation.widths"
         yield Relation(rule, most_types <= min(self.evaluation.widths), ("evaluation.widths", types_key))
+        if self.search.sampler == "nsga2":
+            fewest = min(len(set(sampled_keys(method)) & set(self.search.space)) for method in methods(self))
+            rule = "search.space has at least 2 entries of each method for nsga2, which exchanges them between trials"
+            yield Relation(rule, fewest >= 2, ("search.sampler", "search.space"))
+        if "cross_size_drop" in self.search.objectives:
+            rule = "largest num_types <= smallest of search.objective_widths"
+            fits = most_types <= min(self.search.objective_widths)
+            yield Relation(rule, fits, ("search.objective_widths", types_key))
         if "evolution" in methods(self):
             yield from self._relations_of_evolution(most_types, types_key)
 
@@ -208,6 +216,10 @@ class TrialConfig(Table):
     """As in SearchConfig."""
     score_networks: Networks
     """As in SearchConfig."""
+    objectives: Annotated[tuple[ObjectiveName, ...], Array]
+    """As in SearchConfig."""
+    objective_widths: Annotated[tuple[Width, ...], Array]
+    """As in SearchConfig; empty unless cross_size_drop is an objective."""
     evaluation: TrainingConfig
     """How the fresh networks of the score are trained."""
     params: dict[str, int | float | str]
@@ -281,6 +293,8 @@ def trial_config(run: RunConfig, method: str, number: int, params: Mapping[str, 
         "records": run.search.records,
         "probe_networks": run.search.probe_networks,
         "score_networks": run.search.score_networks,
+        "objectives": run.search.objectives,
+        "objective_widths": run.search.objective_widths if "cross_size_drop" in run.search.objectives else (),
         "evaluation": run.evaluation.training.model_dump(),
         "params": dict(params),
         "rungs": _rungs(run, method),

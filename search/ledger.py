@@ -101,4 +101,5 @@ class Ledger:
 
 def _outcome(result: Mapping[str, Any]) -> Outcome:
     rungs, paused = tuple(result.get("rungs", ())), bool(result.get("paused"))
-    return Outcome(Status(result["status"]), float(result[METRIC]), str(result["note"]), rungs, paused)
+    values = json.loads(result.get("values", "{}"))
+    return Outcome(Status(result["status"]), float(result[METRIC]), str(result["note"]), rungs, paused, values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ldnn_core.activations import BankActivation, TableBank, UsualActivation, mixed_functions
-from ldnn_core.evaluation import Training, evaluate_arms
+from ldnn_core.evaluation import TrainedGroup, Training, evaluate_arms
 from ldnn_core.mlp import MlpSpec
 from ldnn_core.objective import Objective
 from ldnn_core.optimizers import make_optimizer
@@ -113,22 +114,54 @@ class Setting:
         inner = self.config.inner
         optimizer = self.problems[0].optimizer
         as_inner = Training(optimizer, inner.lr, inner.steps, inner.batch_size)
-        return float(self._accuracies(genomes, as_inner, "probe", self.config.probe_networks).mean())
+        accuracies = self._accuracies(genomes, self.config.sizes, as_inner, "probe", self.config.probe_networks)
+        return float(self.combined(accuracies).mean())
 
     def score(self, genomes: Tensor) -> tuple[float, float]:
         """Mean and standard error of the validation accuracy of networks trained as in the evaluation."""
-        as_evaluated = training(self.config.evaluation, len(self.data.train))
-        accuracies = self._accuracies(genomes, as_evaluated, "score", self.config.score_networks)
-        return float(accuracies.mean()), float(accuracies.std() / len(accuracies) ** 0.5)
+        return self.scored(self.score_accuracies(genomes, self.config.sizes))
 
-    def _accuracies(self, genomes: Tensor, how: Training, purpose: str, networks: int) -> Tensor:
-        """Accuracy for each of the seeds, (networks,), that of several sizes combined as the objective says."""
+    def scored(self, accuracies: Tensor) -> tuple[float, float]:
+        """The score and its standard error from the `score_accuracies` at the trial's own sizes."""
+        combined = self.combined(accuracies)
+        return float(combined.mean()), float(combined.std() / len(combined) ** 0.5)
+
+    def score_accuracies(
+        self,
+        genomes: Tensor,
+        sizes: Sequence[tuple[int, ...]],
+        *,
+        observe: Callable[[TrainedGroup], None] | None = None,
+    ) -> Tensor:
+        """Validation accuracies of the networks of a score, (sizes, networks).
+
+        Args:
+            genomes: the set, (K, P).
+            sizes: hidden sizes of the networks.
+            observe: shown the trained networks.
+        """
+        as_evaluated = training(self.config.evaluation, len(self.data.train))
+        return self._accuracies(genomes, sizes, as_evaluated, "score", self.config.score_networks, observe)
+
+    def combined(self, accuracies: Tensor) -> Tensor:
+        """Accuracies at several sizes (sizes, networks) as one for each of the seeds, as the objective says."""
+        return 1 - self.objective.combine(1 - accuracies)
+
+    def _accuracies(
+        self,
+        genomes: Tensor,
+        sizes: Sequence[tuple[int, ...]],
+        how: Training,
+        purpose: str,
+        networks: int,
+        observe: Callable[[TrainedGroup], None] | None = None,
+    ) -> Tensor:
         root = derive_seed(self.config.run_seed, purpose)
-        seeds = range(networks)
         by_size = []
-        for hidden in self.config.sizes:
+        for hidden in sizes:
             arms = {"mixed": self.mixed(genomes, hidden)}
-            judged = evaluate_arms(self.data, hidden, arms, seeds, how, root_seed=root, split="val")
+            judged = evaluate_arms(
+                self.data, hidden, arms, range(networks), how, root_seed=root, split="val", observe=observe
+            )
             by_size.append([judgement.accuracy for judgement in judged])
-        errors = 1 - torch.tensor(by_size, dtype=torch.float64)
-        return 1 - self.objective.combine(errors)
+        return torch.tensor(by_size, dtype=torch.float64)

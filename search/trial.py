@@ -14,6 +14,7 @@ from search.divergence import Diverged
 from search.evolution import search_by_evolution
 from search.gradient import search_by_gradient
 from search.leg import AtRung, Leg
+from search.measurement import measured_objectives
 from search.progress import Report, silent
 from search.provenance import config_hash
 from search.recorder import Recorder, Row
@@ -66,9 +67,11 @@ def run_trial(
     recorder: Recorder | None = None
     checkpoint: Checkpoint | None = None
     planned = 0
+    num_params: int | None = None
     outcome: dict[str, Any] = {}
     try:
         setting = Setting.of(config, device)
+        num_params = max(problem.network.num_params for problem in setting.problems)
         if config.gradient is not None:
             planned = config.gradient.outer_steps
             recorder = Recorder(setting, planned, report, leg)
@@ -78,9 +81,8 @@ def run_trial(
             planned = config.evolution.generations
             recorder = Recorder(setting, planned - 1, report, leg)
             found = search_by_evolution(setting, config.evolution, recorder)
-        score, sem = setting.score(found)
+        outcome = measured_objectives(setting, found)
         status = Status.OK
-        outcome = {"score": score, "score_sem": sem}
     except AtRung as end:
         assert recorder is not None  # it is what raises this
         status = Status.PRUNED
@@ -107,6 +109,7 @@ def run_trial(
         **outcome,
         "number": config.number,
         "status": str(status),
+        "num_params": num_params,
         "num_types": config.ldnn.num_types,
         "base": config.ldnn.base,
         "width": _only(config.widths),

@@ -20,7 +20,7 @@ from search.plan import PENALTY, Outcome, Unit
 from search.progress import ProgressFile
 from search.provenance import code_version, config_hash, hostname, library_versions
 from search.run_folder import open_run
-from search.schema import FINISHED, Status
+from search.schema import FINISHED, OBJECTIVES, Status
 from search.store import Store, trial_key
 from search.trial import run_trial
 
@@ -99,12 +99,13 @@ def _outcome(trial: Mapping[str, Any]) -> Outcome:
         return Outcome(status, rungs[-1], note, rungs)
     score = trial.get("score")
     note = trial.get("error") or f"validation accuracy {100 * (score or 0):.1f} %"
-    return Outcome(status, PENALTY if score is None else float(score), note, rungs)
+    values = {name: float(trial[name]) for name in OBJECTIVES if name != "score" and trial.get(name) is not None}
+    return Outcome(status, PENALTY if score is None else float(score), note, rungs, values=values)
 
 
 def _outcome_on_disk(store: Store, trial_id: str) -> Outcome | None:
     """How a finished attempt of the trial ended, if there is one."""
-    columns = ["trial_id", "status", "score", "error", "rung_accuracies"]
+    columns = ["trial_id", "status", "error", "rung_accuracies", *OBJECTIVES]
     rows = store.read("trials", columns=columns).to_pylist()
     finished = [row for row in rows if row["trial_id"] == trial_id and row["status"] in FINISHED]
     return _outcome(finished[0]) if finished else None
