@@ -14,7 +14,7 @@ from ldnn_core.activations import (
     pure_functions,
 )
 from ldnn_core.algorithms import ALGORITHMS, CmaEs, Genetic, OpenaiEs, Snes
-from ldnn_core.estimators import ESTIMATORS, FirstOrder, OuterGradient, Truncated, Unrolled
+from ldnn_core.estimators import ESTIMATORS, Carry, Es, FirstOrder, OuterGradient, Pes, Truncated, Unrolled
 from ldnn_core.evaluation import Judgement, Training, evaluate_arms, evaluate_sizes
 from ldnn_core.losses import CrossEntropy, SquaredError
 from ldnn_core.mlp import MlpSpec
@@ -36,9 +36,11 @@ __all__ = [
     "Adam",
     "BankActivation",
     "Batches",
+    "Carry",
     "CmaEs",
     "CrossEntropy",
     "DataError",
+    "Es",
     "ExactBank",
     "FirstOrder",
     "Genetic",
@@ -50,6 +52,7 @@ __all__ = [
     "OpenaiEs",
     "OuterGradient",
     "OuterSGD",
+    "Pes",
     "RMSprop",
     "Snes",
     "SquaredError",

@@ -99,6 +99,16 @@ class Bank(Protocol):
     """F functions with parameters that can be learned."""
 
     @property
+    def spec(self) -> ActivationSpec:
+        """What the sub-networks share."""
+        ...
+
+    @property
+    def genomes(self) -> Tensor:
+        """The sub-networks behind the functions, (M, K, P)."""
+        ...
+
+    @property
     def parameters(self) -> Tensor:
         """What the functions are made of; cotangents have its shape."""
         ...
@@ -113,6 +123,10 @@ class Bank(Protocol):
 
     def replaced(self, parameters: Tensor) -> Bank:
         """The same bank with other parameters, e.g. a leaf of a graph."""
+        ...
+
+    def of_genomes(self, genomes: Tensor) -> Bank:
+        """A bank of the same kind with other genomes, of any number of sets."""
         ...
 
     def pull_back(self, cotangent: Tensor) -> Tensor:
@@ -132,6 +146,11 @@ class ExactBank:
     spec: ActivationSpec
     parameters: Tensor
 
+    @property
+    def genomes(self) -> Tensor:
+        """The parameters, as they are."""
+        return self.parameters
+
     def value(self, a: Tensor, function: Tensor) -> Tensor:
         """σ_f(a)."""
         return self._evaluate(a, function, slopes=False)[0]
@@ -143,6 +162,10 @@ class ExactBank:
     def replaced(self, parameters: Tensor) -> ExactBank:
         """The same bank with other genomes."""
         return ExactBank(self.spec, parameters)
+
+    def of_genomes(self, genomes: Tensor) -> ExactBank:
+        """The same as `replaced`: the parameters are the genomes."""
+        return self.replaced(genomes)
 
     def pull_back(self, cotangent: Tensor) -> Tensor:
         """The parameters are the genomes already."""
@@ -216,6 +239,10 @@ class TableBank:
         copy = object.__new__(TableBank)
         copy.__dict__.update(self.__dict__, table=replace(self.table, coefficients=parameters))
         return copy
+
+    def of_genomes(self, genomes: Tensor) -> TableBank:
+        """Other genomes lowered to the same grid, of as many sets as come."""
+        return TableBank(self.spec, genomes, grid=self._grid, fused=self.table.fused)
 
     def pull_back(self, cotangent: Tensor) -> Tensor:
         """Cotangent of the coefficients → cotangent of the genomes, through the lowering."""

@@ -51,11 +51,15 @@ class Batches:
         return len(self.rows)
 
     def repeated(self, times: int) -> Batches:
-        """The same streams for ``times`` groups of networks, one group after the other, a network per stream."""
+        """The same for ``times`` groups of networks, one group after the other.
+
+        Every group has the streams of the networks of this one; where these are not said, a network per stream.
+        """
         streams = self.rows.shape[1]
         if streams == 1:
-            return self
-        return replace(self, stream=torch.arange(streams, device=self.rows.device).repeat(times))
+            return replace(self, stream=None)
+        stream = torch.arange(streams, device=self.rows.device) if self.stream is None else self.stream
+        return replace(self, stream=stream.repeat(times))
 
     def at(self, step: int) -> tuple[Tensor, Tensor]:
         """Inputs and targets of a step, (N or 1, B, ...)."""

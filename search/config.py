@@ -110,11 +110,17 @@ class RunConfig(Table):
                 ("search.space.width", "objective.widths"),
             )
             least_width, width_key = min(self.objective.widths), "objective.widths"
-        measure = self.objective.measure
+        measure, estimator = self.objective.measure, self.gradient.estimator
         yield Relation(
-            "objective.measure is a loss unless method = 'evolution', as gradients need one",
-            measure != "val_accuracy" or self.method == "evolution",
-            ("objective.measure", "method"),
+            "objective.measure is a loss unless method = 'evolution' or gradient.estimator is es or pes",
+            measure != "val_accuracy" or self.method == "evolution" or estimator in ("es", "pes"),
+            ("objective.measure", "method", "gradient.estimator"),
+        )
+        in_pieces = self.method != "evolution" and (estimator == "pes" or self.gradient.carried)
+        yield Relation(
+            "objective.relative_to = 'nothing' when outer steps are pieces of an inner loop (pes, or carried)",
+            self.objective.relative_to == "nothing" or not in_pieces,
+            ("objective.relative_to", "gradient.estimator", "gradient.carried"),
         )
         if {types_key, width_key} != {"ldnn.num_types", "ldnn.width"}:  # the table ldnn has said that itself
             yield Relation("largest num_types <= smallest width", most_types <= least_width, (types_key, width_key))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
@@ -33,6 +33,9 @@ from search.config_types import (
     UsualName,
     Width,
 )
+
+MOST_PARTICLES: Final = 65_536
+"""Classifiers that an outer step may train at the same time; at width 100 their weights alone take 1.3 GB."""
 
 
 class TaskConfig(Table):
@@ -135,9 +138,17 @@ class GradientConfig(Table):
     """The outer loop of gradient meta-learning: gradient descent with momentum on the clamped outer gradient."""
 
     estimator: EstimatorName = "unrolled"
-    """How the outer gradient is obtained: through the whole inner loop, through pieces of it, or at fixed weights."""
+    """How the outer gradient is obtained: through the whole inner loop, through pieces of it, at fixed weights, or from
+    differences between perturbed sets, over the whole inner loop (es) or piece by piece (pes)."""
     truncation: Steps = 20
-    """Inner steps of a piece; read by truncated only."""
+    """Inner steps of a piece; read by truncated and pes only."""
+    carried: bool = False
+    """Whether an outer step is one piece of an inner loop that goes on in the next, rather than a whole inner loop; for
+    truncated only, pes always does so."""
+    perturbation: MutationScale = 0.1
+    """Standard deviation of perturbations, in units of each weight's initial bound; read by es and pes only."""
+    pairs: Annotated[int, Field(ge=1, le=2048)] = 8
+    """Antithetic pairs of perturbed sets, each of which trains every classifier; read by es and pes only."""
     outer_steps: Steps = 300
     """Updates of the set."""
     outer_lr: LearningRate = 0.4
@@ -148,6 +159,14 @@ class GradientConfig(Table):
     """Every element of the outer gradient is clamped to plus or minus this."""
     classifiers: Networks = 1
     """Fresh classifiers whose outer gradients are averaged in one outer step."""
+
+    def _relations(self) -> Iterator[Relation]:
+        rule = "carried is left out unless estimator = 'truncated'"
+        yield Relation(rule, not self.carried or self.estimator == "truncated", ("carried", "estimator"))
+        if self.estimator in ("es", "pes"):
+            rule = f"(2 pairs + 1) classifiers <= {MOST_PARTICLES} for {self.estimator}"
+            trained = (2 * self.pairs + 1) * self.classifiers
+            yield Relation(rule, trained <= MOST_PARTICLES, ("pairs", "classifiers"))
 
 
 class EvolutionConfig(Table):

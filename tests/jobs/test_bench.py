@@ -22,11 +22,16 @@ from jobs.cli import app
 from ldnn_core.training import Batches
 
 KEYS = {"id", "value", "target", "met", "unit", "sizes", "device", "threads", "versions"}
-IDS = {"meta-step": ["P1", "P1b", "P9"], "population": ["P3", "P4"], "memory": ["P2", "P2-2000"]}
+IDS = {
+    "meta-step": ["P1", "P1b", "P9"],
+    "population": ["P3", "P4"],
+    "memory": ["P2", "P2-2000"],
+    "estimators": ["E1", "E2", "E3", "E4"],
+}
 
 
-def figure(value, *, at_least, quick=False):
-    return Result("P0", "a figure", value, 2.0, "ratio", (), Conditions(quick=quick), at_least=at_least)
+def figure(value, *, at_least, quick=False, target=2.0):
+    return Result("P0", "a figure", value, target, "ratio", (), Conditions(quick=quick), at_least=at_least)
 
 
 def words(*results):
@@ -114,7 +119,7 @@ def test_quick_form_reports_every_figure_as_not_comparable(name):
     assert "not comparable" in words(*results)
 
 
-@pytest.mark.parametrize("who", ["ours", "plain"])
+@pytest.mark.parametrize("who", ["ours", "plain", "pes"])
 def test_peak_memory_is_that_of_a_process(who):
     size = measure_here("cpu", who, 6, 10)
     assert (size["who"], size["T"], size["width"]) == (who, 6, 10)
@@ -129,6 +134,14 @@ def test_a_missed_target_is_shown_as_missed(value, at_least, met):
     assert result.met is met
     assert result.record()["met"] is met
     assert ("MISSED" in words(result)) is not met
+
+
+def test_a_figure_without_a_target_neither_meets_nor_misses_it():
+    result = figure(1.9, at_least=True, target=None)
+    assert result.met is None
+    assert (result.record()["met"], result.record()["target"], result.record()["comparable"]) == (None, None, True)
+    [line] = [line for line in words(result).splitlines() if line.strip().startswith("P0 ")]
+    assert line.split() == ["P0", "a", "figure", "1.9"]
 
 
 def test_a_figure_that_is_not_a_number_meets_nothing():

@@ -72,7 +72,7 @@ BAD_OVERRIDES: list[tuple[str, list[str]]] = [
     ("ldnn.base=sine", ["ldnn.base = 'sine'", "one of zero, identity", "Did you mean 'sin'?"]),
     ("ldnn.base=ReLu", ["Did you mean 'relu'?"]),
     ("inner.optimizer=adamw", ["one of rmsprop, sgd, adam", "Did you mean 'adam'?"]),
-    ("gradient.estimator=unroled", ["one of unrolled, truncated, first_order", "Did you mean 'unrolled'?"]),
+    ("gradient.estimator=unroled", ["one of unrolled, truncated, first_order, es, pes", "Did you mean 'unrolled'?"]),
     ("evolution.algorithm=cma-es", ["one of genetic, openai_es, snes", "Did you mean 'cma_es'?"]),
     ("evolution.algorithm=random", ["'random' is a value of search.sampler"]),
     ("search.sampler=grid", ["one of tpe, random"]),
@@ -181,6 +181,14 @@ BAD_OVERRIDES: list[tuple[str, list[str]]] = [
     ("search.space.momentum={low=0.1,high=1}", ["search.space.momentum.low = 0.1", "Known here: inner_lr, outer_lr"]),
     # what must hold between fields
     ("ldnn={num_types=3,width=2}", ["`num_types <= width` must hold, but got (num_types = 3, width = 2)"]),
+    (
+        "gradient.carried=true",
+        ["`carried is left out unless estimator = 'truncated'` must hold, but got (carried = true, estimator ="],
+    ),
+    (
+        "gradient={estimator='es',pairs=2048,classifiers=17}",
+        ["`(2 pairs + 1) classifiers <= 65536 for es` must hold, but got (pairs = 2048, classifiers = 17)"],
+    ),
     ("evolution.elites=16", ["`elites < population` must hold, but got (elites = 16, population = 16)"]),
     ("evolution.tournament=17", ["`tournament <= population` must hold"]),
     ("evolution={algorithm='sep_cma_es',population=3}", ["`population >= 4 for sep_cma_es` must hold"]),
