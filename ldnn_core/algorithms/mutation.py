@@ -107,16 +107,16 @@ def steps_to_change(spec: ActivationSpec, genomes: Tensor, directions: Tensor, w
     """
     points, weights = _unit_normal()
     before = _curves(spec, genomes, points)
-
-    def change(steps: Tensor) -> Tensor:
-        return _norm(_curves(spec, genomes + steps.unsqueeze(1) * directions, points) - before, weights)
-
-    slope = change(torch.full_like(wanted, _PROBE)) / _PROBE
+    probed = _curves(spec, genomes + _PROBE * directions, points)
+    slope = _norm(probed - before, weights) / _PROBE
     steps = (wanted / slope).nan_to_num(nan=0.0).clamp(max=LONGEST_STEP)  # 0 / 0: nothing wanted, nothing changes
     low, low_error = torch.zeros_like(wanted), -wanted
     high, high_error = torch.full_like(wanted, float("inf")), torch.full_like(wanted, float("inf"))
+    found, still = steps.clone(), torch.arange(len(wanted))
     for evaluation in range(_MOST_EVALUATIONS):
-        error = change(steps) - wanted
+        after = _curves(spec, genomes + steps.unsqueeze(1) * directions, points)
+        error = _norm(after - before, weights) - wanted
+        found[still] = steps
         short = error < 0
         done = (error.abs() <= TOLERANCE * wanted) | (short & (steps >= LONGEST_STEP))
         if done.all():
@@ -127,9 +127,12 @@ def steps_to_change(spec: ActivationSpec, genomes: Tensor, directions: Tensor, w
         secant = low - low_error * (high - low) / (high_error - low_error)
         # One in three is a bisection, as secants alone can creep where the change is curved.
         within = (low + high) / 2 if evaluation % 3 == 2 else secant
-        longer = torch.where(high.isinf(), further.clamp(max=LONGEST_STEP), within)
-        steps = torch.where(done, steps, longer)
-    return steps
+        steps = torch.where(high.isinf(), further.clamp(max=LONGEST_STEP), within)
+        left = ~done
+        still, steps, wanted = still[left], steps[left], wanted[left]
+        genomes, directions, before = genomes[left], directions[left], before[left]
+        low, low_error, high, high_error = low[left], low_error[left], high[left], high_error[left]
+    return found
 
 
 def _unit_normal() -> tuple[Tensor, Tensor]:
