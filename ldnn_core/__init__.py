@@ -13,7 +13,7 @@ from ldnn_core.activations import (
     mixed_functions,
     pure_functions,
 )
-from ldnn_core.algorithms import ALGORITHMS, Genetic, SepCmaEs
+from ldnn_core.algorithms import ALGORITHMS, CmaEs, Genetic, OpenaiEs, Snes
 from ldnn_core.estimators import ESTIMATORS, FirstOrder, OuterGradient, Truncated, Unrolled
 from ldnn_core.evaluation import Judgement, Training, evaluate_arms, evaluate_sizes
 from ldnn_core.losses import CrossEntropy, SquaredError
@@ -36,6 +36,7 @@ __all__ = [
     "Adam",
     "BankActivation",
     "Batches",
+    "CmaEs",
     "CrossEntropy",
     "DataError",
     "ExactBank",
@@ -46,10 +47,11 @@ __all__ = [
     "Judgement",
     "MlpSpec",
     "Mnist1d",
+    "OpenaiEs",
     "OuterGradient",
     "OuterSGD",
     "RMSprop",
-    "SepCmaEs",
+    "Snes",
     "SquaredError",
     "TableBank",
     "TaskData",

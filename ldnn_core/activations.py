@@ -21,7 +21,7 @@ from ldnn_core.base_functions import base_function
 from ldnn_core.hermite import Grid, HermiteTable
 from ldnn_core.layout import mixed_types
 from ldnn_core.look_up import look_up
-from ldnn_core.subnetwork import ActivationSpec, exact_values_and_slopes
+from ldnn_core.subnetwork import ActivationSpec, exact_values_and_slopes, gain_and_offset
 
 TABLE_GRID = Grid()
 """Where a lowered activation is tabulated, [-10, 10] in cells of 1/64; straight lines outside."""
@@ -163,7 +163,7 @@ class ExactBank:
 class TableBank:
     """Functions lowered to Hermite tables: looked up, not recomputed.
 
-    A kinked base function (relu, hat) is added outside the table, which stays smooth.
+    A kinked base function (relu, hat) is exact too: it is straight between its kinks, which lie on knots.
 
     Args:
         spec: what the sub-networks share.
@@ -197,34 +197,19 @@ class TableBank:
 
     def value(self, a: Tensor, function: Tensor) -> Tensor:
         """σ_f(a)."""
-        looked_up = look_up(a, self.table.coefficients, function, self.table.grid, fused=self.table.fused)
-        return looked_up + self.spec.base_function.value(a) if self._base_outside else looked_up
+        return look_up(a, self.table.coefficients, function, self.table.grid, fused=self.table.fused)
 
     def value_slope(self, a: Tensor, function: Tensor) -> tuple[Tensor, Tensor]:
-        """σ and σ'."""
-        value, slope = self.table.value_slope(a, function)
-        if self._base_outside:
-            base = self.spec.base_function
-            value, slope = value.add_(base.value(a)), slope.add_(base.slope(a))
-        return value, slope
+        """σ and σ'; at a kink the slope to the right of it."""
+        return self.table.value_slope(a, function)
 
     def value_slope_curvature(self, a: Tensor, function: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """σ, σ' and σ''; the second derivative of a kinked base function is zero."""
-        value, slope, curvature = self.table.value_slope_curvature(a, function)
-        if self._base_outside:
-            base = self.spec.base_function
-            value, slope = value.add_(base.value(a)), slope.add_(base.slope(a))
-        return value, slope, curvature
+        return self.table.value_slope_curvature(a, function)
 
     def tangent(self, a: Tensor, a_dot: Tensor, function: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """σ, σ' and their tangents along ȧ; the second derivative of a kinked base function is zero."""
-        value, slope, value_dot, slope_dot = self.table.tangent(a, a_dot, function)
-        if self._base_outside:
-            base = self.spec.base_function
-            outside = base.slope(a)
-            value, slope = value.add_(base.value(a)), slope.add_(outside)
-            value_dot = value_dot.addcmul_(outside, a_dot)
-        return value, slope, value_dot, slope_dot
+        """σ, σ' and their tangents along ȧ."""
+        return self.table.tangent(a, a_dot, function)
 
     def replaced(self, parameters: Tensor) -> TableBank:
         """The same bank with other coefficients; its `pull_back` still speaks of the old genomes."""
@@ -239,16 +224,20 @@ class TableBank:
             (gradient,) = torch.autograd.grad(self._lower(genomes), genomes, cotangent.double())
         return gradient.to(cotangent.dtype)
 
-    @property
-    def _base_outside(self) -> bool:
-        return self.spec.base_function.kinked
-
     def _lower(self, genomes: Tensor) -> Tensor:
         """Genomes in float64 as coefficients (F, G, 4)."""
-        rows = genomes.flatten(0, 1)
-        x = self._grid.knots().to(genomes).expand(len(rows), -1)
-        values, slopes = exact_values_and_slopes(self.spec, rows, x, with_base=not self._base_outside)
-        return self._grid.coefficients(values, slopes)
+        rows, base = genomes.flatten(0, 1), self.spec.base_function
+        knots = self._grid.knots().to(genomes)
+        values, slopes = exact_values_and_slopes(
+            self.spec, rows, knots.expand(len(rows), -1), with_base=not base.kinked
+        )
+        coefficients = self._grid.coefficients(values, slopes)
+        if not base.kinked:
+            return coefficients
+        # The slopes of a kinked function differ on the two sides of a knot, so its cells are made one by one.
+        y, zero = base.value(knots), knots.new_zeros(self._grid.cells)
+        straight = torch.stack([y[:-1], y[1:] - y[:-1], zero, zero], dim=-1)
+        return coefficients + gain_and_offset(self.spec, rows)[0].unsqueeze(-1) * straight
 
 
 @dataclass(frozen=True)

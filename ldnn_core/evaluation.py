@@ -33,15 +33,19 @@ class Training:
 
     Attributes:
         optimizer: of the networks.
-        lr: learning rate.
+        lr: learning rate, one for all arms or one for each by name.
         steps: inner steps.
         batch_size: rows per inner step.
     """
 
     optimizer: Optimizer
-    lr: float
+    lr: float | Mapping[str, float]
     steps: int
     batch_size: int
+
+    def lr_of(self, arm: str) -> float:
+        """The learning rate of an arm."""
+        return self.lr if isinstance(self.lr, float) else self.lr[arm]
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class Judgement:
 
     Attributes:
         arm: its activation's name.
+        lr: its learning rate.
         seed: which of the paired networks it is.
         accuracy: on the judging rows, 0..1; chance for a diverged network.
         loss: on the judging rows [nat]; None if diverged.
@@ -68,6 +73,7 @@ class Judgement:
     """
 
     arm: str
+    lr: float
     seed: int
     accuracy: float
     loss: float | None
@@ -184,7 +190,8 @@ def _judge_group(
         if state.step % per_epoch == 0 or state.step == training.steps:
             torch.maximum(best, data.accuracy(outputs(state.parameters)[0], judge_rows.y), out=best)
 
-    problem = InnerProblem(network, training.optimizer, training.lr)
+    rates = torch.tensor([training.lr_of(arm) for arm in arms for _ in seeds], dtype=fresh.dtype, device=device)
+    problem = InnerProblem(network, training.optimizer, rates.unsqueeze(1))
     parameters = fresh.repeat(len(arms), 1).to(device)
     trained = train(problem, parameters, batches, activation, after_step=after_step)
     with torch.no_grad():
@@ -204,6 +211,7 @@ def _judge_group(
     return [
         Judgement(
             arm=arm,
+            lr=training.lr_of(arm),
             seed=seed,
             accuracy=row[0],
             loss=_finite(row[1], row[3]),

@@ -18,6 +18,9 @@ from ldnn_core.network import Network, Noise
 from ldnn_core.optimizers import Optimizer, Slots
 from ldnn_core.randomness import generator
 
+VALIDATION_BYTES = 8 << 20
+"""Networks are validated in blocks whose widest hidden layer takes about this much memory."""
+
 
 @dataclass(frozen=True)
 class Batches:
@@ -114,18 +117,36 @@ class TrainState:
 
 
 @dataclass(frozen=True)
+class Validation:
+    """Rows that networks are judged by after their last inner step.
+
+    Attributes:
+        x: inputs (V, ...).
+        y: targets (V, ...).
+        error: outputs (N, V, C) and targets → (N,), small is good, e.g. the share of wrong answers; None for the loss
+            of the network, the only one that gradients can be had of.
+    """
+
+    x: Tensor
+    y: Tensor
+    error: Callable[[Tensor, Tensor], Tensor] | None = None
+
+
+@dataclass(frozen=True)
 class InnerProblem:
-    """How networks are trained; with a state, an activation and batches it makes the inner loop.
+    """How networks are trained and judged; with a state, an activation and batches it makes the inner loop.
 
     Attributes:
         network: what is trained, and its loss.
         optimizer: the inner optimiser.
         lr: learning rate, a number or (N, 1).
+        validation: what the outer loss is measured on; None for the training losses of the last inner steps.
     """
 
     network: Network
     optimizer: Optimizer
     lr: Tensor | float
+    validation: Validation | None = None
 
     def start(self, parameters: Tensor) -> TrainState:
         """The state before the first inner step."""
@@ -149,6 +170,27 @@ class InnerProblem:
         """The state after one optimiser update."""
         parameters, slots = self.optimizer.update(state.parameters, state.slots, gradient, self.lr, state.step)
         return TrainState(parameters, slots, state.step + 1)
+
+    def validation_loss(self, parameters: Tensor, activation: Activation) -> Tensor:
+        """What the validation rows say of trained networks (N, Θ) → (N,), without a graph or noise.
+
+        Raises:
+            ValueError: the problem has no validation rows.
+        """
+        judged = self.validation
+        if judged is None:
+            raise ValueError("the problem must have validation rows, but got validation=None")
+        error = judged.error or self.network.loss.value
+        widest = max((*self.network.hidden, 1))
+        size = max(1, VALIDATION_BYTES // (len(judged.x) * widest * judged.x.element_size()))
+        losses = []
+        with torch.no_grad():
+            for first in range(0, len(parameters), size):
+                block = slice(first, min(first + size, len(parameters)))
+                own = activation.of_networks(block)
+                z, _ = self.network.forward(parameters[block], judged.x.unsqueeze(0), own)
+                losses.append(error(z, judged.y if judged.error else judged.y.unsqueeze(0)).to(parameters.dtype))
+        return torch.cat(losses)
 
     def steps(self, state: TrainState, batches: Batches, activation: Activation) -> Iterator[tuple[TrainState, Tensor]]:
         """Yield, for every remaining step, the state after it and the loss (N,) before its update."""

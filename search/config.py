@@ -21,6 +21,7 @@ from search.config_tables import (
     GradientConfig,
     InnerConfig,
     LdnnConfig,
+    ObjectiveConfig,
     ResourcesConfig,
     SearchConfig,
     TaskConfig,
@@ -39,6 +40,7 @@ __all__ = [
     "InnerConfig",
     "LdnnConfig",
     "Method",
+    "ObjectiveConfig",
     "Range",
     "ResourcesConfig",
     "RunConfig",
@@ -81,6 +83,8 @@ class RunConfig(Table):
     """The network in which sets are learned."""
     inner: InnerConfig = InnerConfig()
     """The inner loop."""
+    objective: ObjectiveConfig = ObjectiveConfig()
+    """What makes a set good."""
     gradient: GradientConfig = GradientConfig()
     """The outer loop of the method gradient."""
     evolution: EvolutionConfig = EvolutionConfig()
@@ -101,6 +105,19 @@ class RunConfig(Table):
 
         most_types, types_key = self._extreme("num_types", max)
         least_width, width_key = self._extreme("width", min)
+        if self.objective.widths:
+            yield Relation(
+                "width is not sampled when the objective names widths",
+                "width" not in self.search.space,
+                ("search.space.width", "objective.widths"),
+            )
+            least_width, width_key = min(self.objective.widths), "objective.widths"
+        measure = self.objective.measure
+        yield Relation(
+            "objective.measure is a loss unless method = 'evolution', as gradients need one",
+            measure != "val_accuracy" or self.method == "evolution",
+            ("objective.measure", "method"),
+        )
         if {types_key, width_key} != {"ldnn.num_types", "ldnn.width"}:  # the table ldnn has said that itself
             yield Relation("largest num_types <= smallest width", most_types <= least_width, (types_key, width_key))
         for method, steps in (("gradient", "gradient.outer_steps"), ("evolution", "evolution.generations")):
@@ -118,6 +135,25 @@ class RunConfig(Table):
 
         rule = "largest num_types <= smallest of evaluation.widths"
         yield Relation(rule, most_types <= min(self.evaluation.widths), ("evaluation.widths", types_key))
+        if "evolution" in methods(self):
+            yield from self._relations_of_evolution(most_types, types_key)
+
+    def _relations_of_evolution(self, most_types: int, types_key: str) -> Iterator[Relation]:
+        evolution, hidden = self.evolution, self.ldnn.subnet_hidden
+        layers = len(hidden) + 1
+        yield Relation(
+            f"evolution.layer_scales is empty or has one number per layer of the sub-network ({layers})",
+            len(evolution.layer_scales) in (0, layers),
+            ("evolution.layer_scales", "ldnn.subnet_hidden"),
+        )
+        if evolution.algorithm == "cma_es":
+            weights = most_types * self.ldnn.subnet_weights
+            yield Relation(
+                f"evolution.population * (weights of a set)² <= 2^27 for cma_es, with {weights} weights in a set "
+                "(1 GiB of covariances; sep_cma_es needs none)",
+                evolution.population * weights**2 <= 2**27,
+                ("evolution.population", "ldnn.subnet_hidden", types_key),
+            )
 
     def _extreme(self, name: str, choose: Callable[[Iterable[int]], int]) -> tuple[int, str]:
         """The largest or smallest value that a whole number of `ldnn` can have in a trial, and the key that says so."""
@@ -149,6 +185,8 @@ class TrialConfig(Table):
     """The network in which the set is learned, with what was sampled."""
     inner: InnerConfig
     """The inner loop, with what was sampled."""
+    objective: ObjectiveConfig = ObjectiveConfig()
+    """What makes a set good."""
     gradient: GradientConfig | None
     """None unless the method is gradient."""
     evolution: EvolutionConfig | None
@@ -165,6 +203,21 @@ class TrialConfig(Table):
     """What was sampled; it has been put into the fields above already."""
     rungs: Annotated[tuple[Annotated[int, Field(ge=0, le=100_000)], ...], Field(max_length=10), Array] = ()
     """Values of `step` in the table steps at which a scheduler looks at the trial; none without a scheduler."""
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Neurons per hidden layer of the networks that its sets are tried in."""
+        return self.objective.widths or (self.ldnn.width,)
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """Hidden layers of the networks that its sets are tried in."""
+        return self.objective.depths or (self.ldnn.depth,)
+
+    @property
+    def sizes(self) -> tuple[tuple[int, ...], ...]:
+        """Units of each hidden layer of those networks."""
+        return tuple((width,) * depth for depth in self.depths for width in self.widths)
 
 
 def methods(run: RunConfig) -> tuple[Method, ...]:
@@ -202,7 +255,7 @@ def trial_config(run: RunConfig, method: str, number: int, params: Mapping[str, 
         allowed = f"is not sampled for {method}; allowed: {', '.join(own)}"
         raise ConfigError((Problem(key, shown(params[key]), allowed) for key in params if key not in own), source)
 
-    sections = run.model_dump(include={"task", "ldnn", "inner", method})
+    sections = run.model_dump(include={"task", "ldnn", "inner", "objective", method})
     for key, value in params.items():
         section, field = SAMPLED_INTO[key]
         sections[section][field] = value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -19,6 +20,7 @@ from search.config_types import (
     EstimatorName,
     LearningRate,
     Momentum,
+    MutationName,
     MutationScale,
     Networks,
     NumTypes,
@@ -70,6 +72,14 @@ class LdnnConfig(Table):
     """Sizes of the sub-network's hidden layers."""
     subnet_scale: Annotated[float, Field(gt=0, le=100)] = 0.2
     """Factor of the sub-network's output before it is added to the base function."""
+    normalized: bool = False
+    """Whether each function gets the gain and offset that give it mean 0 and variance 1 under a standard normal."""
+
+    @property
+    def subnet_weights(self) -> int:
+        """P, weights and biases of one sub-network."""
+        sizes = (1, *self.subnet_hidden, 1)
+        return sum(fan_in * units + units for fan_in, units in pairwise(sizes))
 
     def _relations(self) -> Iterator[Relation]:
         yield Relation("num_types <= width", self.num_types <= self.width, ("num_types", "width"))
@@ -96,6 +106,32 @@ class InnerConfig(Table):
     """The outer loss is the mean training loss of this many last inner steps, or of all if there are fewer."""
 
 
+class ObjectiveConfig(Table):
+    """What makes a set good: at which network sizes it is tried, and how what it does there becomes one number."""
+
+    measure: Literal["train_loss", "val_loss", "val_accuracy"] = "train_loss"
+    """The outer loss: training loss of the last inner steps, or what the validation rows say after the last one."""
+    widths: Annotated[tuple[Width, ...], Field(max_length=20), Array] = ()
+    """Neurons per hidden layer of the networks that a set is tried in; empty for ldnn.width alone."""
+    depths: Annotated[tuple[Depth, ...], Field(max_length=3), Array] = ()
+    """Hidden layers of those networks; empty for ldnn.depth alone."""
+    over: Literal["mean", "worst", "mean_minus_spread"] = "mean"
+    """How several sizes become one number: their mean, the worst of them, or the mean minus the standard deviation."""
+    spread_weight: Annotated[float, Field(ge=0, le=100)] = 1.0
+    """How much the standard deviation counts; read by mean_minus_spread only."""
+    relative_to: UsualName | Literal["nothing"] = "nothing"
+    """A usual activation whose outer loss at the same size, from the same start, is subtracted; costs its training."""
+    closeness_weight: Annotated[float, Field(ge=0, le=100)] = 0.0
+    """How much the outer loss grows when types are alike; 0 for not at all."""
+    closeness_distance: Annotated[float, Field(gt=0, le=100)] = 0.2
+    """Distance in function space at which types begin to count as different."""
+
+    def _relations(self) -> Iterator[Relation]:
+        for name in ("widths", "depths"):
+            values = getattr(self, name)
+            yield Relation(f"no value stands twice in {name}", len(set(values)) == len(values), (name,))
+
+
 class GradientConfig(Table):
     """The outer loop of gradient meta-learning: gradient descent with momentum on the clamped outer gradient."""
 
@@ -119,7 +155,7 @@ class EvolutionConfig(Table):
     """The outer loop of evolution: a population of genomes, each judged by the training of fresh classifiers."""
 
     algorithm: AlgorithmName = "genetic"
-    """Tournaments, elites, crossover by type and self-adapted Gaussian mutation; or separable CMA-ES."""
+    """A genetic algorithm, or a search around a mean: OpenAI's strategy, SNES, separable or full CMA-ES."""
     generations: Steps = 50
     """Updates of the population."""
     population: Annotated[int, Field(ge=2, le=4096)] = 16
@@ -131,14 +167,24 @@ class EvolutionConfig(Table):
     tournament: Annotated[int, Field(ge=1, le=4096)] = 3
     """Genomes drawn for each choice of a parent, the best of which wins; read by genetic only."""
     mutation_scale: MutationScale = 0.1
-    """Initial standard deviation of mutations, in units of the sub-network's weights."""
+    """Initial standard deviation of mutations, in units of the sub-network's weights; see also mutation."""
+    layer_scales: Annotated[tuple[Annotated[float, Field(gt=0, le=100)], ...], Field(max_length=4), Array] = ()
+    """Factor of mutation_scale for each layer of the sub-network, the output layer last; none for 1 everywhere."""
+    mutation: MutationName = "weights"
+    """function: mutation_scale is the change of a curve (root mean square under N(0, 1)); read by genetic only."""
+    mean_lr: LearningRate = 0.1
+    """Adam's learning rate of the mean, in units of the sub-network's weights; read by openai_es only."""
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Pull of the mean towards 0, beside a gradient made of ranks; read by openai_es only."""
     crossover_rate: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Probability that a child takes its types from two parents; read by genetic only."""
 
     def _relations(self) -> Iterator[Relation]:
-        if self.algorithm == "sep_cma_es":
-            yield Relation("population >= 4 for sep_cma_es", self.population >= 4, ("population", "algorithm"))
-        else:
+        if self.algorithm in ("sep_cma_es", "cma_es"):
+            yield Relation(f"population >= 4 for {self.algorithm}", self.population >= 4, ("population", "algorithm"))
+        elif self.algorithm == "openai_es":  # its candidates are pairs
+            yield Relation("population is even for openai_es", self.population % 2 == 0, ("population", "algorithm"))
+        elif self.algorithm == "genetic":
             yield Relation("elites < population", self.elites < self.population, ("elites", "population"))
             yield Relation("tournament <= population", self.tournament <= self.population, ("tournament", "population"))
 
@@ -227,8 +273,14 @@ class EvaluationConfig(Table):
     """Passes over the training rows."""
     batch_size: BatchSize = 200
     """Rows per inner step."""
-    lr_protocol: Literal["shared"] = "shared"
-    """shared: one learning rate for all arms and sizes."""
+    lr_protocol: Literal["shared", "tuned"] = "shared"
+    """shared: one learning rate for all arms and sizes; tuned: for each arm and size the best of lrs."""
+    lrs: Annotated[tuple[LearningRate, ...], Field(min_length=1, max_length=50), Array] = (1e-3, 3e-3, 1e-2, 3e-2)
+    """Learning rates to choose from by the validation rows; read by lr_protocol = "tuned" only."""
+    tuning_seeds: Annotated[int, Field(ge=1, le=10_000)] = 10
+    """Networks per arm, size and learning rate by which one is chosen; none of them is judged."""
+    normalized_arm: bool = False
+    """Whether learned sets are also judged with the gain and offset that ldnn.normalized would have given them."""
 
     @property
     def training(self) -> TrainingConfig:
@@ -236,7 +288,7 @@ class EvaluationConfig(Table):
         return TrainingConfig.model_validate({name: getattr(self, name) for name in TrainingConfig.model_fields})
 
     def _relations(self) -> Iterator[Relation]:
-        for name in ("widths", "depths", "usual"):
+        for name in ("widths", "depths", "usual", "lrs"):
             values = getattr(self, name)
             yield Relation(f"no value stands twice in {name}", len(set(values)) == len(values), (name,))
 

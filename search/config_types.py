@@ -15,7 +15,8 @@ BaseName = Literal["zero", "identity", "sigmoid", "tanh", "sin", "elu", "relu", 
 UsualName = Literal["sigmoid", "tanh", "sin", "elu", "relu", "silu", "gelu", "hat"]
 OptimizerName = Literal["rmsprop", "sgd", "adam"]
 EstimatorName = Literal["unrolled", "truncated", "first_order"]
-AlgorithmName = Literal["genetic", "sep_cma_es"]
+AlgorithmName = Literal["genetic", "openai_es", "snes", "sep_cma_es", "cma_es"]
+MutationName = Literal["weights", "function"]
 SamplerName = Literal["tpe", "random"]
 SchedulerName = Literal["none", "asha", "halving"]
 

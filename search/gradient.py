@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -21,6 +23,57 @@ def make_estimator(config: GradientConfig) -> Estimator:
     return ESTIMATORS[config.estimator]()
 
 
+@dataclass(frozen=True)
+class OuterStep:
+    """What one outer step found out at all sizes together.
+
+    Attributes:
+        gradient: of the objective, (1, K, P).
+        outer_loss: the objective.
+        final_loss: training loss at the last inner step, mean over networks and sizes.
+        inner_steps: inner steps spent.
+    """
+
+    gradient: Tensor
+    outer_loss: float
+    final_loss: float
+    inner_steps: int
+
+
+def outer_gradient(
+    setting: Setting, config: GradientConfig, estimator: Estimator, step: int, genomes: Tensor
+) -> OuterStep:
+    """The gradient of the objective at the genomes (1, K, P), from fresh classifiers of every size.
+
+    By the chain rule the gradients of the sizes are added up, each with the derivative of the objective by its loss.
+    """
+    window = setting.config.inner.loss_window
+    results, losses, inner_steps = [], [], 0
+    for problem in setting.problems:
+        parameters, batches = setting.classifiers(problem, step, config.classifiers)
+        mixed = setting.mixed(genomes[0], problem.network.hidden)
+        result = estimator.estimate(problem, parameters, batches, mixed, window)
+        baseline, extra = setting.baseline(problem, parameters, batches)
+        results.append(result)
+        losses.append(result.outer_loss - baseline)
+        inner_steps += result.inner_steps + extra
+    combined = torch.tensor(losses, dtype=torch.float64)
+    weights = setting.objective.weights(combined).tolist()
+    with torch.enable_grad():
+        leaf = genomes.detach().double().requires_grad_()
+        penalty = setting.objective.penalty(setting.spec, leaf).sum()
+        gradient = torch.autograd.grad(penalty, leaf)[0] if penalty.requires_grad else torch.zeros_like(leaf)
+    penalty = penalty.detach()
+    for weight, result in zip(weights, results, strict=True):
+        gradient = gradient + weight * result.gradient
+    return OuterStep(
+        gradient=gradient.to(genomes.dtype),
+        outer_loss=float(setting.objective.combine(combined) + penalty),
+        final_loss=float(torch.stack([result.losses[-1].mean() for result in results]).mean()),
+        inner_steps=inner_steps,
+    )
+
+
 def search_by_gradient(setting: Setting, config: GradientConfig, recorder: Recorder) -> Tensor:
     """Run the outer loop and return the set it ends with, (K, P).
 
@@ -34,11 +87,8 @@ def search_by_gradient(setting: Setting, config: GradientConfig, recorder: Recor
     if start := recorder.begin():
         genomes, momentum = (start[name].to(setting.device) for name in ("genomes", "momentum"))
     for step in range(recorder.next_step, config.outer_steps):
-        parameters, batches = setting.classifiers(step, config.classifiers)
         known = recorder.inner_steps_total
-        result = estimator.estimate(
-            setting.problem, parameters, batches, setting.mixed(genomes[0]), setting.config.inner.loss_window
-        )
+        result = outer_gradient(setting, config, estimator, step, genomes)
         recorder.spend(result.inner_steps)
         gradient_norm = float(result.gradient.norm())
         if not torch.isfinite(torch.tensor([result.outer_loss, gradient_norm])).all():
@@ -52,7 +102,7 @@ def search_by_gradient(setting: Setting, config: GradientConfig, recorder: Recor
             genomes[0],
             inner_steps_total=known,
             outer_loss=result.outer_loss,
-            inner_final_loss=float(result.losses[-1].mean()),
+            inner_final_loss=result.final_loss,
             gradient_norm=gradient_norm,
             step_size=float((updated - genomes).norm()),
         )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ldnn_core.algorithms import State
-from ldnn_core.subnetwork import ActivationSpec, exact_values
+from ldnn_core.subnetwork import ActivationSpec, exact_values, gain_and_offset
 from search.checkpoint import Checkpoint
 from search.leg import AtRung, Leg
 from search.progress import Report
@@ -146,8 +146,9 @@ class Recorder:
 
     def _add_activations(self, step: int, genomes: Tensor) -> None:
         spec = self._setting.spec
-        y = curves(spec, genomes, *CURVE_RANGE, CURVE_POINTS)
-        for index, (genome, curve) in enumerate(zip(genomes.cpu().double(), y, strict=True)):
+        y, rows = curves(spec, genomes, *CURVE_RANGE, CURVE_POINTS), genomes.cpu().double()
+        gain, offset = gain_and_offset(spec, rows)
+        for index, (genome, curve) in enumerate(zip(rows, y, strict=True)):
             self.activations.append(
                 {
                     "num_types": spec.num_types,
@@ -161,7 +162,8 @@ class Recorder:
                     "x_min": CURVE_RANGE[0],
                     "x_max": CURVE_RANGE[1],
                     "curve": curve.tolist(),
-                    "gain": 1.0,
-                    "offset": 0.0,
+                    "normalized": spec.normalized,
+                    "gain": float(gain[index]),
+                    "offset": float(offset[index]),
                 }
             )

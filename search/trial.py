@@ -109,8 +109,10 @@ def run_trial(
         "status": str(status),
         "num_types": config.ldnn.num_types,
         "base": config.ldnn.base,
-        "width": config.ldnn.width,
-        "depth": config.ldnn.depth,
+        "width": _only(config.widths),
+        "depth": _only(config.depths),
+        "widths": list(config.widths),
+        "depths": list(config.depths),
         "subnet_hidden": list(config.ldnn.subnet_hidden),
         "inner_lr": config.inner.lr,
         "inner_steps": config.inner.steps,
@@ -132,3 +134,7 @@ def run_trial(
 
 def _words(error: BaseException) -> dict[str, str]:
     return {"error_type": type(error).__name__, "error": str(error)[:2000]}
+
+
+def _only(values: tuple[int, ...]) -> int | None:
+    return values[0] if len(values) == 1 else None

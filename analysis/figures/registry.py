@@ -11,6 +11,7 @@ import pandas as pd
 from analysis.figures.accuracy import accuracy_by_width, accuracy_by_width_data, arm_violins, arm_violins_data
 from analysis.figures.advantage import advantage_by_width, advantage_by_width_data
 from analysis.figures.curves import activation_curves, activation_curves_data
+from analysis.figures.found_curves import found_curves, found_curves_data
 from analysis.figures.progress import best_so_far_data, best_so_far_figure, outer_loss, outer_loss_data
 from analysis.load import Run
 
@@ -86,6 +87,15 @@ FIGURES: Final[dict[str, FigureRecipe]] = {
         best_so_far_data,
         best_so_far_figure,
         "recorded steps with a validation accuracy",
+        "ldnn resume RUN",
+    ),
+    "found_curves": FigureRecipe(
+        "What the methods found",
+        "The final functions of each method's set on one picture, and their root mean square distances under a "
+        "standard normal density.",
+        found_curves_data,
+        found_curves,
+        "recorded curves of at least one trial",
         "ldnn resume RUN",
     ),
     "outer_loss": FigureRecipe(

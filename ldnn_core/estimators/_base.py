@@ -17,7 +17,8 @@ class OuterGradient:
 
     Attributes:
         gradient: with respect to the genomes, (M, K, P).
-        outer_loss: mean over networks of the mean training loss over the last ``window`` inner steps.
+        outer_loss: mean over networks of the mean training loss over the last ``window`` inner steps, or of the
+            validation loss if the problem has validation rows.
         losses: training loss at every inner step, (T, N).
         final_parameters: of the classifiers, (N, Θ).
         inner_steps: inner steps spent, summed over the networks.

@@ -66,9 +66,15 @@ def differentiate(
         truncation: cotangents of the state are cut before every step whose number it divides; None never.
         every: keep a record of every so many steps; None follows from ``memory_bytes``.
         memory_bytes: budget of the records.
+
+    Raises:
+        ValueError: the validation of the problem is by an error that is not its loss.
     """
     networks, steps = len(parameters), len(batches)
-    weights = loss_weights(steps, networks, window)
+    judged = problem.validation
+    if judged is not None and judged.error is not None:
+        raise ValueError("an outer gradient must be that of a loss, but the problem is validated by another error")
+    weights = loss_weights(steps, networks, window) if judged is None else [0.0] * steps
     with torch.no_grad():
         start = problem.start(parameters)
         record_bytes = (2 + len(start.slots)) * parameters.numel() * parameters.element_size()
@@ -87,6 +93,11 @@ def differentiate(
         final_parameters = state.parameters
         parameters_bar, slots_bar = _nothing(state)
         bank_bar = torch.zeros_like(activation.bank.parameters)
+        if judged is not None:
+            rows, share = (judged.x.unsqueeze(0), judged.y.unsqueeze(0)), parameters.new_full((networks,), 1 / networks)
+            parameters_bar, bank_bar = problem.network.gradient_vjp(
+                final_parameters, *rows, activation, torch.zeros_like(parameters), share
+            )
         for first in range(steps - 1 - (steps - 1) % s, -1, -s):
             segment = _segment(problem, kept.pop(first), min(first + s, steps), batches, activation, gradients)
             while segment:
@@ -102,9 +113,13 @@ def differentiate(
                 if truncation is not None and t % truncation == 0:
                     parameters_bar, slots_bar = _nothing(state)
     history = torch.stack(losses)
+    if judged is None:
+        outer_loss = (history * history.new_tensor(weights).unsqueeze(1)).sum()
+    else:
+        outer_loss = problem.validation_loss(final_parameters, activation).mean()
     return OuterGradient(
         gradient=activation.bank.pull_back(bank_bar),
-        outer_loss=float((history * history.new_tensor(weights).unsqueeze(1)).sum()),
+        outer_loss=float(outer_loss),
         losses=history,
         final_parameters=final_parameters,
         inner_steps=steps * networks,

@@ -16,7 +16,15 @@ from search.config_keys import keys_of
 from search.recipes import LARGEST_RECIPE, list_recipes, load_recipe
 
 RECIPES = Path(__file__).parents[2] / "jobs" / "recipes"
-SHIPPED = ["mnist1d-compare", "mnist1d-evolution", "mnist1d-gradient", "quickstart", "smoke"]
+SHIPPED = [
+    "mnist1d-algorithms",
+    "mnist1d-compare",
+    "mnist1d-evolution",
+    "mnist1d-gradient",
+    "quickstart",
+    "scale-safe",
+    "smoke",
+]
 
 BASE = """
 description = "what the tables below are laid over"
@@ -65,11 +73,11 @@ BAD_OVERRIDES: list[tuple[str, list[str]]] = [
     ("ldnn.base=ReLu", ["Did you mean 'relu'?"]),
     ("inner.optimizer=adamw", ["one of rmsprop, sgd, adam", "Did you mean 'adam'?"]),
     ("gradient.estimator=unroled", ["one of unrolled, truncated, first_order", "Did you mean 'unrolled'?"]),
-    ("evolution.algorithm=cma-es", ["one of genetic, sep_cma_es", "Did you mean 'sep_cma_es'?"]),
+    ("evolution.algorithm=cma-es", ["one of genetic, openai_es, snes", "Did you mean 'cma_es'?"]),
     ("evolution.algorithm=random", ["'random' is a value of search.sampler"]),
     ("search.sampler=grid", ["one of tpe, random"]),
     ("resources.device=gpu", ["one of cpu, cuda, auto", "Did you mean 'cpu'?"]),
-    ("evaluation.lr_protocol=fair", ["evaluation.lr_protocol = 'fair': must be shared"]),
+    ("evaluation.lr_protocol=fair", ["evaluation.lr_protocol = 'fair': must be one of shared, tuned"]),
     ("evaluation.usual=[relu]", ["evaluation.usual = '[relu]'", "a list of"]),
     ("evaluation.usual=['Swish']", ["evaluation.usual[0] = 'Swish'", "relu, silu"]),
     ("evaluation.usual=['zero']", ["evaluation.usual[0] = 'zero'", "'zero' is a value of ldnn.base"]),
@@ -176,6 +184,14 @@ BAD_OVERRIDES: list[tuple[str, list[str]]] = [
     ("evolution.elites=16", ["`elites < population` must hold, but got (elites = 16, population = 16)"]),
     ("evolution.tournament=17", ["`tournament <= population` must hold"]),
     ("evolution={algorithm='sep_cma_es',population=3}", ["`population >= 4 for sep_cma_es` must hold"]),
+    ("evolution={algorithm='cma_es',population=3}", ["`population >= 4 for cma_es` must hold, but got (popu"]),
+    ("evolution={algorithm='openai_es',population=15}", ["`population is even for openai_es` must hold"]),
+    ("evolution={algorithm='cma_es',population=2000}", ["<= 2^27 for cma_es, with 302 weights in a set", "sep_cma_es"]),
+    ("evolution.layer_scales=[1.0]", ["is empty or has one number per layer of the sub-network (2)"]),
+    ("evolution.layer_scales=[1.0, 0.0]", ["evolution.layer_scales[1] = 0.0", "above 0"]),
+    ("evolution.mutation=curve", ["evolution.mutation = 'curve'", "one of weights, function"]),
+    ("evolution.mean_lr=0", ["evolution.mean_lr = 0", "above 0"]),
+    ("evolution.weight_decay=2", ["evolution.weight_decay = 2", "from 0 to 1"]),
     ("inner.batch_size=3201", ["`inner.batch_size <= rows to train on (3200)` must hold", "task.samples = 5000"]),
     ("evaluation.batch_size=4000", ["evaluation.batch_size = 4000", "rows to train on (3200)"]),
     ("evaluation.widths=[20, 1]", ["`largest num_types <= smallest of evaluation.widths` must hold"]),
