@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from ldnn_core.algorithms import ALGORITHMS
 from search import checkpoint
 from search.checkpoint import Checkpoint
 from search.config import TrialConfig
@@ -29,8 +30,9 @@ SCHEDULED = {
 
 TRIALS = {
     "gradient": {"method": "gradient"},
-    "genetic": {"method": "evolution"},
-    "sep_cma_es": {"method": "evolution", "evolution": {"generations": 9, "algorithm": "sep_cma_es"}},
+    **{
+        name: {"method": "evolution", "evolution": {"generations": 9, "algorithm": name}} for name in sorted(ALGORITHMS)
+    },
 }
 
 
