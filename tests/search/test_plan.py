@@ -79,7 +79,7 @@ class TestAttempt:
         assert "the score of an outcome must be finite" in outcome.note
 
     def test_lets_no_other_value_through_that_is_not_finite(self):
-        outcome = attempt(lambda unit: Outcome(Status.OK, 0.5, "", {"flatness": float("nan")}), Unit("a"))
+        outcome = attempt(lambda unit: Outcome(Status.OK, 0.5, values={"flatness": float("nan")}), Unit("a"))
         assert outcome.status is Status.FAILED
         assert "the values of an outcome must be finite, but got {'flatness': nan}" in outcome.note
 
@@ -139,7 +139,7 @@ class TestLedger:
         ledger = Ledger(Listening(units(1)), ignore, None)
         ledger.hand_out("t1")
         ledger.ended("t1", {"status": "ok", "score": 0.5, "note": "", "values": '{"num_params": 7.0}'})
-        assert told == [Outcome(Status.OK, 0.5, "", {"num_params": 7.0})]
+        assert told == [Outcome(Status.OK, 0.5, values={"num_params": 7.0})]
 
     def test_hands_out_a_unit_again_whose_trial_ended_without_a_result(self):
         told: list[tuple[str, Outcome | None]] = []

@@ -45,7 +45,8 @@ def outcome_of(params: dict[str, Any], number: int) -> Outcome:
     if number % 5 == 3:
         return Outcome(Status.DIVERGED, PENALTY)
     score = 0.8 - 0.1 * abs(math.log10(params["inner_lr"]) + 2) + params.get("width", 0) / 1000
-    return Outcome(Status.OK, score, "", {"num_params": 10.0 * params.get("width", 1), "flatness": params["inner_lr"]})
+    values = {"num_params": 10.0 * params.get("width", 1), "flatness": params["inner_lr"]}
+    return Outcome(Status.OK, score, values=values)
 
 
 def plan_of(
@@ -66,7 +67,7 @@ def run(
     while stop_after != 0 and (unit := plan.next_unit()) is not None:
         outcome = outcome_of(unit.payload["params"], unit.payload["number"])
         score = outcome.score if outcome.status is Status.OK else None
-        finished[unit.key] = Finished(unit.payload["params"], score, outcome.status, outcome.values)
+        finished[unit.key] = Finished(unit.payload["params"], score, outcome.status, values=outcome.values)
         plan.finish(unit, outcome)
         stop_after -= 1
     return finished

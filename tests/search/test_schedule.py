@@ -187,18 +187,19 @@ class TestRungs:
 class Sampling:
     """Parameters that depend on the number and on what was told; equal ones happen."""
 
+    replays = False
+
     def __init__(self) -> None:
         self.told: list[float] = []
 
     def suggest(self, trial_id: str) -> dict[str, Any]:
         return {"width": 10 + (int(trial_id[-4:]) * 7 + len(self.told) + round(100 * sum(self.told))) % 25}
 
-    def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
-        assert result is not None
+    def on_trial_complete(self, trial_id: str, result: Mapping[str, float]) -> None:
         self.told.append(result["score"])
 
-    def add_evaluated_point(self, parameters: Mapping[str, Any], value: float) -> None:
-        self.told.append(value)
+    def add_evaluated_point(self, parameters: Mapping[str, Any], result: Mapping[str, float]) -> None:
+        self.told.append(result["score"])
 
 
 def accuracy_of(payload: Mapping[str, Any], rung: int) -> float:
