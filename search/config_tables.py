@@ -151,6 +151,9 @@ class SearchConfig(Table):
     """tpe learns from the trials before; random does not."""
     startup_trials: Annotated[int, Field(ge=0, le=100_000)] = 4
     """Trials of each method that tpe samples at random before it starts to learn."""
+    history: Annotated[int, Field(ge=20, le=100_000)] = 1000
+    """Most trials of each method that the sampler learns from: when so many are there, only the best and the most
+    recent half of them stay, for what a sample costs grows with them."""
     wave: Annotated[int, Field(ge=1, le=100_000)] = 4
     """Trials of each method sampled from the same history; it, not the number of workers, decides the results."""
     space: Space = Field(default_factory=dict)
@@ -163,6 +166,10 @@ class SearchConfig(Table):
     """Fresh networks trained at each recorded step to measure its validation accuracy."""
     score_networks: Annotated[int, Field(ge=2, le=4096)] = 8
     """Fresh networks whose mean validation accuracy is the score of a trial; two at least give a standard error."""
+
+    def _relations(self) -> Iterator[Relation]:
+        rule = "startup_trials <= history / 2"
+        yield Relation(rule, 2 * self.startup_trials <= self.history, ("startup_trials", "history"))
 
 
 class TrainingConfig(Table):

@@ -31,7 +31,7 @@ from ray.tune.experiment import Trial  # noqa: E402
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
-from search.ledger import IDLE, Ledger  # noqa: E402
+from search.ledger import IDLE, IDLE_SECONDS_PER_WORKER, Ledger  # noqa: E402
 from search.plan import PENALTY, Outcome, Plan, Unit, Watch, attempt  # noqa: E402
 from search.ray_setup import ClusterError  # noqa: E402
 from search.search_plan import METRIC, NothingToSample, Suggester  # noqa: E402
@@ -49,25 +49,31 @@ def optuna_suggesters(search: SearchConfig, *, methods: tuple[str, ...], seed: i
     """What samples the trials of each method: Ray Tune's `OptunaSearch` with a sampler that can be repeated.
 
     Args:
-        search: search space, sampler and startup trials.
+        search: search space, sampler, startup trials, and how many trials the sampler learns from.
         methods: of the run.
         seed: of the run.
         study: name of the run; each method has a study of its own, in memory.
     """
     from ray.tune.search.optuna import OptunaSearch
 
+    from search.history import BoundedHistory
     from search.sampling import SeededSampler, distributions
 
-    suggesters: dict[str, Suggester] = {}
-    for method in methods:
-        sampler = SeededSampler(search.sampler, seed=seed, method=method, startup_trials=search.startup_trials)
+    def suggester(method: str) -> Suggester:
         space = distributions(search.space, method)
-        suggesters[method] = (
-            OptunaSearch(space, metric=METRIC, mode="max", sampler=sampler, study_name=f"{study}/{method}")
-            if space
-            else NothingToSample()
-        )
-    return suggesters
+
+        def made(skipped: int) -> Suggester:
+            sampler = SeededSampler(
+                search.sampler, seed=seed, method=method, startup_trials=search.startup_trials, skipped=skipped
+            )
+            found: Suggester = OptunaSearch(
+                space, metric=METRIC, mode="max", sampler=sampler, study_name=f"{study}/{method}"
+            )
+            return found
+
+        return BoundedHistory(made, limit=search.history) if space else NothingToSample()
+
+    return {method: suggester(method) for method in methods}
 
 
 def run_with_ray(
@@ -116,7 +122,9 @@ def run_with_ray(
     if plan.done >= plan.total:
         return
     ledger = Ledger(plan, watch, stop)
-    job = json.dumps({"work": name, "work_args": dict(work_args), "threads": threads, "pause": 0.05 * workers})
+    job = json.dumps(
+        {"work": name, "work_args": dict(work_args), "threads": threads, "pause": IDLE_SECONDS_PER_WORKER * workers}
+    )
     with (
         ray_setup.scratch() as scratch,
         _ray(scratch, address, python_path, workers=workers, threads=threads, gpus_per_unit=gpus_per_unit),
@@ -299,10 +307,16 @@ class _IdleScheduler(FIFOScheduler):
 
 
 class _Starts(tune.Callback):
-    """Tells the ledger when a worker takes up a trial."""
+    """Tells the ledger when a worker takes up a trial, and lets go of what Tune remembers of one that has ended."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._ledger.started(trial.trial_id)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        # Tune keeps every trial to the end of the run, and with each the largest, least, mean and recent values of
+        # every number that it reported: half of what a trial costs the driver in memory, and nobody asks for it.
+        trial.run_metadata.metric_analysis = {}
+        trial.run_metadata.metric_n_steps = {}

@@ -72,8 +72,8 @@ def _outcome(trial: Mapping[str, Any]) -> Outcome:
 
 def _outcome_on_disk(store: Store, trial_id: str) -> Outcome | None:
     """How a finished attempt of the trial ended, if there is one."""
-    rows = store.read("trials", columns=["trial_id", "status", "score", "error"]).to_pylist()
-    finished = [row for row in rows if row["trial_id"] == trial_id and row["status"] in (Status.OK, Status.DIVERGED)]
+    rows = store.read("trials", columns=["status", "score", "error"], keys=store.attempts(trial_id)).to_pylist()
+    finished = [row for row in rows if row["status"] in (Status.OK, Status.DIVERGED)]
     return _outcome(finished[0]) if finished else None
 
 
