@@ -110,6 +110,10 @@ def decode(table: str, data: bytes, columns: Sequence[str] | None = None) -> pa.
         NewerSchemaError: the part has a later schema version than `search.schema.SCHEMA_VERSION`.
     """
     _check_seal(data)
+    return _read(table, data, columns)
+
+
+def _read(table: str, data: bytes, columns: Sequence[str] | None) -> pa.Table:
     schema = TABLES[table]
     wanted = list(schema.names if columns is None else columns)
     try:
@@ -186,7 +190,7 @@ def verify(table: str, data: bytes) -> None:
         PartError: the bytes are damaged, or their columns or types are not the table's.
         NewerSchemaError: the part has a later schema version than `search.schema.SCHEMA_VERSION`.
     """
-    decode(table, data, [] if _check_seal(data) else None)
+    _read(table, data, [] if _check_seal(data) else None)
 
 
 def _check_seal(data: bytes) -> bool:

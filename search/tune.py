@@ -299,6 +299,11 @@ class _IdleScheduler(FIFOScheduler):
         decision: str = TrialScheduler.CONTINUE if self._ledger.idles_on(trial.trial_id) else TrialScheduler.STOP
         return decision
 
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        # Tune's own looks through all trials there ever were, each time; of those that are left few are pending, and
+        # which of them is first changes no result.
+        return next((one for one in tune_controller.get_live_trials() if one.status == Trial.PENDING), None)
+
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         with contextlib.suppress(OSError):
             # The first line says when; the second why; the others where to look in files that are gone by then.

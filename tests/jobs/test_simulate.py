@@ -4,11 +4,14 @@ import pytest
 
 from jobs.simulation import simulate
 from tests.jobs.calls import ldnn
+from tests.small_runs import drive_here, new_run
 
 
 @pytest.fixture(scope="module")
-def run(undisturbed):
-    return undisturbed[0]
+def run(tmp_path_factory):
+    made = new_run(tmp_path_factory.mktemp("recorded"), evaluation={"best": 0})
+    drive_here(made)
+    return made.path
 
 
 def files(folder):
