@@ -29,6 +29,7 @@ from analysis.tables import (
     comparison_tables,
     cost_table,
     failures_table,
+    pareto_tables,
     settings_rows,
     trials_table,
 )
@@ -85,6 +86,7 @@ def write_report(run: Run | str | Path, out: str | Path | None = None) -> Path:
         comparisons=list(comparison_tables(comparison)),
         pictures=pictures,
         missing=missing,
+        pareto=list(pareto_tables(run)),
         trials=trials_table(run),
         failures=failures_table(run),
         costs=cost_table(run),

@@ -24,6 +24,7 @@ from search.plan import Plan, Watch
 from search.recipes import load_recipe
 from search.run_folder import RunFolder, create, open_run
 from search.schema import Status
+from search.warm_start import gather
 
 RECIPES = Path(str(files("jobs"))) / "recipes"
 
@@ -57,7 +58,12 @@ def start(
         as_it_was = replace(run.info, config=stored_config(run.info.config, run.path).model_dump(mode="json"))
         replace(run, info=as_it_was).require_same_config(described, may_change=("resources", "description"))
     else:
-        run = create(out, config.name, described, seed=config.seed)
+        # Before the folder is made: what it takes over from others is fixed then, and has to be there.
+        warm = gather(config)
+        lineage, told = (None, None) if warm is None else (", ".join(warm.run_ids), warm.as_json())
+        run = create(out, config.name, described, seed=config.seed, lineage=lineage, warm_start=told)
+        if warm is not None and not as_json:
+            console().print(f"Warm start: {warm}", **_AS_IT_IS)
     _drive(run, config.resources, address=address, as_json=as_json)
 
 
@@ -169,6 +175,7 @@ def _require_device(resources: ResourcesConfig) -> None:
 
 
 def _show_plan(config: RunConfig, out: Path, *, as_json: bool) -> None:
+    warm = gather(config)
     if as_json:
         print(json.dumps(config.model_dump(mode="json")))  # noqa: T201
         return
@@ -179,7 +186,9 @@ def _show_plan(config: RunConfig, out: Path, *, as_json: bool) -> None:
         f"run       {out / config.name}",
         f"search    {config.search.trials} trials of each of {', '.join(names)} on {config.task.name}, "
         f"K = {config.ldnn.num_types} from {config.ldnn.base}, width {config.ldnn.width}",
-        f"sampled   {', '.join(config.search.space) or 'nothing'}",
+        f"sampled   {', '.join(config.search.space) or 'nothing'}, by {config.search.sampler}"
+        f"{'' if len(config.search.objectives) == 1 else ' for ' + ', '.join(config.search.objectives)}",
+        *([] if warm is None else [f"warmed    {warm}"]),
         f"evaluate  about {networks} networks, widths {', '.join(map(str, evaluation.widths))}",
         f"workers   {config.resources.workers}",
     ]

@@ -7,7 +7,7 @@ import math
 import resource
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +24,7 @@ from search.plan import Outcome, Unit
 from search.recipes import overridden
 from search.run_folder import open_run
 from search.schema import Status
-from search.search_plan import SearchPlan, Suggester
+from search.search_plan import METRIC, SearchPlan, Suggester
 from search.simulator import Simulator
 
 _ROWS: Final = 10
@@ -85,11 +85,13 @@ def simulate(
 
 
 def _simulated(config: RunConfig, simulator: Simulator) -> dict[str, Any]:
-    from search.tune import optuna_suggesters
+    from search.sampling import optuna_suggesters
 
     before, started = _peak_megabytes(), time.process_time()
     clock = _AskClock()
-    made = optuna_suggesters(config.search, methods=methods(config), seed=config.seed, study=config.name)
+    # The landscape has scores and no other objectives; trials of earlier runs are no part of the simulation.
+    search = config.search.model_copy(update={"objectives": (METRIC,)})
+    made = optuna_suggesters(search, methods=methods(config), seed=config.seed)
     plan = SearchPlan(
         {method: _Timed(suggester, clock) for method, suggester in made.items()},
         trials=config.search.trials,
@@ -166,13 +168,17 @@ class _Timed:
         self._clock.asks += 1
         return params
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+    def on_trial_complete(self, trial_id: str, result: Mapping[str, float]) -> None:
         started = time.process_time()
-        self._suggester.on_trial_complete(trial_id, result, error)
+        self._suggester.on_trial_complete(trial_id, result)
         self._clock.seconds += time.process_time() - started
 
-    def add_evaluated_point(self, parameters: dict[str, Any], value: float) -> None:
-        self._suggester.add_evaluated_point(parameters, value)
+    def add_evaluated_point(self, parameters: Mapping[str, Any], result: Mapping[str, float]) -> None:
+        self._suggester.add_evaluated_point(parameters, result)
+
+    @property
+    def replays(self) -> bool:
+        return self._suggester.replays
 
 
 def _peak_megabytes() -> float:

@@ -11,10 +11,13 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table as RichTable
 
+from analysis import load_run, objectives_of, pareto_table
+from analysis.pareto import pareto_sentence
 from jobs.results import console
 from search.config import methods, stored_config
 from search.progress import read_progress
 from search.run_folder import open_run
+from search.schema import OBJECTIVES
 from search.search_plan import trial_id
 
 
@@ -43,13 +46,19 @@ def run_status(path: Path) -> dict[str, Any]:
             elif row is not None:
                 entry |= {"state": row["status"], "score": row["score"], "wall_seconds": row["wall_seconds"]}
                 entry |= {"attempt": row["attempt"], "error": row["error"]}
+                entry |= {name: row[name] for name in OBJECTIVES if name != "score"}
             trials.append(entry)
+    found = load_run(run.path)
+    pareto = pareto_table(found)
     evaluations, bad_evaluations = run.store.read_checked("evaluations", columns=["trial_id"])
     return {
         "run": str(run.path),
         "run_id": run.info.run_id,
         "created_at": run.info.created_at,
         "trials": trials,
+        "objectives": list(objectives_of(found)),
+        "pareto_set": pareto.loc[pareto["front"], "trial_id"].tolist(),
+        "pareto_words": pareto_sentence(found),
         "evaluated_networks": evaluations.num_rows,
         "damaged_parts": [str(part) for part in (*bad, *bad_evaluations)],
         "disk_bytes": sum(_size(path) for path in run.path.rglob("*")),
@@ -86,6 +95,8 @@ def show_status(path: Path, *, as_json: bool) -> None:
     states = [trial["state"] for trial in found["trials"]]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     out.print(f"{len(states)} trials: {counts}. {found['evaluated_networks']} networks evaluated.")
+    if found["pareto_words"]:
+        out.print(found["pareto_words"], markup=False)
     out.print(f"{found['disk_bytes'] / 1e6:.1f} MB on disk.")
     for part in found["damaged_parts"]:
         out.print(f"damaged: {part}", markup=False)

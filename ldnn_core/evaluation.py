@@ -84,6 +84,25 @@ class Judgement:
     batch_of_networks: int
 
 
+@dataclass(frozen=True)
+class TrainedGroup:
+    """Networks as they are after their last inner step, for measurements that are not made of every network.
+
+    Attributes:
+        network: their kind.
+        parameters: (N, Θ), arm after arm.
+        diverged: (N,) bool.
+        activation: of all of them.
+        rows: what they were trained on.
+    """
+
+    network: MlpSpec
+    parameters: Tensor
+    diverged: Tensor
+    activation: GroupedActivation
+    rows: Rows
+
+
 def evaluate_arms(
     data: TaskData,
     hidden: tuple[int, ...],
@@ -93,6 +112,7 @@ def evaluate_arms(
     *,
     root_seed: int,
     split: str = "test",
+    observe: Callable[[TrainedGroup], None] | None = None,
 ) -> list[Judgement]:
     """Train one network per arm and seed, and judge them.
 
@@ -106,6 +126,7 @@ def evaluate_arms(
         training: how they are trained.
         root_seed: the evaluation's own seed.
         split: which rows judge, ``"val"`` or ``"test"``.
+        observe: shown every group of trained networks, in order of their seeds; its time is in no judgement.
 
     Returns:
         a judgement per network, arm after arm, seeds in the given order within each.
@@ -122,7 +143,8 @@ def evaluate_arms(
     by_arm: dict[str, list[Judgement]] = {arm: [] for arm in arms}
     for start in range(0, len(seeds), group):
         some = seeds[start : start + group]
-        for judgement in _judge_group(data, network, arms, some, training, root_seed, train_rows, judge_rows):
+        judged = _judge_group(data, network, arms, some, training, root_seed, train_rows, judge_rows, observe)
+        for judgement in judged:
             by_arm[judgement.arm].append(judgement)
     return [judgement for judgements in by_arm.values() for judgement in judgements]
 
@@ -166,6 +188,7 @@ def _judge_group(
     root_seed: int,
     train_rows: Rows,
     judge_rows: Rows,
+    observe: Callable[[TrainedGroup], None] | None,
 ) -> list[Judgement]:
     started = time.perf_counter()
     device, count = train_rows.x.device, len(arms) * len(seeds)
@@ -201,6 +224,8 @@ def _judge_group(
     columns = [t.tolist() for t in (accuracy, loss, train_loss, diverged, best, ratio, corrected, norm, outside)]
     names = [(arm, seed) for arm in arms for seed in seeds]
     each = (time.perf_counter() - started) / count
+    if observe is not None:
+        observe(TrainedGroup(network, trained.parameters, diverged, activation, train_rows))
     return [
         Judgement(
             arm=arm,

@@ -26,7 +26,7 @@ from search.config_tables import (
     TaskConfig,
     TrainingConfig,
 )
-from search.config_types import Method, Networks, Seed, Table
+from search.config_types import Array, Method, Networks, ObjectiveName, Seed, Table, Width
 
 __all__ = [
     "SAMPLED_INTO",
@@ -103,6 +103,14 @@ class RunConfig(Table):
             yield Relation("largest num_types <= smallest width", most_types <= least_width, (types_key, width_key))
         rule = "largest num_types <= smallest of evaluation.widths"
         yield Relation(rule, most_types <= min(self.evaluation.widths), ("evaluation.widths", types_key))
+        if self.search.sampler == "nsga2":
+            fewest = min(len(set(sampled_keys(method)) & set(self.search.space)) for method in methods(self))
+            rule = "search.space has at least 2 entries of each method for nsga2, which exchanges them between trials"
+            yield Relation(rule, fewest >= 2, ("search.sampler", "search.space"))
+        if "cross_size_drop" in self.search.objectives:
+            rule = "largest num_types <= smallest of search.objective_widths"
+            keys = ("search.objective_widths", types_key)
+            yield Relation(rule, most_types <= min(self.search.objective_widths), keys)
 
     def _extreme(self, name: str, choose: Callable[[Iterable[int]], int]) -> tuple[int, str]:
         """The largest or smallest value that a whole number of `ldnn` can have in a trial, and the key that says so."""
@@ -144,6 +152,10 @@ class TrialConfig(Table):
     """As in SearchConfig."""
     score_networks: Networks
     """As in SearchConfig."""
+    objectives: Annotated[tuple[ObjectiveName, ...], Array]
+    """As in SearchConfig."""
+    objective_widths: Annotated[tuple[Width, ...], Array]
+    """As in SearchConfig; empty unless cross_size_drop is an objective."""
     evaluation: TrainingConfig
     """How the fresh networks of the score are trained."""
     params: dict[str, int | float | str]
@@ -200,6 +212,8 @@ def trial_config(run: RunConfig, method: str, number: int, params: Mapping[str, 
         "records": run.search.records,
         "probe_networks": run.search.probe_networks,
         "score_networks": run.search.score_networks,
+        "objectives": run.search.objectives,
+        "objective_widths": run.search.objective_widths if "cross_size_drop" in run.search.objectives else (),
         "evaluation": run.evaluation.training.model_dump(),
         "params": dict(params),
     }

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from search.config_errors import Relation
-from search.config_space import Space
+from search.config_space import Choices, Space
 from search.config_types import (
     AlgorithmName,
     Array,
@@ -22,12 +22,14 @@ from search.config_types import (
     MutationScale,
     Networks,
     NumTypes,
+    ObjectiveName,
     OptimizerName,
     SamplerName,
     Seed,
     Steps,
     Table,
     TaskName,
+    Texts,
     UsualName,
     Width,
 )
@@ -148,12 +150,22 @@ class SearchConfig(Table):
     trials: Annotated[int, Field(ge=1, le=100_000)] = 4
     """Trials of each method."""
     sampler: SamplerName = "tpe"
-    """tpe learns from the trials before; random does not."""
+    """tpe, gp, cmaes and nsga2 learn from the trials before; random does not, nor does qmc, which spreads evenly."""
     startup_trials: Annotated[int, Field(ge=0, le=100_000)] = 4
-    """Trials of each method that tpe samples at random before it starts to learn."""
+    """Trials of each method sampled at random before learning starts; read by tpe, gp and cmaes only."""
     history: Annotated[int, Field(ge=20, le=100_000)] = 1000
-    """Most trials of each method that the sampler learns from: when so many are there, only the best and the most
+    """Most trials of each method that tpe and gp learn from: when so many are there, only the best and the most
     recent half of them stay, for what a sample costs grows with them."""
+    population: Annotated[int, Field(ge=2, le=4096)] = 8
+    """Trials of each method that make a generation, after which something is learned; read by cmaes and nsga2 only."""
+    objectives: Annotated[tuple[ObjectiveName, ...], Field(min_length=1, max_length=4), Texts] = ("score",)
+    """What is optimised; with several, the trials that no other beats in all of them are the Pareto set."""
+    objective_widths: Annotated[tuple[Width, ...], Field(min_length=1, max_length=20), Array] = (20, 200)
+    """Widths besides the trial's own at which cross_size_drop trains as many networks as the score; read by it only."""
+    warm_start: Annotated[
+        tuple[Annotated[str, Field(min_length=1, max_length=1000)], ...], Field(max_length=20), Texts
+    ] = ()
+    """Folders of earlier runs, whose trials are told to the sampler before it begins; read when the run is made."""
     wave: Annotated[int, Field(ge=1, le=100_000)] = 4
     """Trials of each method sampled from the same history; it, not the number of workers, decides the results."""
     space: Space = Field(default_factory=dict)
@@ -170,6 +182,25 @@ class SearchConfig(Table):
     def _relations(self) -> Iterator[Relation]:
         rule = "startup_trials <= history / 2"
         yield Relation(rule, 2 * self.startup_trials <= self.history, ("startup_trials", "history"))
+        for name in ("objectives", "objective_widths", "warm_start"):
+            values = getattr(self, name)
+            yield Relation(f"no value stands twice in {name}", len(set(values)) == len(values), (name,))
+        # A failed trial has the lowest score of all, and is told apart by it whatever else is optimised.
+        yield Relation("'score' is among the objectives", "score" in self.objectives, ("objectives",))
+        if self.sampler in ("cmaes", "nsga2"):
+            rule = f"population < trials for {self.sampler}, which learns after a whole generation"
+            yield Relation(rule, self.population < self.trials, ("population", "trials", "sampler"))
+            rule = f"wave <= population for {self.sampler}"
+            yield Relation(rule, self.wave <= self.population, ("wave", "population", "sampler"))
+        if self.sampler == "cmaes":
+            yield Relation("population >= 4 for cmaes", self.population >= 4, ("population", "sampler"))
+            rule = "objectives = ['score'] for cmaes; nsga2, tpe and gp can do with several"
+            yield Relation(rule, len(self.objectives) == 1, ("objectives", "sampler"))
+            named = [key for key, entry in self.space.items() if isinstance(entry, Choices)]
+            rule = "every entry of space is a range for cmaes; the other samplers can do with choices"
+            yield Relation(rule, not named, (*(f"space.{key}.choices" for key in named), "sampler"))
+        rule = "warm_start is left out unless sampler is tpe, gp or cmaes"
+        yield Relation(rule, not self.warm_start or self.sampler in ("tpe", "gp", "cmaes"), ("warm_start", "sampler"))
 
 
 class TrainingConfig(Table):

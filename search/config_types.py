@@ -16,7 +16,8 @@ UsualName = Literal["sigmoid", "tanh", "sin", "elu", "relu", "silu", "gelu", "ha
 OptimizerName = Literal["rmsprop", "sgd", "adam"]
 EstimatorName = Literal["unrolled", "truncated", "first_order"]
 AlgorithmName = Literal["genetic", "sep_cma_es"]
-SamplerName = Literal["tpe", "random"]
+SamplerName = Literal["tpe", "random", "cmaes", "nsga2", "gp", "qmc"]
+ObjectiveName = Literal["score", "cross_size_drop", "num_params", "flatness"]
 
 # The same limits hold for a field and for the range or choices it is sampled from, hence the names.  A learning
 # rate may be absurdly large: that is how a diverging trial is provoked.
@@ -39,6 +40,14 @@ def _tuple_from_list(value: object) -> object:
 
 
 Array = BeforeValidator(_tuple_from_list)
+
+
+def _tuple_from_one_or_list(value: object) -> object:
+    return (value,) if isinstance(value, str) else _tuple_from_list(value)
+
+
+Texts = BeforeValidator(_tuple_from_one_or_list)
+"""A list of texts, or a single one without brackets."""
 
 
 class Table(BaseModel):

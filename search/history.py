@@ -16,14 +16,16 @@ class BoundedHistory:
 
     What a sampler of Optuna spends on one trial grows with the trials that it knows, and so does its memory.  So
     when `limit` trials have been told, half of them are forgotten: a tenth of the limit stays for the best scores,
-    the rest for being the most recent.  The sampler is then made anew and told what stayed.  For TPE that changes
-    little: beyond 250 trials it calls the best 25 good and all others bad, and among these the recent ones weigh
-    most (`optuna.samplers.TPESampler`, defaults for gamma and weights).  The good ones are the same with and
-    without a limit; of the bad ones fewer are seen.
+    whatever other objectives there are, the rest for being the most recent.  The sampler is then made anew and told
+    what stayed.  For TPE of one objective that changes little: beyond 250 trials it calls the best 25 good and all
+    others bad, and among these the recent ones weigh most (`optuna.samplers.TPESampler`, defaults for gamma and
+    weights).  The good ones are the same with and without a limit; of the bad ones fewer are seen.
 
     What is forgotten depends on the order of tells alone.  All that was suggested must be told before anything is
     suggested with these results known, as `search.search_plan.SearchPlan` does it with its waves.
     """
+
+    replays: Final = False
 
     def __init__(self, make: Callable[[int], Suggester], *, limit: int) -> None:
         """Begin with no history.
@@ -40,7 +42,7 @@ class BoundedHistory:
             raise ValueError(f"limit >= 2 must hold, but got {limit}")
         self._make = make
         self._limit = limit
-        self._known: list[tuple[Mapping[str, Any], float]] = []
+        self._known: list[tuple[Mapping[str, Any], Mapping[str, float]]] = []
         self._forgotten = 0
         self._suggester: Suggester | None = make(0)
         """None when it knows what has been forgotten since."""
@@ -50,34 +52,28 @@ class BoundedHistory:
         """Sample parameters for the next trial."""
         if self._suggester is None:
             self._suggester = self._make(self._forgotten)
-            for known, value in self._known:
-                self._suggester.add_evaluated_point(dict(known), value)
+            for known, result in self._known:
+                self._suggester.add_evaluated_point(known, result)
         parameters = self._suggester.suggest(trial_id)
         self._running[trial_id] = parameters or {}
         return parameters
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Learn how good a trial was.
-
-        Raises:
-            ValueError: the result has no score; a plan gives each trial one.
-        """
-        if result is None:
-            raise ValueError(f"a trial must be told with a result, but {trial_id} has none; tell the penalty instead")
+    def on_trial_complete(self, trial_id: str, result: Mapping[str, float]) -> None:
+        """Learn how good a trial was."""
         if self._suggester is not None:
-            self._suggester.on_trial_complete(trial_id, result, error)
-        self._learn(self._running.pop(trial_id), result[METRIC])
+            self._suggester.on_trial_complete(trial_id, result)
+        self._learn(self._running.pop(trial_id), result)
 
-    def add_evaluated_point(self, parameters: dict[str, Any], value: float) -> None:
+    def add_evaluated_point(self, parameters: Mapping[str, Any], result: Mapping[str, float]) -> None:
         """Learn of a trial that was sampled and finished before."""
         if self._suggester is not None:
-            self._suggester.add_evaluated_point(parameters, value)
-        self._learn(parameters, value)
+            self._suggester.add_evaluated_point(parameters, result)
+        self._learn(parameters, result)
 
-    def _learn(self, parameters: Mapping[str, Any], value: float) -> None:
-        self._known.append((parameters, value))
+    def _learn(self, parameters: Mapping[str, Any], result: Mapping[str, float]) -> None:
+        self._known.append((parameters, result))
         if len(self._known) >= self._limit:
-            kept = _worth_keeping([value for _, value in self._known], self._limit // 2, self._limit // _BEST)
+            kept = _worth_keeping([result[METRIC] for _, result in self._known], self._limit // 2, self._limit // _BEST)
             self._forgotten += len(self._known) - len(kept)
             self._known = [self._known[place] for place in kept]
             self._suggester = None

@@ -7,7 +7,7 @@ look what is there, do what is missing.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,9 +18,10 @@ from search.plan import ChainPlan, ListPlan, Outcome, Plan, Unit, Watch, run_her
 from search.progress import clear_progress
 from search.provenance import config_hash, hostname
 from search.run_folder import RunFolder
-from search.schema import Status
+from search.schema import OBJECTIVES, Status
 from search.search_plan import Finished, SearchPlan, trial_id
 from search.store import BadPart, Store, trial_key
+from search.warm_start import EarlierTrial, earlier_trials
 
 _FINAL = (Status.OK, Status.DIVERGED)
 
@@ -79,7 +80,8 @@ def drive(
     with driver_lock(run):
         account.quarantined = [*store.repair(), *store.sweep_orphans()]
         clear_progress(run.path / "logs")
-        plan = _plan(config, store, search=search, request=request, resources=resources)
+        earlier = earlier_trials(run.info.warm_start)
+        plan = _plan(config, store, search=search, request=request, resources=resources, earlier=earlier)
         account.skipped = plan.done
         told = begin(plan, account)
         ended: set[str] = set()
@@ -135,7 +137,13 @@ def _run(
 
 
 def _plan(
-    config: RunConfig, store: Store, *, search: bool, request: Request | None, resources: ResourcesConfig
+    config: RunConfig,
+    store: Store,
+    *,
+    search: bool,
+    request: Request | None,
+    resources: ResourcesConfig,
+    earlier: Sequence[EarlierTrial],
 ) -> Plan:
     retries = config.search.max_retries
 
@@ -146,7 +154,7 @@ def _plan(
 
     if not search:
         return evaluations()
-    trials = _search_plan(config, store)
+    trials = _search_plan(config, store, earlier)
     expected = 0
     if config.evaluation.best:
         sets = min(config.evaluation.best, config.search.trials) * len(methods(config)) + bool(config.evaluation.usual)
@@ -161,10 +169,10 @@ def default_request(config: RunConfig, store: Store) -> Request:
     return Request(best, evaluation.widths, evaluation.depths, evaluation.seeds)
 
 
-def _search_plan(config: RunConfig, store: Store) -> SearchPlan:
-    from search.tune import optuna_suggesters
+def _search_plan(config: RunConfig, store: Store, earlier: Sequence[EarlierTrial]) -> SearchPlan:
+    from search.sampling import optuna_suggesters
 
-    suggesters = optuna_suggesters(config.search, methods=methods(config), seed=config.seed, study=config.name)
+    suggesters = optuna_suggesters(config.search, methods=methods(config), seed=config.seed, earlier=earlier)
     finished, attempts = trials_so_far(config, store)
     return SearchPlan(
         suggesters,
@@ -173,6 +181,7 @@ def _search_plan(config: RunConfig, store: Store) -> SearchPlan:
         finished=finished,
         attempts=attempts,
         max_retries=config.search.max_retries,
+        objectives=config.search.objectives,
     )
 
 
@@ -182,7 +191,7 @@ def trials_so_far(config: RunConfig, store: Store) -> tuple[dict[str, Finished],
     A trial that failed is tried again on resume, unless trials of a later wave were sampled with its failure known:
     then its failure stands, as another result would have led to other samples.
     """
-    rows = store.read("trials", columns=["trial_id", "attempt", "method", "number", "status", "score", "params"])
+    rows = store.read("trials", columns=["trial_id", "attempt", "method", "number", "status", "params", *OBJECTIVES])
     last: dict[str, dict[str, Any]] = {}
     for row in sorted(rows.to_pylist(), key=lambda row: row["attempt"]):
         last[row["trial_id"]] = row
@@ -195,7 +204,8 @@ def trials_so_far(config: RunConfig, store: Store) -> tuple[dict[str, Finished],
         settled = row["number"] // config.search.wave < latest_wave[row["method"]]
         status = Status(row["status"])
         if status in _FINAL or settled:
-            finished[key] = Finished(json.loads(row["params"]), row["score"], status)
+            values = {name: row[name] for name in OBJECTIVES}
+            finished[key] = Finished(json.loads(row["params"]), row["score"], status, values)
         else:
             attempts[key] = row["attempt"] + 1
     return finished, attempts

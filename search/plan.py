@@ -41,11 +41,13 @@ class Outcome:
     Attributes:
         score: what the sampler maximises; a finite penalty unless the status is ok.
         note: one line for people: the error, or what was found.
+        values: further objectives of a trial by their names, as far as they were measured.
     """
 
     status: Status
     score: float
     note: str = ""
+    values: Mapping[str, float] = field(default_factory=dict)
 
 
 class Plan(Protocol):
@@ -126,6 +128,8 @@ def attempt(work: Work, unit: Unit) -> Outcome:
             raise TypeError(f"work must return an Outcome, but returned {type(outcome).__name__}")
         if not math.isfinite(outcome.score):
             raise ValueError(f"the score of an outcome must be finite, but got {outcome.score}")
+        if not all(map(math.isfinite, outcome.values.values())):
+            raise ValueError(f"the values of an outcome must be finite, but got {dict(outcome.values)}")
     except Exception as error:
         # Other libraries name theirs so too: torch.cuda.OutOfMemoryError is no MemoryError.
         no_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"

@@ -11,8 +11,12 @@ from typing import Final
 
 import pyarrow as pa
 
-SCHEMA_VERSION: Final = 1
-"""Raised by one whenever a column is added, removed or changes its meaning."""
+SCHEMA_VERSION: Final = 2
+"""Raised by one whenever a column is added, removed or changes its meaning.
+
+Parts of an earlier version are read as they are: a column that they do not have is null.
+1: the first.  2: ``trials`` has ``cross_size_drop``, ``num_params`` and ``flatness``.
+"""
 
 
 class Status(StrEnum):
@@ -33,6 +37,14 @@ class Status(StrEnum):
     PRUNED = "pruned"
     """A scheduler stopped it early because others did better."""
 
+
+OBJECTIVES: Final[dict[str, str]] = {
+    "score": "max",
+    "cross_size_drop": "min",
+    "num_params": "min",
+    "flatness": "min",
+}
+"""What a search can optimise: column of ``trials`` → whether it is to be large (max) or small (min)."""
 
 USUAL_TRIAL: Final = "usual"
 """The ``trial_id`` of evaluation rows whose arm does not come from a trial (relu, silu, tanh, ...)."""
@@ -84,6 +96,9 @@ TRIALS: Final = pa.schema(
         _field("status", _TEXT, "ok | diverged | failed | killed | timeout | oom | pruned"),
         _field("score", _REAL, "mean validation accuracy (0..1) of fresh networks with the found set; null unless ok"),
         _field("score_sem", _REAL, "standard error of that mean"),
+        _field("cross_size_drop", _REAL, "score minus the lowest at search.objective_widths and here; else null"),
+        _field("num_params", _INT, "trained weights and biases of the network in which the set was learned"),
+        _field("flatness", _REAL, "Hessian trace of the training loss per parameter, mean of networks; else null"),
         _field("error_type", _TEXT, "class of the exception, if any"),
         _field("error", _TEXT, "its words, if any"),
         _field("num_types", _INT, "K, neuron types in a layer"),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from search.plan import PENALTY, Outcome, Unit
+from search.objectives import Result, Teller
+from search.plan import Outcome, Unit
 from search.schema import Status
 
 METRIC: Final = "score"
@@ -15,32 +16,39 @@ METRIC: Final = "score"
 
 
 class Suggester(Protocol):
-    """What samples the parameters of one method's trials: `ray.tune.search.optuna.OptunaSearch`, or like it."""
+    """What samples the parameters of one method's trials: `search.sampling.OptunaSuggester`, or like it."""
+
+    @property
+    def replays(self) -> bool:
+        """Whether a wave that is finished must be sampled again to be learnt from, as it was when it was new."""
+        ...
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """Sample parameters for the next trial."""
         ...
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Learn how good a trial was; ``result`` holds it under `METRIC`."""
+    def on_trial_complete(self, trial_id: str, result: Mapping[str, float]) -> None:
+        """Learn how good a trial was; ``result`` holds a finite number for every objective."""
         ...
 
-    def add_evaluated_point(self, parameters: dict[str, Any], value: float) -> None:
-        """Learn of a trial that was sampled and finished before."""
+    def add_evaluated_point(self, parameters: Mapping[str, Any], result: Mapping[str, float]) -> None:
+        """Learn of a trial that was sampled and finished before, unless such trials are replayed."""
         ...
 
 
 class NothingToSample:
     """The suggester of a method for which the space has no entries."""
 
+    replays: Final = False
+
     def suggest(self, trial_id: str) -> dict[str, Any]:
         """No parameters."""
         return {}
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+    def on_trial_complete(self, trial_id: str, result: Mapping[str, float]) -> None:
         """Nothing can be learnt."""
 
-    def add_evaluated_point(self, parameters: dict[str, Any], value: float) -> None:
+    def add_evaluated_point(self, parameters: Mapping[str, Any], result: Mapping[str, float]) -> None:
         """Nothing can be learnt."""
 
 
@@ -52,11 +60,13 @@ class Finished:
         params: what the sampler chose.
         score: as stored; None unless the status is ok.
         status: how the trial's last attempt ended.
+        values: further objectives by their names, as far as they were measured.
     """
 
     params: Mapping[str, Any]
     score: float | None
     status: Status
+    values: Mapping[str, float | None] = field(default_factory=dict)
 
 
 class SamplingChangedError(ValueError):
@@ -86,6 +96,7 @@ class SearchPlan:
         finished: Mapping[str, Finished] | None = None,
         attempts: Mapping[str, int] | None = None,
         max_retries: int = 2,
+        objectives: Sequence[str] = (METRIC,),
     ) -> None:
         """Make the plan; samples what can be sampled at once.
 
@@ -97,6 +108,7 @@ class SearchPlan:
             attempts: id → attempts that were recorded before, of trials that will be run again; the next attempt
                 gets this number.
             max_retries: how often a trial is handed out again after its process died under this plan.
+            objectives: what the suggesters are told of every trial.
 
         Raises:
             ValueError: a number is out of its range, or a finished trial is none of this plan's.
@@ -122,7 +134,8 @@ class SearchPlan:
         self._retries: deque[Unit] = deque()
         self._running: dict[str, Unit] = {}
         self._turns = deque(
-            _Sequence(method, suggester, trials, wave, finished) for method, suggester in suggesters.items()
+            _Sequence(method, suggester, trials, wave, finished, Teller(objectives))
+            for method, suggester in suggesters.items()
         )
         self._sequences = {sequence.method: sequence for sequence in self._turns}
 
@@ -157,7 +170,8 @@ class SearchPlan:
             self._retries.append(Unit(unit.key, unit.attempt + 1, unit.payload))
             return
         self._done += 1
-        self._sequences[unit.payload["method"]].settle(unit.key, _told(outcome.status, outcome.score))
+        result = Result(outcome.status, {**outcome.values, METRIC: outcome.score})
+        self._sequences[unit.payload["method"]].settle(unit.key, result)
 
     def _next_of_methods(self) -> Unit | None:
         for _ in range(len(self._turns)):
@@ -174,7 +188,13 @@ class _Sequence:
     """The trials of one method: sampled and told wave by wave."""
 
     def __init__(
-        self, method: str, suggester: Suggester, trials: int, wave: int, finished: Mapping[str, Finished]
+        self,
+        method: str,
+        suggester: Suggester,
+        trials: int,
+        wave: int,
+        finished: Mapping[str, Finished],
+        teller: Teller,
     ) -> None:
         self.method = method
         self.ready: deque[dict[str, Any]] = deque()
@@ -183,35 +203,45 @@ class _Sequence:
         self._trials = trials
         self._wave = wave
         self._finished = finished
+        self._teller = teller
         self._first = 0
         self._ids: list[str] = []
-        self._scores: dict[str, float] = {}
+        self._results: dict[str, Result] = {}
         self._begin()
 
-    def settle(self, key: str, score: float) -> None:
+    def settle(self, key: str, result: Result) -> None:
         """Keep a result back until its wave is complete; then tell all of it and begin the next wave."""
-        self._scores[key] = score
-        if len(self._scores) < len(self._ids):
+        self._results[key] = result
+        if len(self._results) < len(self._ids):
             return
-        for each in self._ids:
-            self._suggester.on_trial_complete(each, {METRIC: self._scores[each]})
-        self._first += len(self._ids)
+        self._tell()
         self._begin()
+
+    def _tell(self) -> None:
+        told = self._teller.told([self._results[key] for key in self._ids])
+        for key, values in zip(self._ids, told, strict=True):
+            self._suggester.on_trial_complete(key, values)
+        self._first += len(self._ids)
 
     def _begin(self) -> None:
         """Begin the next wave that has something to run; waves that are stored whole are only told."""
-        self._ids, self._scores = [], {}
         while self._first < self._trials:
             numbers = range(self._first, min(self._first + self._wave, self._trials))
-            ids = [trial_id(self.method, number) for number in numbers]
-            stored = [self._finished.get(key) for key in ids]
-            if None in stored:
-                self._ids = ids
-                self._sample(numbers)
+            self._ids = [trial_id(self.method, number) for number in numbers]
+            stored = [self._finished[key] for key in self._ids if key in self._finished]
+            is_whole = len(stored) == len(numbers)
+            if is_whole and not self._suggester.replays:
+                told = self._teller.told([_result(trial) for trial in stored])
+                for trial, values in zip(stored, told, strict=True):
+                    self._suggester.add_evaluated_point(trial.params, values)
+                self._first = numbers.stop
+                continue
+            self._results = {}
+            self._sample(numbers)
+            if not is_whole:
                 return
-            for trial in filter(None, stored):
-                self._suggester.add_evaluated_point(dict(trial.params), _told(trial.status, trial.score))
-            self._first = numbers.stop
+            self._tell()
+        self._ids, self._results = [], {}
 
     def _sample(self, numbers: range) -> None:
         for key, number in zip(self._ids, numbers, strict=True):
@@ -221,12 +251,11 @@ class _Sequence:
                 self.ready.append({"kind": "trial", "method": self.method, "number": number, "params": params})
             else:
                 _check_same(key, params, trial.params)
-                self._scores[key] = _told(trial.status, trial.score)
+                self._results[key] = _result(trial)
 
 
-def _told(status: Status, score: float | None) -> float:
-    # Not what a failed trial itself calls its score: a resumed search knows only the stored status.
-    return PENALTY if status is not Status.OK or score is None else score
+def _result(trial: Finished) -> Result:
+    return Result(trial.status, {**trial.values, METRIC: trial.score})
 
 
 def _check_same(key: str, sampled: Mapping[str, Any], stored: Mapping[str, Any]) -> None:

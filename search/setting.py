@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ldnn_core.activations import BankActivation, TableBank, mixed_functions
-from ldnn_core.evaluation import Training, evaluate_arms
+from ldnn_core.evaluation import TrainedGroup, Training, evaluate_arms
 from ldnn_core.mlp import MlpSpec
 from ldnn_core.optimizers import make_optimizer
 from ldnn_core.randomness import derive_seed, generator
@@ -94,16 +95,37 @@ class Setting:
         accuracies = self._accuracies(genomes, as_inner, "probe", self.config.probe_networks)
         return sum(accuracies) / len(accuracies)
 
-    def score(self, genomes: Tensor) -> tuple[float, float]:
-        """Mean and standard error of the validation accuracy of networks trained as in the evaluation."""
+    def score(
+        self, genomes: Tensor, *, width: int | None = None, observe: Callable[[TrainedGroup], None] | None = None
+    ) -> tuple[float, float]:
+        """Mean and standard error of the validation accuracy of networks trained as in the evaluation.
+
+        Args:
+            genomes: the set, (K, P).
+            width: of the networks; that of the trial if None.
+            observe: shown the trained networks.
+        """
         as_evaluated = training(self.config.evaluation, len(self.data.train))
         networks = self.config.score_networks
-        accuracies = torch.tensor(self._accuracies(genomes, as_evaluated, "score", networks), dtype=torch.float64)
+        found = self._accuracies(genomes, as_evaluated, "score", networks, width=width, observe=observe)
+        accuracies = torch.tensor(found, dtype=torch.float64)
         return float(accuracies.mean()), float(accuracies.std() / len(accuracies) ** 0.5)
 
-    def _accuracies(self, genomes: Tensor, how: Training, purpose: str, networks: int) -> list[float]:
+    def _accuracies(
+        self,
+        genomes: Tensor,
+        how: Training,
+        purpose: str,
+        networks: int,
+        *,
+        width: int | None = None,
+        observe: Callable[[TrainedGroup], None] | None = None,
+    ) -> list[float]:
         root = derive_seed(self.config.run_seed, purpose)
-        arms = {"mixed": self.mixed(genomes)}
-        hidden = self.problem.network.hidden
-        judged = evaluate_arms(self.data, hidden, arms, range(networks), how, root_seed=root, split="val")
+        hidden = self.problem.network.hidden if width is None else (width,) * self.config.ldnn.depth
+        functions = mixed_functions(hidden, self.spec.num_types)
+        arms = {"mixed": BankActivation(self.mixed(genomes).bank, functions)}
+        judged = evaluate_arms(
+            self.data, hidden, arms, range(networks), how, root_seed=root, split="val", observe=observe
+        )
         return [judgement.accuracy for judgement in judged]

@@ -150,7 +150,9 @@ class Simulator:
     def _end(self, ledger: Ledger, name: str, replayed: Replayed) -> None:
         self.busy += replayed.seconds
         self._free += 1
-        ledger.ended(name, {**asdict(replayed.outcome), METRIC: replayed.outcome.score})
+        # As Tune brings it: numbers and texts.
+        values = json.dumps(dict(replayed.outcome.values))
+        ledger.ended(name, {**asdict(replayed.outcome), METRIC: replayed.outcome.score, "values": values})
 
     def _die(self, ledger: Ledger, name: str, seconds: float) -> None:
         self.busy += seconds

@@ -12,6 +12,7 @@ from search.config import TrialConfig, canonical
 from search.divergence import Diverged
 from search.evolution import search_by_evolution
 from search.gradient import search_by_gradient
+from search.measurement import measured_objectives
 from search.progress import Report, silent
 from search.provenance import config_hash
 from search.recorder import Recorder, Row
@@ -47,9 +48,11 @@ def run_trial(config: TrialConfig, report: Report = silent, *, device: str = "cp
     started_at, clock = datetime.now(UTC), time.monotonic()
     recorder: Recorder | None = None
     planned = 0
+    num_params: int | None = None
     outcome: dict[str, Any] = {}
     try:
         setting = Setting.of(config, device)
+        num_params = setting.problem.network.num_params
         if config.gradient is not None:
             planned = config.gradient.outer_steps
             recorder = Recorder(setting, planned, report)
@@ -59,9 +62,8 @@ def run_trial(config: TrialConfig, report: Report = silent, *, device: str = "cp
             planned = config.evolution.generations
             recorder = Recorder(setting, planned - 1, report)
             found = search_by_evolution(setting, config.evolution, recorder)
-        score, sem = setting.score(found)
+        outcome = measured_objectives(setting, found)
         status = Status.OK
-        outcome = {"score": score, "score_sem": sem}
     except Diverged as error:
         status, outcome = Status.DIVERGED, _words(error)
     except MemoryError as error:
@@ -82,6 +84,7 @@ def run_trial(config: TrialConfig, report: Report = silent, *, device: str = "cp
         **outcome,
         "number": config.number,
         "status": str(status),
+        "num_params": num_params,
         "num_types": config.ldnn.num_types,
         "base": config.ldnn.base,
         "width": config.ldnn.width,

@@ -16,7 +16,7 @@ from search.plan import PENALTY, Outcome, Unit
 from search.progress import ProgressFile
 from search.provenance import code_version, config_hash, hostname, library_versions
 from search.run_folder import open_run
-from search.schema import Status
+from search.schema import OBJECTIVES, Status
 from search.store import Store, trial_key
 from search.trial import run_trial
 
@@ -67,12 +67,14 @@ def _do_trial(unit: Unit, config: RunConfig, store: Store, common: dict[str, Any
 def _outcome(trial: Mapping[str, Any]) -> Outcome:
     score = trial.get("score")
     note = trial.get("error") or f"validation accuracy {100 * (score or 0):.1f} %"
-    return Outcome(Status(trial["status"]), PENALTY if score is None else float(score), note)
+    values = {name: float(trial[name]) for name in OBJECTIVES if name != "score" and trial.get(name) is not None}
+    return Outcome(Status(trial["status"]), PENALTY if score is None else float(score), note, values)
 
 
 def _outcome_on_disk(store: Store, trial_id: str) -> Outcome | None:
     """How a finished attempt of the trial ended, if there is one."""
-    rows = store.read("trials", columns=["status", "score", "error"], keys=store.attempts(trial_id)).to_pylist()
+    columns = ["status", "error", *OBJECTIVES]
+    rows = store.read("trials", columns=columns, keys=store.attempts(trial_id)).to_pylist()
     finished = [row for row in rows if row["status"] in (Status.OK, Status.DIVERGED)]
     return _outcome(finished[0]) if finished else None
 

@@ -67,7 +67,7 @@ BAD_OVERRIDES: list[tuple[str, list[str]]] = [
     ("gradient.estimator=unroled", ["one of unrolled, truncated, first_order", "Did you mean 'unrolled'?"]),
     ("evolution.algorithm=cma-es", ["one of genetic, sep_cma_es", "Did you mean 'sep_cma_es'?"]),
     ("evolution.algorithm=random", ["'random' is a value of search.sampler"]),
-    ("search.sampler=grid", ["one of tpe, random"]),
+    ("search.sampler=grid", ["one of tpe, random, cmaes, nsga2, gp, qmc"]),
     ("resources.device=gpu", ["one of cpu, cuda, auto", "Did you mean 'cpu'?"]),
     ("evaluation.lr_protocol=fair", ["evaluation.lr_protocol = 'fair': must be shared"]),
     ("evaluation.usual=[relu]", ["evaluation.usual = '[relu]'", "a list of"]),
