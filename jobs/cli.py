@@ -117,6 +117,39 @@ def report(run: RunArgument) -> None:
     typer.echo(str(write_report(run)))
 
 
+@app.command(
+    epilog="Example:  ldnn simulate runs/quickstart --trials 10000 --workers 100 --set search.wave=100\n\n"
+    "Example:  ldnn simulate runs/quickstart --trials 1000 --workers 50 --deaths-per-hour 0.5 --overhead 0.02 --json"
+)
+def simulate(
+    run: RunArgument,
+    trials: Annotated[int | None, typer.Option(min=1, help="Trials of each method; by default as in the run.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Virtual workers.")] = 2,
+    deaths_per_hour: Annotated[float, typer.Option(min=0, help="How often a worker at work dies.")] = 0.0,
+    overhead: Annotated[float, typer.Option(min=0, help="Seconds the driver takes to start one trial.")] = 0.0,
+    stretch: Annotated[float, typer.Option(min=1e-6, help="How many times longer than recorded trials take.")] = 1.0,
+    settings: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Try a search on a virtual clock with the recorded trials of a run: its time, its waste, its driver's cost.
+
+    The plan of the search, its samplers and the ledger of what runs are the real ones. Durations, scores and
+    diverged trials are interpolated from the run; workers and their deaths are made up; nothing is trained or written.
+    """
+    from jobs.simulation import show_simulation
+
+    show_simulation(
+        run,
+        settings or [],
+        trials=trials,
+        workers=workers,
+        deaths_per_hour=deaths_per_hour,
+        overhead=overhead,
+        stretch=stretch,
+        as_json=as_json,
+    )
+
+
 @app.command()
 def recipes(as_json: Json = False) -> None:
     """List the recipes that come with the package."""

@@ -49,7 +49,8 @@ class Display:
         self._best: tuple[float, str] | None = None
         self._failures = 0
         self._running: dict[str, float] = {}
-        self._durations: dict[str, list[float]] = {}
+        self._seconds = 0.0
+        self._ended_units = 0
         self._stopping = False
         self._ended = threading.Event()
         self._ticker = threading.Thread(target=self._tick, daemon=True)
@@ -87,7 +88,8 @@ class Display:
             return
         seconds = time.monotonic() - self._running.pop(unit.key, time.monotonic())
         kind = unit.payload["kind"]
-        self._durations.setdefault(kind, []).append(seconds)
+        self._seconds += seconds
+        self._ended_units += 1
         is_problem = outcome.status not in (Status.OK, Status.PRUNED)
         if is_problem:
             self._failures += 1
@@ -132,8 +134,7 @@ class Display:
 
     def _time_left(self) -> str:
         """A rough guess: what is left, at the mean duration of what has ended, shared by what runs together."""
-        durations = [seconds for kind in self._durations.values() for seconds in kind]
-        if not durations or self._plan is None:
+        if not self._ended_units or self._plan is None:
             return ""
-        left = (self._plan.total - self._plan.done) * sum(durations) / len(durations) / max(len(self._running), 1)
+        left = (self._plan.total - self._plan.done) * self._seconds / self._ended_units / max(len(self._running), 1)
         return f"about {left / 60:.0f} min left" if left >= 90 else f"about {left:.0f} s left"

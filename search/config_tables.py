@@ -219,6 +219,9 @@ class SearchConfig(Table):
     """tpe, gp, cmaes and nsga2 learn from the trials before; random does not, nor does qmc, which spreads evenly."""
     startup_trials: Annotated[int, Field(ge=0, le=100_000)] = 4
     """Trials of each method sampled at random before learning starts; read by tpe, gp and cmaes only."""
+    history: Annotated[int, Field(ge=20, le=100_000)] = 1000
+    """Most trials of each method that tpe and gp learn from: when so many are there, only the best and the most
+    recent half of them stay, for what a sample costs grows with them."""
     population: Annotated[int, Field(ge=2, le=4096)] = 8
     """Trials of each method that make a generation, after which something is learned; read by cmaes and nsga2 only."""
     objectives: Annotated[tuple[ObjectiveName, ...], Field(min_length=1, max_length=4), Texts] = ("score",)
@@ -260,6 +263,8 @@ class SearchConfig(Table):
             earlier = (self.trials - 1) // self.wave * self.wave
             rule = f"reduction <= trials in waves before the last ({earlier}) for asha"
             yield Relation(rule, self.reduction <= earlier, ("trials", "wave", "reduction"))
+        rule = "startup_trials <= history / 2"
+        yield Relation(rule, 2 * self.startup_trials <= self.history, ("startup_trials", "history"))
         for name in ("objectives", "objective_widths", "warm_start"):
             values = getattr(self, name)
             yield Relation(f"no value stands twice in {name}", len(set(values)) == len(values), (name,))

@@ -114,12 +114,14 @@ def found_set(store: Store, trial_id: str) -> FoundSet:
         ValueError: no such trial has ended well; lists those that have.
         StoreError: its set is not there, or damaged.
     """
-    trials = store.read("trials").to_pylist()
-    ended_well = {trial["trial_id"]: trial for trial in trials if trial["status"] == Status.OK}
-    if trial_id not in ended_well:
-        known = ", ".join(sorted(ended_well)) or "none"
+    # Only its own parts: to read those of all trials takes minutes when there are many, and each batch comes here.
+    attempts = store.read("trials", keys=store.attempts(trial_id)).to_pylist()
+    ended_well = [row for row in attempts if row["status"] == Status.OK]
+    if not ended_well:
+        trials = store.read("trials", columns=["trial_id", "status"]).to_pylist()
+        known = ", ".join(sorted({row["trial_id"] for row in trials if row["status"] == Status.OK})) or "none"
         raise ValueError(f"a trial must have ended well to be judged, but got {trial_id!r}; those that have: {known}")
-    trial = ended_well[trial_id]
+    trial = ended_well[-1]
     if original := trial["copied_from"]:
         raise ValueError(f"only a trial that was run has a set, but {trial_id} is a copy of {original}: judge that one")
     recorded, bad = store.read_checked("activations", keys=[trial_key(trial_id, trial["attempt"])])
@@ -178,7 +180,7 @@ def judge(run: RunConfig, store: Store, payload: Mapping[str, Any], device: str)
         for split, some in _judgements(run, data, hidden, arms, payload["seeds"])
         for judgement in some
     ]
-    present = _present(store, run)
+    present = _present(store, run, trial_id)
     origin = {
         "trial_id": trial_id,
         "method": found.row["method"] if found else None,
@@ -256,9 +258,11 @@ def _best_rate(tuning: Iterable[Judgement]) -> float:
     return max(sorted(accuracies), key=lambda lr: sum(accuracies[lr]) / len(accuracies[lr]))
 
 
-def _present(store: Store, run: RunConfig) -> frozenset[Key]:
+def _present(store: Store, run: RunConfig, trial_id: str | None = None) -> frozenset[Key]:
+    """The evaluations that the store has, or those of one trial, whose parts are known by their names."""
     columns = ["trial_id", "arm", "width", "depth", "seed", "task", "lr_protocol", "split", "lr"]
-    rows: Iterable[Mapping[str, Any]] = store.read("evaluations", columns=columns).to_pylist()
+    own = None if trial_id is None else [key for key in store.keys("evaluations") if key.startswith(f"{trial_id}-")]
+    rows: Iterable[Mapping[str, Any]] = store.read("evaluations", columns=columns, keys=own).to_pylist()
     wanted = (run.task.name, run.evaluation.lr_protocol)
     names = ("split", "trial_id", "arm", "width", "depth", "seed")
     return frozenset(

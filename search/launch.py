@@ -86,13 +86,16 @@ def drive(
         plan = _plan(config, store, search=search, request=request, resources=resources, earlier=earlier)
         account.skipped = plan.done
         told = begin(plan, account)
-        ended: dict[str, tuple[Unit, Outcome]] = {}
+        ended: set[str] = set()
+        problems: dict[str, tuple[Unit, Outcome]] = {}
 
         def watch(event: str, unit: Unit, outcome: Outcome | None) -> None:
             if outcome is not None and not outcome.paused:
-                ended[unit.key] = unit, outcome
+                ended.add(unit.key)
                 account.finished = len(ended)
-                account.problems = [one for one in ended.values() if one[1].status not in _AS_PLANNED]
+                problems.pop(unit.key, None)
+                if outcome.status not in _AS_PLANNED:
+                    problems[unit.key] = unit, outcome
                 if outcome.status not in FINISHED:
                     _publish_ending(run, unit, outcome)
             told(event, unit, outcome)
@@ -100,6 +103,7 @@ def drive(
         work_args = {"run": str(run.path), "device": resources.device}
         if plan.done < plan.total:
             _run(plan, resources, work_args, watch, address, stop)
+        account.problems = list(problems.values())
         account.quarantined += store.sweep_orphans()
         account.interrupted = plan.done < plan.total
         if search and not account.interrupted:

@@ -16,6 +16,9 @@ from search.search_plan import METRIC
 IDLE: Final = ""
 """In place of a unit: the trial keeps its actor for a unit that cannot start yet."""
 
+IDLE_SECONDS_PER_WORKER: Final = 0.05
+"""An idle trial asks again after this time for each worker, so that all of them together ask 20 times a second."""
+
 
 class Ledger:
     """What is running: joins the plan, which knows units, with Tune, which knows trials.

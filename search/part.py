@@ -110,6 +110,10 @@ def decode(table: str, data: bytes, columns: Sequence[str] | None = None) -> pa.
         NewerSchemaError: the part has a later schema version than `search.schema.SCHEMA_VERSION`.
     """
     _check_seal(data)
+    return _read(table, data, columns)
+
+
+def _read(table: str, data: bytes, columns: Sequence[str] | None) -> pa.Table:
     schema = TABLES[table]
     wanted = list(schema.names if columns is None else columns)
     try:
@@ -175,8 +179,22 @@ def _sealed(data: bytes) -> bytes:
     return data[:footer] + _SEAL_MARK + hashlib.sha256(data).digest() + data[footer:]
 
 
-def _check_seal(data: bytes) -> None:
-    """Raise PartError if the bytes are not those that were sealed.  Files that never had a seal pass."""
+def verify(table: str, data: bytes) -> None:
+    """Raise what `decode` would raise for these bytes; the pages of a sealed part need not be decoded for that.
+
+    Args:
+        table: a name in `search.schema.TABLES`.
+        data: the whole file.
+
+    Raises:
+        PartError: the bytes are damaged, or their columns or types are not the table's.
+        NewerSchemaError: the part has a later schema version than `search.schema.SCHEMA_VERSION`.
+    """
+    _read(table, data, [] if _check_seal(data) else None)
+
+
+def _check_seal(data: bytes) -> bool:
+    """Whether there is a seal; raises PartError if the bytes are not those that were sealed."""
     if not data:
         raise PartError("it is empty")
     if len(data) < 12 or data[:4] != _MAGIC or data[-4:] != _MAGIC:
@@ -185,12 +203,13 @@ def _check_seal(data: bytes) -> None:
     if start < 0:
         if any(name in data for name in _SEALED):
             raise PartError("its bytes have changed since it was written: the seal is damaged")
-        return
+        return False
     view = memoryview(data)
     digest = hashlib.sha256(view[:start])
     digest.update(view[start + _SEAL_SIZE :])
     if digest.digest() != view[start + len(_SEAL_MARK) : start + _SEAL_SIZE]:
         raise PartError("its bytes have changed since it was written: the seal does not match")
+    return True
 
 
 def _version(rows: pa.Table) -> int:

@@ -8,6 +8,7 @@ depend on timing.  A *runner* (this module's `run_here`, or `search.tune.run_wit
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
@@ -91,7 +92,7 @@ class ListPlan:
     """A plan of units that are known beforehand and independent of each other."""
 
     def __init__(self, units: Iterable[Unit], *, already_done: int = 0, max_retries: int = 2) -> None:
-        self._waiting = list(units)
+        self._waiting = deque(units)
         self._already_done = already_done
         self._total = len(self._waiting) + already_done
         self._finished = 0
@@ -114,7 +115,7 @@ class ListPlan:
 
     def next_unit(self) -> Unit | None:
         """The next unit in the given order, or None."""
-        return self._waiting.pop(0) if self._waiting else None
+        return self._waiting.popleft() if self._waiting else None
 
     def finish(self, unit: Unit, outcome: Outcome) -> None:
         """Count the unit as done; hand it out again if its process died and tries are left."""

@@ -7,6 +7,7 @@ and the tables of this one are laid over it key by key.
 
 from __future__ import annotations
 
+import copy
 import errno
 import re
 import stat
@@ -58,7 +59,21 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = (), *, folder: Pat
     path = _find(name_or_path, folder)
     table = _with_base(path, folder)
     table.setdefault("name", path.stem)
+    return overridden(table, overrides, source)
 
+
+def overridden(stored: Mapping[str, Any], overrides: Sequence[str], source: str) -> RunConfig:
+    """The configuration that a table with some values changed describes.
+
+    Args:
+        stored: the table, in the form that recipes have.
+        overrides: ``a.b=c`` each; c is TOML, or else plain text.  The last override of a key wins.
+        source: what the table is, for the words.
+
+    Raises:
+        ConfigError: its content or an override is wrong; lists all problems.
+    """
+    table = copy.deepcopy(dict(stored))
     problems: list[Problem] = []
     changed: list[str] = []
     for override in overrides:

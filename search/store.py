@@ -26,7 +26,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from search.durable import StoreError, crash_point, describe_failure, place_once, sync_folder
-from search.part import NewerSchemaError, PartError, SchemaError, check_names, decode, encode
+from search.part import NewerSchemaError, PartError, SchemaError, check_names, decode, encode, verify
 from search.schema import FINISHED, TABLES, Status
 
 __all__ = ["BadPart", "Published", "SchemaError", "Store", "StoreError", "read_table", "trial_key"]
@@ -149,14 +149,22 @@ class Store:
         """
         return {key for path in self._files(table) if (key := _key(path)) is not None}
 
-    def read(self, table: str, *, columns: Sequence[str] | None = None) -> pa.Table:
-        """All rows of a table; for the driver, which has called `repair` before.
+    def attempts(self, trial_id: str) -> list[str]:
+        """The keys of a trial's parts of ``trials``, found by their names alone, in order of these.
 
         Raises:
-            SchemaError: an unknown table or column.
+            StoreError: the run folder is gone or not readable.
+        """
+        return sorted(key for key in self.keys("trials") if key.rpartition("-a")[0] == trial_id)
+
+    def read(self, table: str, *, columns: Sequence[str] | None = None, keys: Iterable[str] | None = None) -> pa.Table:
+        """All rows of a table, or of some of its parts; for the driver, which has called `repair` before.
+
+        Raises:
+            SchemaError: an unknown table or column, a bad key.
             StoreError: a part is damaged, has a newer schema, or cannot be read at all.
         """
-        rows, bad = self.read_checked(table, columns=columns)
+        rows, bad = self.read_checked(table, columns=columns, keys=keys)
         if bad:
             more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
             raise StoreError(
@@ -196,8 +204,7 @@ class Store:
             SchemaError: an unknown table.
             StoreError: the run folder or a part cannot be read at all, or a part was written under a newer schema.
         """
-        loaded = _load_all(table, self._files(table), TABLES[table].names)
-        return [part for part in loaded if isinstance(part, BadPart)]
+        return [part for part in _load_all(table, self._files(table), None) if isinstance(part, BadPart)]
 
     def repair(self) -> list[BadPart]:
         """Move damaged parts to quarantine.  Only for the driver, while no worker of the run is alive.
@@ -321,13 +328,14 @@ def _key(path: Path) -> str | None:
     return match and match[1]
 
 
-def _load_all(table: str, paths: Sequence[Path], columns: Sequence[str]) -> Iterator[pa.Table | BadPart]:
+def _load_all(table: str, paths: Sequence[Path], columns: Sequence[str] | None) -> Iterator[pa.Table | BadPart | None]:
     # Reading is mostly decompressing in C++, which lets other threads run.
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         yield from pool.map(lambda path: _load(table, path, columns), paths)
 
 
-def _load(table: str, path: Path, columns: Sequence[str]) -> pa.Table | BadPart:
+def _load(table: str, path: Path, columns: Sequence[str] | None) -> pa.Table | BadPart | None:
+    """These columns of a part, or what is wrong with it; without columns only the latter."""
     bad = BadPart(table, path, reason="", size=0)
     try:
         status = path.lstat()
@@ -336,7 +344,11 @@ def _load(table: str, path: Path, columns: Sequence[str]) -> pa.Table | BadPart:
             return replace(bad, reason="its name is not part-<key>.parquet")
         if not stat.S_ISREG(status.st_mode):
             return replace(bad, reason="it is not a regular file")
-        return decode(table, path.read_bytes(), columns)
+        data = path.read_bytes()
+        if columns is not None:
+            return decode(table, data, columns)
+        verify(table, data)
+        return None
     except FileNotFoundError:
         return replace(bad, reason="it is not there")
     except OSError as error:

@@ -31,7 +31,7 @@ from ray.tune.experiment import Trial  # noqa: E402
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
-from search.ledger import IDLE, Ledger  # noqa: E402
+from search.ledger import IDLE, IDLE_SECONDS_PER_WORKER, Ledger  # noqa: E402
 from search.plan import PENALTY, Outcome, Plan, Unit, Watch, attempt  # noqa: E402
 from search.ray_setup import ClusterError  # noqa: E402
 from search.search_plan import METRIC  # noqa: E402
@@ -88,7 +88,9 @@ def run_with_ray(
     if plan.done >= plan.total:
         return
     ledger = Ledger(plan, watch, stop)
-    job = json.dumps({"work": name, "work_args": dict(work_args), "threads": threads, "pause": 0.05 * workers})
+    job = json.dumps(
+        {"work": name, "work_args": dict(work_args), "threads": threads, "pause": IDLE_SECONDS_PER_WORKER * workers}
+    )
     with (
         ray_setup.scratch() as scratch,
         _ray(scratch, address, python_path, workers=workers, threads=threads, gpus_per_unit=gpus_per_unit),
@@ -265,6 +267,11 @@ class _IdleScheduler(FIFOScheduler):
         decision: str = TrialScheduler.CONTINUE if self._ledger.idles_on(trial.trial_id) else TrialScheduler.STOP
         return decision
 
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        # Tune's own looks through all trials there ever were, each time; of those that are left few are pending, and
+        # which of them is first changes no result.
+        return next((one for one in tune_controller.get_live_trials() if one.status == Trial.PENDING), None)
+
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         with contextlib.suppress(OSError):
             # The first line says when; the second why; the others where to look in files that are gone by then.
@@ -273,10 +280,16 @@ class _IdleScheduler(FIFOScheduler):
 
 
 class _Starts(tune.Callback):
-    """Tells the ledger when a worker takes up a trial."""
+    """Tells the ledger when a worker takes up a trial, and lets go of what Tune remembers of one that has ended."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._ledger.started(trial.trial_id)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        # Tune keeps every trial to the end of the run, and with each the largest, least, mean and recent values of
+        # every number that it reported: half of what a trial costs the driver in memory, and nobody asks for it.
+        trial.run_metadata.metric_analysis = {}
+        trial.run_metadata.metric_n_steps = {}

@@ -105,9 +105,9 @@ def _outcome(trial: Mapping[str, Any]) -> Outcome:
 
 def _outcome_on_disk(store: Store, trial_id: str) -> Outcome | None:
     """How a finished attempt of the trial ended, if there is one."""
-    columns = ["trial_id", "status", "error", "rung_accuracies", *OBJECTIVES]
-    rows = store.read("trials", columns=columns).to_pylist()
-    finished = [row for row in rows if row["trial_id"] == trial_id and row["status"] in FINISHED]
+    columns = ["status", "error", "rung_accuracies", *OBJECTIVES]
+    rows = store.read("trials", columns=columns, keys=store.attempts(trial_id)).to_pylist()
+    finished = [row for row in rows if row["status"] in FINISHED]
     return _outcome(finished[0]) if finished else None
 
 

@@ -139,7 +139,7 @@ def test_without_usual_arms_and_sets_there_is_nothing_to_do(store):
 
 def test_a_network_of_a_unit_that_is_there_is_not_judged_twice(store):
     run = tiny_run()
-    publish_evaluation(store, "a", ("usual", "relu", 6, 0))
+    publish_evaluation(store, "usual-a", ("usual", "relu", 6, 0))
     [unit], _ = units_of(run, store)
     rows = judge(run, store, unit.payload, "cpu")
     assert [(row["arm"], row["seed"]) for row in rows] == [("relu", 1), ("sin", 0), ("sin", 1)]

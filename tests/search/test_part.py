@@ -1,4 +1,5 @@
 import random
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from search.part import NewerSchemaError, PartError, SchemaError, check_names, decode, encode
+from search.part import NewerSchemaError, PartError, SchemaError, check_names, decode, encode, verify
 from search.schema import SCHEMA_VERSION, TABLES
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -212,3 +213,26 @@ def test_two_columns_of_one_name_are_bad() -> None:
     table = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["arm", "arm"])
     with pytest.raises(PartError, match="two of its columns have the same name"):
         decode("spectra", foreign(table), ["seed"])
+
+
+def complaint(check: Callable[..., object], data: bytes) -> tuple[type[Exception], str] | None:
+    try:
+        check("spectra", data)
+    except (PartError, NewerSchemaError) as error:
+        return type(error), str(error)
+    return None
+
+
+def test_verifying_finds_what_decoding_finds() -> None:
+    sealed = encode("spectra", [{"arm": "mixed", "density": [0.5] * 40}, {"arm": "relu"}])
+    table = pa.Table.from_pylist([{"arm": f"arm-{i}", "schema_version": 1} for i in range(50)], TABLES["spectra"])
+    other = foreign(table)
+    place = other.index(b"arm-25")
+    flipped = [sealed[:at] + bytes([sealed[at] ^ 1]) + sealed[at + 1 :] for at in range(0, len(sealed), 97)]
+    wrong = foreign(pa.table({"schema_version": pa.array([SCHEMA_VERSION]), "arm": [1]}))
+    newer = encode("spectra", [{"schema_version": SCHEMA_VERSION + 1}])
+    sound = [sealed, other, foreign(pa.table({"arm": ["mixed"]}))]
+    bad = [*flipped, other[:place] + b"ARM" + other[place + 3 :], sealed[:-20], b"", wrong, newer]
+    assert [complaint(verify, data) for data in sound] == [None] * 3
+    assert [complaint(verify, data) for data in bad] == [complaint(decode, data) for data in bad]
+    assert None not in [complaint(verify, data) for data in bad]

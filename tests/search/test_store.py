@@ -449,3 +449,19 @@ def test_a_crash_while_repairing_is_made_good_by_the_next_repair(store: Store, p
             "part-a-a0.parquet",
             "part-a-a0.parquet.json",
         ]
+
+
+# Finding one trial among many
+
+
+def test_the_attempts_at_a_trial_are_known_by_their_names(store):
+    for trial_id, attempt in (("gradient-0001", 0), ("gradient-0001", 1), ("gradient-00010", 0), ("gradient-0010", 0)):
+        trial(store, trial_id, attempt)
+    assert store.attempts("gradient-0001") == ["gradient-0001-a0", "gradient-0001-a1"]
+    assert store.attempts("gradient-0002") == []
+    # Another part is not even looked at: its damage is no matter here.
+    damage(part(store, "trials", "gradient-0010-a0"))
+    rows = store.read("trials", columns=["trial_id", "attempt"], keys=store.attempts("gradient-0001"))
+    assert rows.to_pylist() == [{"trial_id": "gradient-0001", "attempt": attempt} for attempt in (0, 1)]
+    with pytest.raises(StoreError, match="trials has damaged parts"):
+        store.read("trials", keys=store.attempts("gradient-0010"))

@@ -19,10 +19,11 @@ from pathlib import Path
 import pytest
 
 from search import ray_setup
+from search.ledger import Ledger
 from search.plan import ListPlan, Outcome, Unit
 from search.ray_setup import ClusterError, check_resources, cluster_nodes
 from search.schema import Status
-from search.tune import run_with_ray
+from search.tune import _IdleScheduler, _Starts, run_with_ray
 from tests.search import toy_units
 
 ROOT = str(Path(__file__).resolve().parents[2])
@@ -350,3 +351,33 @@ class TestSurroundings:
         assert ray_setup.import_root(sys.modules["tests"]) == ROOT
         assert ray_setup.import_root(sys.modules["tests.search"]) == ROOT
         assert ray_setup.import_root(sys) is None
+
+
+class TestManyTrials:
+    """What Tune does for each trial must not depend on how many there were."""
+
+    def test_the_next_trial_is_looked_for_among_those_that_are_left(self):
+        from ray.tune.experiment import Trial
+
+        class Controller:
+            def __init__(self, *live: Trial) -> None:
+                self.live = set(live)
+
+            def get_live_trials(self) -> set[Trial]:
+                return self.live
+
+        running, pending = (Trial("none", stub=True) for _ in range(2))
+        running.set_status(Trial.RUNNING)
+        scheduler = _IdleScheduler(Ledger(ListPlan.empty(), ignore, None))
+        assert scheduler.choose_trial_to_run(Controller(running, pending)) is pending
+        assert scheduler.choose_trial_to_run(Controller(running)) is None
+
+    def test_statistics_of_a_trial_that_has_ended_are_let_go_of(self):
+        from ray.tune.experiment import Trial
+
+        trial = Trial("none", stub=True)
+        trial.run_metadata.update_metric("score", 0.5)
+        assert trial.metric_analysis["score"]["max"] == 0.5
+        starts = _Starts(Ledger(ListPlan.empty(), ignore, None))
+        starts.on_trial_complete(0, [trial], trial)
+        assert (trial.metric_analysis, trial.metric_n_steps) == ({}, {})
