@@ -203,7 +203,7 @@ class TestRun:
 DRIVER = """
 import signal, sys
 from search.plan import ListPlan, Unit
-from search.tune import _IdleScheduler, _Starts, run_with_ray
+from search.tune import run_with_ray
 from tests.search import toy_units
 
 stopped = []
