@@ -65,8 +65,8 @@ def _slope(sizes: list[Size]) -> float:
 def _fresh(device: str, who: str, steps: int, width: int) -> Size:
     """The least of what `measure_here` finds in several processes of their own, and the most beside it.
 
-    The same work takes up to a quarter more in some processes than in others, for a reason not yet found; the most is
-    reported too, so that the spread is seen.
+    The same work takes up to a quarter more in some processes than in others: the C library's heap keeps holes between
+    the states that are kept, where activations were.  The most is reported too, so that the spread is seen.
     """
     sizes = [_once(device, who, steps, width) for _ in range(REPEATS)]
     least = min(sizes, key=lambda size: float(size["peak_mb"]))
