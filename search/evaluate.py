@@ -73,8 +73,12 @@ class FoundSet:
     genomes: torch.Tensor
     row: Mapping[str, Any]
 
+    def to(self, device: torch.device) -> FoundSet:
+        """The same set on another device."""
+        return replace(self, genomes=self.genomes.to(device))
+
     def arms(self, hidden: tuple[int, ...], names: Sequence[str]) -> dict[str, Activation]:
-        """Those of the names that `arm_names` gives, in a network of these hidden sizes."""
+        """Those of the names that `arm_names` gives, in a network of these hidden sizes; where the genomes lie."""
         bank = TableBank(self.spec, self.genomes.unsqueeze(0))
         mixed = mixed_functions(hidden, self.spec.num_types)
         arms: dict[str, Activation] = {"mixed": BankActivation(bank, mixed)}
@@ -168,13 +172,13 @@ def judge(run: RunConfig, store: Store, payload: Mapping[str, Any], device: str)
     """Train and judge the networks of one unit; rows of ``evaluations`` that the store does not have yet."""
     trial_id, width, depth = payload["trial_id"], payload["width"], payload["depth"]
     hidden = (width,) * depth
-    found = None if trial_id == USUAL_TRIAL else found_set(store, trial_id)
+    data = load_task(run.task, device)
+    found = None if trial_id == USUAL_TRIAL else found_set(store, trial_id).to(data.train.x.device)
     arms: Mapping[str, Activation] = (
         found.arms(hidden, arm_names(run, found.spec))
         if found
         else {name: UsualActivation(name) for name in run.evaluation.usual}
     )
-    data = load_task(run.task, device)
     judgements = [
         (split, judgement)
         for split, some in _judgements(run, data, hidden, arms, payload["seeds"])

@@ -62,12 +62,12 @@ class OpenaiEs:
         if population < 2 or population % 2:
             raise ValueError(f"population must be even for openai_es, whose candidates are pairs, but got {population}")
         self._coordinates = Coordinates.of(spec, seed, layer_scales)
-        self._mean = self._coordinates.start
+        self._mean = self._coordinates.start.unsqueeze(0)  # optimisers move batches: this is a batch of one
         self._sigma, self._mean_lr, self._weight_decay = mutation_scale, mean_lr, weight_decay
         self._adam = Adam()
         self._slots = self._adam.slots(self._mean)
         self._step = 0
-        self._noise = torch.zeros(population // 2, len(self._mean), dtype=torch.float64)
+        self._noise = torch.zeros(population // 2, self._mean.shape[1], dtype=torch.float64)
         self._generator = generator(seed, "openai-es")
 
     def ask(self) -> Tensor:
@@ -85,7 +85,7 @@ class OpenaiEs:
 
     def incumbent(self) -> Tensor:
         """The mean."""
-        return self._coordinates.genomes(self._mean)
+        return self._coordinates.genomes(self._mean[0])
 
     def step_size(self) -> float:
         """σ."""
