@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -15,6 +14,7 @@ from rich.table import Table as RichTable
 
 from analysis import Run, compare, load_run, verdict
 from analysis.tables import Table, accuracy_tables, advantage_tables, comparison_tables
+from search.location import Location
 
 
 def console() -> Console:
@@ -22,7 +22,7 @@ def console() -> Console:
     return Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 
-def print_verdict(path: Path) -> None:
+def print_verdict(path: Location) -> None:
     """The cross-size tables, and in words what holds where the sets were learned."""
     run, out = load_run(path), console()
     found = verdict(run)
@@ -33,13 +33,13 @@ def print_verdict(path: Path) -> None:
         _print_sentences(out, compare(run).sentences)
 
 
-def verdict_json(path: Path) -> dict[str, Any]:
+def verdict_json(path: Location) -> dict[str, Any]:
     """The verdict for programs: sentences, and a record per set, size and rival."""
     found = verdict(load_run(path))
     return {"sentences": list(found.sentences), "rows": _records(found.table)}
 
 
-def show_comparison(paths: Sequence[Path], *, as_json: bool) -> None:
+def show_comparison(paths: Sequence[Location], *, as_json: bool) -> None:
     """Gradient against evolution over all trials of the given runs."""
     runs: list[Run] = [load_run(path) for path in paths]
     found = compare(*runs)

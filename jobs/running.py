@@ -20,9 +20,10 @@ from jobs.results import console, print_verdict, verdict_json
 from search.config import ResourcesConfig, RunConfig, methods, stored_config
 from search.config_errors import ConfigError, Problem, checked
 from search.launch import Account, drive
+from search.location import Location
 from search.plan import Plan, Watch
 from search.recipes import load_recipe
-from search.run_folder import RunFolder, create, open_run
+from search.run_folder import RunFolder, create, is_run, open_run
 from search.schema import Status
 
 RECIPES = Path(str(files("jobs"))) / "recipes"
@@ -34,7 +35,7 @@ _AS_IT_IS: Final[dict[str, Any]] = {"markup": False, "soft_wrap": True}
 def start(
     recipe: str,
     overrides: Sequence[str],
-    out: Path,
+    out: Location,
     *,
     resume: bool,
     address: str | None,
@@ -52,7 +53,7 @@ def start(
         _show_plan(config, out, as_json=as_json)
         return
     described = config.model_dump(mode="json")
-    if resume and (out / config.name / "run.json").exists():
+    if resume and is_run(out / config.name):
         run = open_run(out / config.name)
         as_it_was = replace(run.info, config=stored_config(run.info.config, run.path).model_dump(mode="json"))
         replace(run, info=as_it_was).require_same_config(described, may_change=("resources", "description"))
@@ -61,14 +62,14 @@ def start(
     _drive(run, config.resources, address=address, as_json=as_json)
 
 
-def go_on(path: Path, *, address: str | None, workers: int | None, as_json: bool) -> None:
+def go_on(path: Location, *, address: str | None, workers: int | None, as_json: bool) -> None:
     """Drive an existing run to its end; leaves the process with its exit code."""
     run = open_run(path)
     _drive(run, _resources(run, workers), address=address, as_json=as_json)
 
 
 def judge_more(
-    path: Path,
+    path: Location,
     *,
     best: int | None,
     trials: Sequence[str],
@@ -117,7 +118,7 @@ def _drive(run: RunFolder, resources: ResourcesConfig, *, address: str | None, a
     sys.exit(code)
 
 
-def _write_report(run: RunFolder) -> Path:
+def _write_report(run: RunFolder) -> Location:
     from analysis import write_report
 
     return write_report(run.path)
@@ -127,7 +128,7 @@ def _any_ok(run: RunFolder) -> bool:
     return Status.OK in run.store.read("trials", columns=["status"])["status"].to_pylist()
 
 
-def _say_end(run: RunFolder, account: Account, code: int, report: Path | None) -> None:
+def _say_end(run: RunFolder, account: Account, code: int, report: Location | None) -> None:
     out = console()
     if code == EXIT_INTERRUPTED:
         out.print(f"Interrupted. What is finished is on disk; go on with `ldnn resume {run.path}`", **_AS_IT_IS)
@@ -138,7 +139,7 @@ def _say_end(run: RunFolder, account: Account, code: int, report: Path | None) -
     out.print(f"\nRun:    {run.path}\nReport: {report}", **_AS_IT_IS)
 
 
-def _summary(run: RunFolder, account: Account, code: int, report: Path | None) -> dict[str, Any]:
+def _summary(run: RunFolder, account: Account, code: int, report: Location | None) -> dict[str, Any]:
     return {
         "run": str(run.path),
         "exit_code": code,
@@ -168,7 +169,7 @@ def _require_device(resources: ResourcesConfig) -> None:
         raise ConfigError([problem], "the configuration")
 
 
-def _show_plan(config: RunConfig, out: Path, *, as_json: bool) -> None:
+def _show_plan(config: RunConfig, out: Location, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(config.model_dump(mode="json")))  # noqa: T201
         return

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from search.config import RunConfig, canonical, trial_config
 from search.evaluate import judge
+from search.location import parse_location
 from search.plan import PENALTY, Outcome, Unit
-from search.progress import ProgressFile
+from search.progress import ProgressFile, progress_folder
 from search.provenance import code_version, config_hash, hostname, library_versions
 from search.run_folder import open_run
 from search.schema import Status
@@ -26,10 +26,10 @@ def do_unit(unit: Unit, *, run: str, device: str) -> Outcome:
 
     Args:
         unit: what to do; the payload's ``kind`` is ``trial`` or ``evaluation``.
-        run: the run folder.
+        run: the run folder, or its address in an object store.
         device: cpu, cuda or auto.
     """
-    folder = open_run(Path(run))
+    folder = open_run(parse_location(run))
     config = RunConfig.model_validate(folder.info.config)
     place = resolve_device(device)
     common = {"run_id": folder.info.run_id, "attempt": unit.attempt}
@@ -48,7 +48,7 @@ def _do_trial(unit: Unit, config: RunConfig, store: Store, common: dict[str, Any
     if unit.attempt and (before := _outcome_on_disk(store, unit.key)):
         return before
     trial = trial_config(config, payload["method"], payload["number"], payload["params"])
-    progress = ProgressFile(store.root / "logs", unit.key)
+    progress = ProgressFile(progress_folder(store.root), unit.key)
     try:
         records = run_trial(trial, progress, device=place)
     finally:
