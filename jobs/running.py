@@ -22,6 +22,7 @@ from search.config_errors import ConfigError, Problem, checked
 from search.launch import Account, drive
 from search.location import Location
 from search.plan import Plan, Watch
+from search.ray_setup import check_resources, cluster_nodes
 from search.recipes import load_recipe
 from search.run_folder import RunFolder, create, is_run, open_run
 from search.schema import Status
@@ -48,10 +49,10 @@ def start(
     if workers is not None:
         resources = config.resources.model_dump() | {"workers": workers}
         config = config.model_copy(update={"resources": checked(ResourcesConfig, resources, "--workers")})
-    _require_device(config.resources)
     if dry:
         _show_plan(config, out, as_json=as_json)
         return
+    _require_machines(config.resources, address)
     described = config.model_dump(mode="json")
     if resume and is_run(out / config.name):
         run = open_run(out / config.name)
@@ -65,7 +66,9 @@ def start(
 def go_on(path: Location, *, address: str | None, workers: int | None, as_json: bool) -> None:
     """Drive an existing run to its end; leaves the process with its exit code."""
     run = open_run(path)
-    _drive(run, _resources(run, workers), address=address, as_json=as_json)
+    resources = _resources(run, workers)
+    _require_machines(resources, address)
+    _drive(run, resources, address=address, as_json=as_json)
 
 
 def judge_more(
@@ -99,11 +102,12 @@ def judge_more(
     if not ids:
         raise ConfigError([Problem("", "", "no trial has ended well yet, so there is no set to judge")], str(path))
     request = Request(ids, evaluation.widths, evaluation.depths, evaluation.seeds)
-    _drive(run, _resources(run, workers), address=address, as_json=as_json, search=False, request=request)
+    resources = _resources(run, workers)
+    _require_machines(resources, address)
+    _drive(run, resources, address=address, as_json=as_json, search=False, request=request)
 
 
 def _drive(run: RunFolder, resources: ResourcesConfig, *, address: str | None, as_json: bool, **options: Any) -> None:
-    _require_device(resources)
     display = Display(run, quiet=as_json)
     begin: Callable[[Plan, Account], Watch] = display.begin
     with _asked_to_stop(display.say_stopping) as stop, display:
@@ -159,14 +163,23 @@ def _resources(run: RunFolder, workers: int | None) -> ResourcesConfig:
     return checked(ResourcesConfig, resources.model_dump() | {"workers": workers}, "--workers")
 
 
-def _require_device(resources: ResourcesConfig) -> None:
-    if resources.device != "cuda":
-        return
-    import torch
+def _require_machines(resources: ResourcesConfig, address: str | None) -> None:
+    """Refuse what the machines cannot do, before anything is made or started."""
+    workers = resources.workers
+    if address is not None and workers == 0:
+        problem = Problem("--workers", "0", "a cluster (--address) is used by workers: at least 1")
+        raise ConfigError([problem], "the command line")
+    if address is None:
+        import torch
 
-    if not torch.cuda.is_available():
-        problem = Problem("resources.device", '"cuda"', "this machine has no CUDA device; allowed here: cpu, auto")
-        raise ConfigError([problem], "the configuration")
+        if resources.device == "cuda" and not torch.cuda.is_available():
+            problem = Problem("resources.device", '"cuda"', "this machine has no CUDA device; allowed here: cpu, auto")
+            raise ConfigError([problem], "the configuration")
+        nodes = [{"CPU": float(resources.threads), "GPU": float(torch.cuda.device_count())}]
+    else:
+        nodes = cluster_nodes(address)
+    if workers:
+        check_resources(nodes, workers=workers, threads=resources.threads, gpus_per_unit=resources.gpus_per_trial)
 
 
 def _show_plan(config: RunConfig, out: Location, *, as_json: bool) -> None:
