@@ -146,6 +146,14 @@ def recipes(as_json: Json = False) -> None:
 
 
 @app.command()
+def cluster(as_json: Json = False) -> None:
+    """Say where the files for clusters are: Ray's cluster launcher, KubeRay, Slurm."""
+    from jobs.results import show_cluster_files
+
+    show_cluster_files(as_json=as_json)
+
+
+@app.command()
 def doctor(as_json: Json = False) -> None:
     """Say what works on this machine: versions, cores, memory, devices, compiled kernels, disk."""
     from jobs.doctor import show_doctor

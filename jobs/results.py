@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final
 
 from rich import box
 from rich.console import Console
@@ -15,6 +17,13 @@ from rich.table import Table as RichTable
 from analysis import Run, compare, load_run, verdict
 from analysis.tables import Table, accuracy_tables, advantage_tables, comparison_tables
 from search.location import Location
+
+CLUSTER_FILES: Final = Path(str(files("jobs"))) / "cluster"
+_CLUSTER_FILES: Final = {
+    "ray-cluster.yaml": "machines reached by SSH: Ray's cluster launcher, `ray up`",
+    "rayjob.yaml": "Kubernetes: a RayJob of KubeRay, `kubectl create -f`",
+    "slurm.sh": "Slurm: `sbatch`",
+}
 
 
 def console() -> Console:
@@ -72,6 +81,16 @@ def show_recipes(*, as_json: bool) -> None:
     for name, text in found:
         table.add_row(escape(name), escape(text))
     console().print(table)
+
+
+def show_cluster_files(*, as_json: bool) -> None:
+    """Where the files for clusters are, and what each is for; every one begins with its instructions."""
+    found = [(str(CLUSTER_FILES / name), text) for name, text in _CLUSTER_FILES.items()]
+    if as_json:
+        print(json.dumps([{"path": path, "description": text} for path, text in found]))  # noqa: T201
+        return
+    for path, text in found:
+        console().print(f"{path}\n  {text}", markup=False, soft_wrap=True)
 
 
 def _print_table(out: Console, table: Table) -> None:
