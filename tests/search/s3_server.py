@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import subprocess
 import sys
 import time
@@ -33,6 +34,7 @@ def s3_server() -> Iterator[str]:
     Yields:
         ``s3://`` and the bucket.
     """
+    assert importlib.util.find_spec("moto"), "the S3 server is in the extra `dev`: make setup"
     process = subprocess.Popen(
         [sys.executable, "-c", _SERVE],
         stdin=subprocess.PIPE,

@@ -180,15 +180,6 @@ class TestRuns:
         assert SECRET.encode() not in everything
         assert b"AKIA" not in everything
 
-    def test_an_interrupted_run_is_resumed_to_the_same_rows(self, run, undisturbed):
-        asked = iter([False, False, True])
-        account, _ = drive_here(run, stop=lambda: next(asked, True))
-        assert account.interrupted
-        again, _ = drive_here(open_run(run.path))
-        assert again.skipped == account.finished
-        assert not again.interrupted
-        assert_same(run, undisturbed)
-
 
 def others(run):
     return run.store.storage.names(FOLDER)
