@@ -12,7 +12,6 @@
 #SBATCH --time=04:00:00
 #SBATCH --signal=B:TERM@120
 set -euo pipefail
-umask 077  # the token is for its owner alone
 
 : "${1:?which recipe? sbatch --export=ALL,LDNN_OUT=FOLDER slurm.sh RECIPE}"
 : "${LDNN_OUT:?must name a folder that all nodes see: sbatch --export=ALL,LDNN_OUT=FOLDER slurm.sh RECIPE}"
@@ -23,20 +22,23 @@ export RAY_AUTH_TOKEN_PATH
 python3 -c 'import secrets; print(secrets.token_hex(32), end="")' > "$RAY_AUTH_TOKEN_PATH"
 
 steps=()
+session=/tmp/ldnn-ray-$SLURM_JOB_ID  # on every node; its own, as others may have a Ray there; short, for sockets in it
 clean_up() {
   kill "${steps[@]}" 2> /dev/null || true
   wait || true
-  rm -f "$RAY_AUTH_TOKEN_PATH"
+  rm -rf "$RAY_AUTH_TOKEN_PATH" "$session"
 }
 trap clean_up EXIT
 
 cpus=${SLURM_CPUS_PER_TASK:-1}
 nodes=${SLURM_JOB_NUM_NODES:-1}
 port=${LDNN_PORT:-$((20000 + SLURM_JOB_ID % 10000))}
-head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
+head=${hosts%%$'\n'*}
 
 srun --overlap --nodes=1 --ntasks=1 --nodelist="$head" \
-  ray start --head --block --port="$port" --num-cpus="$cpus" --include-dashboard=false --disable-usage-stats &
+  ray start --head --block --port="$port" --num-cpus="$cpus" --temp-dir="$session" \
+  --include-dashboard=false --disable-usage-stats &
 steps+=($!)
 
 answers() { (exec 3<> "/dev/tcp/$head/$port") 2> /dev/null; }
@@ -48,7 +50,7 @@ answers || { echo "the head does not answer at $head:$port; choose another LDNN_
 
 if ((nodes > 1)); then
   srun --overlap --nodes=$((nodes - 1)) --ntasks=$((nodes - 1)) --exclude="$head" \
-    ray start --address="$head:$port" --block --num-cpus="$cpus" &
+    ray start --address="$head:$port" --block --num-cpus="$cpus" --temp-dir="$session" &
   steps+=($!)
 fi
 

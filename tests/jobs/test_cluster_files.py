@@ -137,7 +137,7 @@ def allocation(tmp_path):
         "SLURM_JOB_NUM_NODES": "2",
         "SLURM_JOB_NODELIST": "node[1-2]",
         "SLURM_CPUS_PER_TASK": "3",
-        "DO": "exit 3",
+        "DO": 'until grep -q "^ray start --address=" "$LOG"; do sleep 0.05; done; exit 3',
     }
     return tmp_path, environment
 
@@ -151,7 +151,8 @@ def test_the_slurm_script_starts_a_head_a_worker_and_the_search_with_a_token(all
     log = (folder / "log").read_text().splitlines()
     guarded = "[600 64 token 0]"
     assert log[1] == (
-        f"ray start --head --block --port={port} --num-cpus=3 --include-dashboard=false --disable-usage-stats {guarded}"
+        f"ray start --head --block --port={port} --num-cpus=3 --temp-dir=/tmp/ldnn-ray-7 --include-dashboard=false "
+        f"--disable-usage-stats {guarded}"
     )
     assert "--nodelist=127.0.0.1" in log[0]
     rest = sorted(log[2:])
