@@ -181,3 +181,20 @@ def test_the_slurm_script_says_what_it_lacks(allocation, arguments, lacks):
     assert done.returncode != 0
     assert lacks in done.stderr
     assert not (folder / "log").exists()
+
+
+def test_more_gpus_than_there_are_are_refused_before_anything_is_made(monkeypatch, recipe, tmp_path):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    wanted = "resources={device='cuda',gpus_per_trial=1,workers=2}"
+    answer = ldnn("search", recipe, "--set", wanted, "--out", tmp_path)
+    assert answer.code == 1
+    assert "(workers=2, gpus_per_unit=1, GPUs=1, GPUs of one node=1); ask for fewer workers" in answer.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cluster_without_workers_is_refused(recipe, tmp_path):
+    answer = ldnn("search", recipe, "--address", "auto", "--workers", "0", "--out", tmp_path)
+    assert answer.code == 2
+    assert "a cluster (--address) is used by workers: at least 1" in answer.err
+    assert list(tmp_path.iterdir()) == []
