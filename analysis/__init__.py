@@ -13,6 +13,7 @@ from analysis.cross_size import cross_size_table
 from analysis.figures import FIGURES, FigureRecipe, MissingDataError, figure
 from analysis.judgement import Outcome, Verdict, verdict
 from analysis.load import Run, RunFolderError, counted_attempts, load_run
+from analysis.pareto import objectives_of, pareto_front, pareto_table
 from analysis.report import write_report
 from analysis.sets import headline_sets
 from analysis.statistics import (
@@ -46,7 +47,10 @@ __all__ = [
     "load_run",
     "mean_interval",
     "mean_intervals",
+    "objectives_of",
     "paired_difference",
+    "pareto_front",
+    "pareto_table",
     "save_figure",
     "share_won",
     "verdict",

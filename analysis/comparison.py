@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.cross_size import SIZE
+from analysis.function_space import curve_distances, curve_points, set_distance
 from analysis.load import Run, counted_attempts
 from analysis.sets import METHODS, headline_sets, judging_split, of_sets
 from analysis.statistics import Estimate, Interval, Vector, difference_of_means, mean_intervals, pair, share_won
@@ -75,7 +76,12 @@ def compare(*runs: Run) -> Comparison:
     equal = [equal_budget(steps, budget, metric) for budget in BUDGETS for metric in METRICS]
     equal_table = pd.concat(equal, ignore_index=True)
     finals = final_sets(runs)
-    sentences = (*_missing_methods(steps), *_equal_sentences(equal_table), *_final_sentences(finals))
+    sentences = (
+        *_missing_methods(steps),
+        *_equal_sentences(equal_table),
+        *_final_sentences(finals),
+        *_distance_sentences(runs, finals),
+    )
     return Comparison(pd.concat(curves, ignore_index=True), equal_table, finals, sentences)
 
 
@@ -231,6 +237,30 @@ def _final_sentences(table: pd.DataFrame) -> Iterator[str]:
             evidence = count(row["pairs"], "seed") + (f", {row['lost']} without a partner" if row["lost"] else "")
             parts.append(f"width {row['width']}{depth}: {_told_apart(row, evidence)}")
         yield f"Final sets, {names}{where}, on {first['split']} rows: {'; '.join(parts)}."
+
+
+def _distance_sentences(runs: Sequence[Run], finals: pd.DataFrame) -> Iterator[str]:
+    """How far apart the two sets that are compared are, as functions."""
+    curves = final_curves(runs)
+    for trials in finals[[f"{method}_trial" for method in METHODS]].drop_duplicates().itertuples(index=False):
+        own = curves[curves["trial_id"].isin(trials)]
+        sizes = own[["trial_id", "type_index"]].drop_duplicates()["trial_id"].value_counts().tolist()
+        if len(sizes) != len(METHODS) or len(set(sizes)) != 1:  # without curves, or with unequal numbers of types
+            continue
+        distance = number(set_distance(curve_distances(own), *trials), 2)
+        yield (
+            f"The functions of {' and '.join(trials)} differ by {distance} (root mean square under a standard normal, "
+            "types matched as well as can be)."
+        )
+
+
+def final_curves(runs: Sequence[Run]) -> pd.DataFrame:
+    """Points ``x``, ``y`` of the final functions of each method's best set, those that `final_sets` compares."""
+    best = pd.concat([headline_sets(run) for run in runs], ignore_index=True)
+    best = best.sort_values("score", ascending=False, kind="stable").drop_duplicates("method")
+    rows = pd.concat([counted_attempts(run.activations, run.trials) for run in runs], ignore_index=True)
+    rows = of_sets(rows[rows["final"].fillna(value=False).astype(bool)], best)
+    return curve_points(rows, ["method", "trial_id", "type_index"])
 
 
 def _trial_counts(row: dict[Any, Any]) -> str:

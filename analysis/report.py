@@ -29,6 +29,7 @@ from analysis.tables import (
     comparison_tables,
     cost_table,
     failures_table,
+    pareto_tables,
     settings_rows,
     trials_table,
 )
@@ -101,6 +102,7 @@ def _write(run: Run, page: Path) -> Path:
         comparisons=list(comparison_tables(comparison)),
         pictures=pictures,
         missing=missing,
+        pareto=list(pareto_tables(run)),
         trials=trials_table(run),
         failures=failures_table(run),
         costs=cost_table(run),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,10 +12,11 @@ from analysis.comparison import METRICS, Comparison, budget_words
 from analysis.cross_size import RIVALS
 from analysis.judgement import Verdict
 from analysis.load import Run, counted_attempts
+from analysis.pareto import objectives_of, pareto_table
 from analysis.sets import METHODS
 from analysis.style import arm_order
 from analysis.words import NOTHING, count, number, percent, percent_interval, points, real, seconds
-from search.schema import Status
+from search.schema import OBJECTIVES, Status
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,12 @@ class Table:
         return Table(self.caption, columns, tuple(tuple(row[place] for place in kept) for row in self.rows))
 
 
+_OBJECTIVE_HEADS: Final = {
+    "score": "score [%]",
+    "cross_size_drop": "cross-size drop [points]",
+    "num_params": "weights and biases",
+    "flatness": "Hessian trace per parameter",
+}
 _RIVAL_HEADS: Final = {"relu": "– ReLU", "best_pure": "– best pure", "best_usual": "– best usual"}
 _PANEL: Final = ["trial_id", "task", "architecture", "mixing", "lr_protocol"]
 
@@ -131,7 +138,7 @@ def trials_table(run: Run) -> Table:
         rate = row["inner_steps_total"] / row["wall_seconds"] if row["wall_seconds"] else float("nan")
         rates = [_significant(row[name]) for name in ("inner_lr", "outer_lr", "mutation_scale")]
         lines.append((
-            _text(row["trial_id"]), _text(row["status"]), percent(row["score"]), percent(row["score_sem"]),
+            _text(row["trial_id"]), _ending(row), percent(row["score"]), percent(row["score_sem"]),
             number(row["num_types"], 0), _text(row["base"]), number(row["width"], 0), *rates,
             number(row["outer_steps"], 0), number(row["inner_steps_total"], 0), seconds(row["wall_seconds"]),
             number(rate, 0),
@@ -140,15 +147,29 @@ def trials_table(run: Run) -> Table:
     return Table(caption, heads, tuple(lines)).without_empty_columns()
 
 
+def pareto_tables(run: Run) -> Iterator[Table]:
+    """The Pareto set of a search for several objectives, if it was one."""
+    rows, names = pareto_table(run), objectives_of(run)
+    front = rows[rows["front"]]
+    if front.empty:
+        return
+    heads = (_left("trial"), *(Column(f"{_OBJECTIVE_HEADS[name]} ({OBJECTIVES[name]})") for name in names))
+    lines = [
+        (_text(row["trial_id"]), *(_objective(name, row[name]) for name in names)) for row in front.to_dict("records")
+    ]
+    caption = f"Pareto set: {len(front)} of {count(len(rows), 'trial')}, beaten in all objectives by no other"
+    yield Table(caption, heads, tuple(lines))
+
+
 def failures_table(run: Run) -> Table:
     """Every trial attempt that did not end well, and what it said."""
-    bad = run.trials[run.trials["status"] != Status.OK].sort_values(["trial_id", "attempt"])
+    bad = run.trials[~run.trials["status"].isin([Status.OK, Status.PRUNED])].sort_values(["trial_id", "attempt"])
     heads = (_left("trial"), Column("attempt"), _left("status"), _left("error"))
     lines = []
     for row in bad.to_dict("records"):
         words = ": ".join(str(row[name]) for name in ("error_type", "error") if pd.notna(row[name]))
         lines.append((_text(row["trial_id"]), number(row["attempt"], 0), _text(row["status"]), words or NOTHING))
-    return Table("Trial attempts that did not end with status ok", heads, tuple(lines))
+    return Table("Trial attempts that did not end with status ok or pruned", heads, tuple(lines))
 
 
 def cost_table(run: Run) -> Table:
@@ -185,12 +206,24 @@ def _left(head: str) -> Column:
     return Column(head, numeric=False)
 
 
+def _ending(row: Mapping[Hashable, Any]) -> str:
+    """A trial's status, with where the row comes from if the trial was not run."""
+    copied = "" if pd.isna(row["copied_from"]) else f", copy of {row['copied_from']}"
+    return _text(row["status"]) + copied
+
+
 def _text(value: Any) -> str:
     return NOTHING if pd.isna(value) else str(value)
 
 
 def _significant(value: Any) -> str:
     return NOTHING if pd.isna(value) else f"{value:.3g}"
+
+
+def _objective(name: str, value: Any) -> str:
+    if name in {"score", "cross_size_drop"}:
+        return percent(value)
+    return number(value, 0) if name == "num_params" else _significant(value)
 
 
 def _title(key: Any) -> str:

@@ -88,13 +88,15 @@ class Display:
         seconds = time.monotonic() - self._running.pop(unit.key, time.monotonic())
         kind = unit.payload["kind"]
         self._durations.setdefault(kind, []).append(seconds)
-        if outcome.status is not Status.OK:
+        is_problem = outcome.status not in (Status.OK, Status.PRUNED)
+        if is_problem:
             self._failures += 1
-        elif kind == "trial" and (self._best is None or outcome.score > self._best[0]):
-            self._best = (outcome.score, unit.key)
+        elif kind == "trial" and outcome.status is Status.OK and not outcome.paused:
+            self._best = max(self._best or (0.0, ""), (outcome.score, unit.key), key=lambda best: best[0])
         done = f"{self._plan.done}/{self._plan.total}" if self._plan else ""
-        if not self._live or outcome.status is not Status.OK:
-            self._say(f"[{done}] {unit.key} {outcome.status} in {seconds:.0f} s: {outcome.note}")
+        if not self._live or is_problem:
+            word = "paused" if outcome.paused else outcome.status
+            self._say(f"[{done}] {unit.key} {word} in {seconds:.0f} s: {outcome.note}")
         self._refresh()
 
     def _say(self, text: str) -> None:

@@ -70,7 +70,9 @@ def _torch() -> Finding:
     import torch
 
     if torch.cuda.is_available():
-        return Finding("device", "ok", f"{torch.cuda.get_device_name()}: --set resources.device=cuda uses it")
+        return Finding(
+            "device", "ok", f"{torch.cuda.get_device_name()}: --set resources.device=cuda uses it, with eager look-ups"
+        )
     return Finding("device", "ok", "cpu; no CUDA device, which small networks do not need")
 
 

@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from analysis import Run, compare, load_run, verdict
-from analysis.tables import Table, accuracy_tables, advantage_tables, comparison_tables
+from analysis import Run, compare, load_run, objectives_of, pareto_table, verdict
+from analysis.pareto import pareto_sentence
+from analysis.tables import Table, accuracy_tables, advantage_tables, comparison_tables, pareto_tables
 from search.location import Location
 
 CLUSTER_FILES: Final = Path(str(files("jobs"))) / "cluster"
@@ -37,15 +38,19 @@ def print_verdict(path: Location) -> None:
     found = verdict(run)
     for table in (*accuracy_tables(found, intervals=False), *advantage_tables(found)):
         _print_table(out, table)
-    _print_sentences(out, found.headlines)
+    for table in pareto_tables(run):
+        _print_table(out, table)
+    _print_sentences(out, [*found.headlines, *filter(None, [pareto_sentence(run)])])
     if set(run.trials["method"].dropna()) == {"gradient", "evolution"}:
         _print_sentences(out, compare(run).sentences)
 
 
 def verdict_json(path: Location) -> dict[str, Any]:
-    """The verdict for programs: sentences, and a record per set, size and rival."""
-    found = verdict(load_run(path))
-    return {"sentences": list(found.sentences), "rows": _records(found.table)}
+    """The verdict for programs: sentences, a record per set, size and rival, and one per trial with all objectives."""
+    run = load_run(path)
+    found = verdict(run)
+    pareto = {"objectives": list(objectives_of(run)), "trials": _records(pareto_table(run))}
+    return {"sentences": list(found.sentences), "rows": _records(found.table), "pareto": pareto}
 
 
 def show_comparison(paths: Sequence[Location], *, as_json: bool) -> None:

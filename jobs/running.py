@@ -26,6 +26,7 @@ from search.ray_setup import check_resources, cluster_nodes
 from search.recipes import load_recipe
 from search.run_folder import RunFolder, create, is_run, open_run
 from search.schema import Status
+from search.warm_start import gather
 
 RECIPES = Path(str(files("jobs"))) / "recipes"
 
@@ -59,7 +60,12 @@ def start(
         as_it_was = replace(run.info, config=stored_config(run.info.config, run.path).model_dump(mode="json"))
         replace(run, info=as_it_was).require_same_config(described, may_change=("resources", "description"))
     else:
-        run = create(out, config.name, described, seed=config.seed)
+        # Before the folder is made: what it takes over from others is fixed then, and has to be there.
+        warm = gather(config)
+        lineage, told = (None, None) if warm is None else (", ".join(warm.run_ids), warm.as_json())
+        run = create(out, config.name, described, seed=config.seed, lineage=lineage, warm_start=told)
+        if warm is not None and not as_json:
+            console().print(f"Warm start: {warm}", **_AS_IT_IS)
     _drive(run, config.resources, address=address, as_json=as_json)
 
 
@@ -183,6 +189,7 @@ def _require_machines(resources: ResourcesConfig, address: str | None) -> None:
 
 
 def _show_plan(config: RunConfig, out: Location, *, as_json: bool) -> None:
+    warm = gather(config)
     if as_json:
         print(json.dumps(config.model_dump(mode="json")))  # noqa: T201
         return
@@ -193,11 +200,20 @@ def _show_plan(config: RunConfig, out: Location, *, as_json: bool) -> None:
         f"run       {out / config.name}",
         f"search    {config.search.trials} trials of each of {', '.join(names)} on {config.task.name}, "
         f"K = {config.ldnn.num_types} from {config.ldnn.base}, width {config.ldnn.width}",
-        f"sampled   {', '.join(config.search.space) or 'nothing'}",
+        f"sampled   {', '.join(config.search.space) or 'nothing'}, by {config.search.sampler}"
+        f"{'' if len(config.search.objectives) == 1 else ' for ' + ', '.join(config.search.objectives)}",
+        *([] if warm is None else [f"warmed    {warm}"]),
         f"evaluate  about {networks} networks, widths {', '.join(map(str, evaluation.widths))}",
+        *([f"scheduler {_scheduler_words(config)}"] if config.search.scheduler != "none" else []),
         f"workers   {config.resources.workers}",
     ]
     console().print("\n".join(lines), **_AS_IT_IS)
+
+
+def _scheduler_words(config: RunConfig) -> str:
+    search = config.search
+    shares = ", ".join(f"1/{search.reduction**left}" for left in range(search.rungs, 0, -1))
+    return f"{search.scheduler}, one of {search.reduction} goes on after {shares} of the inner steps"
 
 
 @contextmanager

@@ -9,11 +9,15 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table as RichTable
 
+from analysis import load_run, objectives_of, pareto_table
+from analysis.pareto import pareto_sentence
 from jobs.results import console
+from search.checkpoint import rungs_reached
 from search.config import methods, stored_config
 from search.location import Location
 from search.progress import progress_folder, read_progress
 from search.run_folder import open_run
+from search.schema import OBJECTIVES
 from search.search_plan import trial_id
 
 
@@ -30,6 +34,7 @@ def run_status(path: Location) -> dict[str, Any]:
     for row in sorted(rows.to_pylist(), key=lambda row: row["attempt"]):
         last[row["trial_id"]] = row
     running = read_progress(progress_folder(run.path))
+    paused = rungs_reached(run.path)
     trials = []
     for method in methods(config):
         for number in range(config.search.trials):
@@ -41,14 +46,22 @@ def run_status(path: Location) -> dict[str, Any]:
                 entry["wall_seconds"] = state["seconds"]
             elif row is not None:
                 entry |= {"state": row["status"], "score": row["score"], "wall_seconds": row["wall_seconds"]}
-                entry |= {"attempt": row["attempt"], "error": row["error"]}
+                entry |= {"attempt": row["attempt"], "error": row["error"], "copied_from": row["copied_from"]}
+                entry |= {name: row[name] for name in OBJECTIVES if name != "score"}
+            elif key in paused:
+                entry |= {"state": "paused", "rung": paused[key]}
             trials.append(entry)
+    found = load_run(run.path)
+    pareto = pareto_table(found)
     evaluations, bad_evaluations = run.store.read_checked("evaluations", columns=["trial_id"])
     return {
         "run": str(run.path),
         "run_id": run.info.run_id,
         "created_at": run.info.created_at,
         "trials": trials,
+        "objectives": list(objectives_of(found)),
+        "pareto_set": pareto.loc[pareto["front"], "trial_id"].tolist(),
+        "pareto_words": pareto_sentence(found),
         "evaluated_networks": evaluations.num_rows,
         "damaged_parts": [str(part) for part in (*bad, *bad_evaluations)],
         "disk_bytes": run.store.storage.total_bytes(),
@@ -70,12 +83,15 @@ def show_status(path: Location, *, as_json: bool) -> None:
         progress = f"{trial['step']}/{trial['of']}" if "step" in trial else ""
         score = "" if trial["score"] is None else f"{100 * trial['score']:.1f}"
         seconds = "" if trial["wall_seconds"] is None else f"{trial['wall_seconds']:.0f}"
-        why = escape(trial.get("error") or "")
+        copied = f"copy of {trial['copied_from']}" if trial.get("copied_from") else ""
+        why = escape(trial.get("error") or copied)
         table.add_row(trial["trial_id"], trial["state"], progress, score, seconds, why)
     out.print(table)
     states = [trial["state"] for trial in found["trials"]]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     out.print(f"{len(states)} trials: {counts}. {found['evaluated_networks']} networks evaluated.")
+    if found["pareto_words"]:
+        out.print(found["pareto_words"], markup=False)
     out.print(f"{found['disk_bytes'] / 1e6:.1f} MB on disk.")
     for part in found["damaged_parts"]:
         out.print(f"damaged: {part}", markup=False)

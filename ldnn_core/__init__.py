@@ -13,8 +13,8 @@ from ldnn_core.activations import (
     mixed_functions,
     pure_functions,
 )
-from ldnn_core.algorithms import ALGORITHMS, Genetic, SepCmaEs
-from ldnn_core.estimators import ESTIMATORS, FirstOrder, OuterGradient, Truncated, Unrolled
+from ldnn_core.algorithms import ALGORITHMS, CmaEs, Genetic, OpenaiEs, Snes
+from ldnn_core.estimators import ESTIMATORS, Carry, Es, FirstOrder, OuterGradient, Pes, Truncated, Unrolled
 from ldnn_core.evaluation import Judgement, Training, evaluate_arms, evaluate_sizes
 from ldnn_core.losses import CrossEntropy, SquaredError
 from ldnn_core.mlp import MlpSpec
@@ -36,8 +36,11 @@ __all__ = [
     "Adam",
     "BankActivation",
     "Batches",
+    "Carry",
+    "CmaEs",
     "CrossEntropy",
     "DataError",
+    "Es",
     "ExactBank",
     "FirstOrder",
     "Genetic",
@@ -46,10 +49,12 @@ __all__ = [
     "Judgement",
     "MlpSpec",
     "Mnist1d",
+    "OpenaiEs",
     "OuterGradient",
     "OuterSGD",
+    "Pes",
     "RMSprop",
-    "SepCmaEs",
+    "Snes",
     "SquaredError",
     "TableBank",
     "TaskData",

@@ -21,7 +21,7 @@ from ldnn_core.base_functions import base_function
 from ldnn_core.hermite import Grid, HermiteTable
 from ldnn_core.layout import mixed_types
 from ldnn_core.look_up import look_up
-from ldnn_core.subnetwork import ActivationSpec, exact_values_and_slopes
+from ldnn_core.subnetwork import ActivationSpec, exact_values_and_slopes, gain_and_offset
 
 TABLE_GRID = Grid()
 """Where a lowered activation is tabulated, [-10, 10] in cells of 1/64; straight lines outside."""
@@ -99,6 +99,16 @@ class Bank(Protocol):
     """F functions with parameters that can be learned."""
 
     @property
+    def spec(self) -> ActivationSpec:
+        """What the sub-networks share."""
+        ...
+
+    @property
+    def genomes(self) -> Tensor:
+        """The sub-networks behind the functions, (M, K, P)."""
+        ...
+
+    @property
     def parameters(self) -> Tensor:
         """What the functions are made of; cotangents have its shape."""
         ...
@@ -113,6 +123,10 @@ class Bank(Protocol):
 
     def replaced(self, parameters: Tensor) -> Bank:
         """The same bank with other parameters, e.g. a leaf of a graph."""
+        ...
+
+    def of_genomes(self, genomes: Tensor) -> Bank:
+        """A bank of the same kind with other genomes, of any number of sets."""
         ...
 
     def pull_back(self, cotangent: Tensor) -> Tensor:
@@ -132,6 +146,11 @@ class ExactBank:
     spec: ActivationSpec
     parameters: Tensor
 
+    @property
+    def genomes(self) -> Tensor:
+        """The parameters, as they are."""
+        return self.parameters
+
     def value(self, a: Tensor, function: Tensor) -> Tensor:
         """σ_f(a)."""
         return self._evaluate(a, function, slopes=False)[0]
@@ -143,6 +162,10 @@ class ExactBank:
     def replaced(self, parameters: Tensor) -> ExactBank:
         """The same bank with other genomes."""
         return ExactBank(self.spec, parameters)
+
+    def of_genomes(self, genomes: Tensor) -> ExactBank:
+        """The same as `replaced`: the parameters are the genomes."""
+        return self.replaced(genomes)
 
     def pull_back(self, cotangent: Tensor) -> Tensor:
         """The parameters are the genomes already."""
@@ -163,7 +186,7 @@ class ExactBank:
 class TableBank:
     """Functions lowered to Hermite tables: looked up, not recomputed.
 
-    A kinked base function (relu, hat) is added outside the table, which stays smooth.
+    A kinked base function (relu, hat) is exact too: it is straight between its kinks, which lie on knots.
 
     Args:
         spec: what the sub-networks share.
@@ -197,40 +220,29 @@ class TableBank:
 
     def value(self, a: Tensor, function: Tensor) -> Tensor:
         """σ_f(a)."""
-        looked_up = look_up(a, self.table.coefficients, function, self.table.grid, fused=self.table.fused)
-        return looked_up + self.spec.base_function.value(a) if self._base_outside else looked_up
+        return look_up(a, self.table.coefficients, function, self.table.grid, fused=self.table.fused)
 
     def value_slope(self, a: Tensor, function: Tensor) -> tuple[Tensor, Tensor]:
-        """σ and σ'."""
-        value, slope = self.table.value_slope(a, function)
-        if self._base_outside:
-            base = self.spec.base_function
-            value, slope = value.add_(base.value(a)), slope.add_(base.slope(a))
-        return value, slope
+        """σ and σ'; at a kink the slope to the right of it."""
+        return self.table.value_slope(a, function)
 
     def value_slope_curvature(self, a: Tensor, function: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """σ, σ' and σ''; the second derivative of a kinked base function is zero."""
-        value, slope, curvature = self.table.value_slope_curvature(a, function)
-        if self._base_outside:
-            base = self.spec.base_function
-            value, slope = value.add_(base.value(a)), slope.add_(base.slope(a))
-        return value, slope, curvature
+        return self.table.value_slope_curvature(a, function)
 
     def tangent(self, a: Tensor, a_dot: Tensor, function: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """σ, σ' and their tangents along ȧ; the second derivative of a kinked base function is zero."""
-        value, slope, value_dot, slope_dot = self.table.tangent(a, a_dot, function)
-        if self._base_outside:
-            base = self.spec.base_function
-            outside = base.slope(a)
-            value, slope = value.add_(base.value(a)), slope.add_(outside)
-            value_dot = value_dot.addcmul_(outside, a_dot)
-        return value, slope, value_dot, slope_dot
+        """σ, σ' and their tangents along ȧ."""
+        return self.table.tangent(a, a_dot, function)
 
     def replaced(self, parameters: Tensor) -> TableBank:
         """The same bank with other coefficients; its `pull_back` still speaks of the old genomes."""
         copy = object.__new__(TableBank)
         copy.__dict__.update(self.__dict__, table=replace(self.table, coefficients=parameters))
         return copy
+
+    def of_genomes(self, genomes: Tensor) -> TableBank:
+        """Other genomes lowered to the same grid, of as many sets as come."""
+        return TableBank(self.spec, genomes, grid=self._grid, fused=self.table.fused)
 
     def pull_back(self, cotangent: Tensor) -> Tensor:
         """Cotangent of the coefficients → cotangent of the genomes, through the lowering."""
@@ -239,16 +251,20 @@ class TableBank:
             (gradient,) = torch.autograd.grad(self._lower(genomes), genomes, cotangent.double())
         return gradient.to(cotangent.dtype)
 
-    @property
-    def _base_outside(self) -> bool:
-        return self.spec.base_function.kinked
-
     def _lower(self, genomes: Tensor) -> Tensor:
         """Genomes in float64 as coefficients (F, G, 4)."""
-        rows = genomes.flatten(0, 1)
-        x = self._grid.knots().to(genomes).expand(len(rows), -1)
-        values, slopes = exact_values_and_slopes(self.spec, rows, x, with_base=not self._base_outside)
-        return self._grid.coefficients(values, slopes)
+        rows, base = genomes.flatten(0, 1), self.spec.base_function
+        knots = self._grid.knots().to(genomes)
+        values, slopes = exact_values_and_slopes(
+            self.spec, rows, knots.expand(len(rows), -1), with_base=not base.kinked
+        )
+        coefficients = self._grid.coefficients(values, slopes)
+        if not base.kinked:
+            return coefficients
+        # The slopes of a kinked function differ on the two sides of a knot, so its cells are made one by one.
+        y, zero = base.value(knots), knots.new_zeros(self._grid.cells)
+        straight = torch.stack([y[:-1], y[1:] - y[:-1], zero, zero], dim=-1)
+        return coefficients + gain_and_offset(self.spec, rows)[0].unsqueeze(-1) * straight
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,20 +24,37 @@ def _available() -> bool:
 FUSED_AVAILABLE = _available()
 """Whether the compiled CPU kernels can be used here."""
 
-_TYPES = (torch.float32, torch.float64)
+_ONE = {torch.float32: np.float32(1), torch.float64: np.float64(1)}
+"""The types of number that kernels know, each as the number 1 of it."""
 
 
 def fits_kernels(first: Tensor, *others: Tensor) -> bool:
     """Whether kernels can be used for these tensors: all on the CPU, of one supported type, outside any graph."""
-    if not FUSED_AVAILABLE or first.dtype not in _TYPES:
-        return False
     dtype = first.dtype
-    return all(t.device.type == "cpu" and t.dtype == dtype and not t.requires_grad for t in (first, *others))
+    if not FUSED_AVAILABLE or dtype not in _ONE:
+        return False
+    for tensor in (first, *others):  # noqa: SIM110 (a generator costs more than what it asks)
+        if not tensor.is_cpu or tensor.dtype != dtype or tensor.requires_grad:
+            return False
+    return True
 
 
-def array(tensor: Tensor) -> Any:
-    """The tensor as a contiguous array: the same memory where it is contiguous already."""
-    return tensor.contiguous().numpy()
+def call(kernel: Any, first: Tensor, *others: Tensor | float) -> Any:
+    """What a kernel returns for tensors and numbers.
+
+    A tensor is passed as the address of its memory, of a contiguous copy where it is not contiguous: what is written
+    must be.  Before all, the kernel gets a 1 of the type of the first tensor, which says what lies at the addresses.
+    """
+    kept: list[Tensor] = []  # a copy has to live as long as the call
+    arguments: list[Any] = []
+    for argument in (first, *others):
+        if isinstance(argument, Tensor):
+            memory = argument.contiguous()
+            kept.append(memory)
+            arguments.append(memory.data_ptr())
+        else:
+            arguments.append(argument)
+    return kernel(_ONE[first.dtype], *arguments)
 
 
 def new_like(tensor: Tensor) -> Tensor:

@@ -33,15 +33,19 @@ class Training:
 
     Attributes:
         optimizer: of the networks.
-        lr: learning rate.
+        lr: learning rate, one for all arms or one for each by name.
         steps: inner steps.
         batch_size: rows per inner step.
     """
 
     optimizer: Optimizer
-    lr: float
+    lr: float | Mapping[str, float]
     steps: int
     batch_size: int
+
+    def lr_of(self, arm: str) -> float:
+        """The learning rate of an arm."""
+        return self.lr if isinstance(self.lr, float) else self.lr[arm]
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class Judgement:
 
     Attributes:
         arm: its activation's name.
+        lr: its learning rate.
         seed: which of the paired networks it is.
         accuracy: on the judging rows, 0..1; chance for a diverged network.
         loss: on the judging rows [nat]; None if diverged.
@@ -68,6 +73,7 @@ class Judgement:
     """
 
     arm: str
+    lr: float
     seed: int
     accuracy: float
     loss: float | None
@@ -84,6 +90,25 @@ class Judgement:
     batch_of_networks: int
 
 
+@dataclass(frozen=True)
+class TrainedGroup:
+    """Networks as they are after their last inner step, for measurements that are not made of every network.
+
+    Attributes:
+        network: their kind.
+        parameters: (N, Θ), arm after arm.
+        diverged: (N,) bool.
+        activation: of all of them.
+        rows: what they were trained on.
+    """
+
+    network: MlpSpec
+    parameters: Tensor
+    diverged: Tensor
+    activation: GroupedActivation
+    rows: Rows
+
+
 def evaluate_arms(
     data: TaskData,
     hidden: tuple[int, ...],
@@ -93,6 +118,7 @@ def evaluate_arms(
     *,
     root_seed: int,
     split: str = "test",
+    observe: Callable[[TrainedGroup], None] | None = None,
 ) -> list[Judgement]:
     """Train one network per arm and seed, and judge them.
 
@@ -106,6 +132,7 @@ def evaluate_arms(
         training: how they are trained.
         root_seed: the evaluation's own seed.
         split: which rows judge, ``"val"`` or ``"test"``.
+        observe: shown every group of trained networks, in order of their seeds; its time is in no judgement.
 
     Returns:
         a judgement per network, arm after arm, seeds in the given order within each.
@@ -122,7 +149,8 @@ def evaluate_arms(
     by_arm: dict[str, list[Judgement]] = {arm: [] for arm in arms}
     for start in range(0, len(seeds), group):
         some = seeds[start : start + group]
-        for judgement in _judge_group(data, network, arms, some, training, root_seed, train_rows, judge_rows):
+        judged = _judge_group(data, network, arms, some, training, root_seed, train_rows, judge_rows, observe)
+        for judgement in judged:
             by_arm[judgement.arm].append(judgement)
     return [judgement for judgements in by_arm.values() for judgement in judgements]
 
@@ -139,8 +167,9 @@ def evaluate_sizes(
 ) -> dict[tuple[int, ...], list[Judgement]]:
     """`evaluate_arms` for networks of several sizes, each size a bucket of its own.
 
-    Padding all networks to the widest would make one batch of them, but its cost is that of the widest for each; as
-    the cost of a network grows with its width, buckets that hold more than a few networks are faster.
+    Padding all networks to the widest would make one batch of them, but its cost is that of the widest for each.
+    Measured by `ldnn bench population` (P3-widths: 20, 50, 100 and 200), buckets are about twice as fast from eight
+    networks of each width on, and no slower with one; only with very few, very small networks does padding win.
 
     Args:
         data: the task.
@@ -166,6 +195,7 @@ def _judge_group(
     root_seed: int,
     train_rows: Rows,
     judge_rows: Rows,
+    observe: Callable[[TrainedGroup], None] | None,
 ) -> list[Judgement]:
     started = time.perf_counter()
     device, count = train_rows.x.device, len(arms) * len(seeds)
@@ -184,7 +214,8 @@ def _judge_group(
         if state.step % per_epoch == 0 or state.step == training.steps:
             torch.maximum(best, data.accuracy(outputs(state.parameters)[0], judge_rows.y), out=best)
 
-    problem = InnerProblem(network, training.optimizer, training.lr)
+    rates = torch.tensor([training.lr_of(arm) for arm in arms for _ in seeds], dtype=fresh.dtype, device=device)
+    problem = InnerProblem(network, training.optimizer, rates.unsqueeze(1))
     parameters = fresh.repeat(len(arms), 1).to(device)
     trained = train(problem, parameters, batches, activation, after_step=after_step)
     with torch.no_grad():
@@ -201,9 +232,12 @@ def _judge_group(
     columns = [t.tolist() for t in (accuracy, loss, train_loss, diverged, best, ratio, corrected, norm, outside)]
     names = [(arm, seed) for arm in arms for seed in seeds]
     each = (time.perf_counter() - started) / count
+    if observe is not None:
+        observe(TrainedGroup(network, trained.parameters, diverged, activation, train_rows))
     return [
         Judgement(
             arm=arm,
+            lr=training.lr_of(arm),
             seed=seed,
             accuracy=row[0],
             loss=_finite(row[1], row[3]),

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ldnn_core.compiled import FUSED_AVAILABLE, array, fits_kernels, new_like
+from ldnn_core.compiled import FUSED_AVAILABLE, call, fits_kernels, new_like
 
 if FUSED_AVAILABLE:  # else the eager path serves
     from ldnn_core import hermite_kernels as kernels
@@ -91,7 +91,7 @@ class HermiteTable:
             y, dy, _ = self._eager(a, function)
             return y, dy
         y, dy = new_like(a), new_like(a)
-        kernels.value_slope(*self._look_up(a, function), y.numpy(), dy.numpy())
+        call(kernels.value_slope, a, self.coefficients, *self._place(a, function), y, dy)
         return y, dy
 
     def value_slope_curvature(self, a: Tensor, function: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -99,14 +99,14 @@ class HermiteTable:
         if not self._use_kernels(a):
             return self._eager(a, function)
         y, dy, ddy = new_like(a), new_like(a), new_like(a)
-        kernels.value_slope_curvature(*self._look_up(a, function), y.numpy(), dy.numpy(), ddy.numpy())
+        call(kernels.value_slope_curvature, a, self.coefficients, *self._place(a, function), y, dy, ddy)
         return y, dy, ddy
 
     def add_cotangent(self, out: Tensor, a: Tensor, function: Tensor, y_bar: Tensor, dy_bar: Tensor) -> None:
         """Add to ``out`` (F, G, 4) the cotangent of the coefficients, given those of σ(a) and of σ'(a)."""
         if self._use_kernels(a):
-            bars = (array(y_bar), array(dy_bar))
-            kernels.scatter(array(a), *self._place(function), *bars, out.view(-1).numpy())
+            assert out.is_contiguous()  # of anything else a copy would be written
+            call(kernels.scatter, a, y_bar, dy_bar, *self._place(a, function), out)
             return
         cell, u, beyond = self._locate(a)
         slope_bar = y_bar * beyond + dy_bar * self.grid.scale
@@ -121,9 +121,8 @@ class HermiteTable:
             y, dy, ddy = self.value_slope_curvature(a, function)
             return y, dy, dy * a_dot, ddy.mul_(a_dot)
         y, dy, y_dot, dy_dot = new_like(a), new_like(a), new_like(a), new_like(a)
-        outputs = (y.numpy(), dy.numpy(), y_dot.numpy(), dy_dot.numpy())
-        table = self.coefficients.view(-1).numpy()
-        kernels.tangent(array(a), array(a_dot), table, *self._place(function), *outputs)
+        place = self._place(a, function)
+        call(kernels.tangent, a, a_dot, self.coefficients, *place, y, dy, y_dot, dy_dot)
         return y, dy, y_dot, dy_dot
 
     def tangent_back(
@@ -134,43 +133,41 @@ class HermiteTable:
         function: Tensor,
         slopes: tuple[Tensor, Tensor],
         bars: tuple[Tensor, Tensor],
-        w: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Pull the derivative h̄ of a loss L by y = σ(a), and its tangent, back through σ.
 
-        To ``out`` the cotangent of the coefficients in w L + L˙ is added: the derivative of L by them is Σ h̄ ∂σ(a),
-        its tangent Σ h̄˙ ∂σ(a) + h̄ a˙ ∂σ'(a).
+        To ``out`` the cotangent of the coefficients in L˙ is added: the derivative of L by them is Σ h̄ ∂σ(a), its
+        tangent Σ h̄˙ ∂σ(a) + h̄ a˙ ∂σ'(a).
 
         Args:
-            out: (F, G, 4).
+            out: (F, G, 4), contiguous.
             a: (N, B, H) pre-activations.
             a_dot: their tangent.
             function: as for `value_slope`.
             slopes: σ'(a) and its tangent.
             bars: h̄ and its tangent.
-            w: (N,), weights of the losses.
 
         Returns:
             the derivative of L by a, δ = h̄ σ'(a), and its tangent.
         """
         (dy, dy_dot), (h_bar, h_bar_dot) = slopes, bars
-        if not self._use_kernels(a, a_dot, *slopes, *bars, w):
-            self.add_cotangent(out, a, function, torch.addcmul(h_bar_dot, h_bar, w.view(-1, 1, 1)), h_bar * a_dot)
+        if not self._use_kernels(a, a_dot, *slopes, *bars):
+            self.add_cotangent(out, a, function, h_bar_dot, h_bar * a_dot)
             return h_bar * dy, torch.addcmul(h_bar_dot * dy, h_bar, dy_dot)
+        assert out.is_contiguous()
         delta, delta_dot = new_like(a), new_like(a)
-        inputs = (array(t) for t in (a, a_dot, dy, dy_dot, h_bar, h_bar_dot, w))
-        outputs = (delta.numpy(), delta_dot.numpy(), out.view(-1).numpy())
-        kernels.tangent_back(*inputs, *self._place(function), *outputs)
+        inputs = (a, a_dot, dy, dy_dot, h_bar, h_bar_dot)
+        call(kernels.tangent_back, *inputs, *self._place(a, function), delta, delta_dot, out)
         return delta, delta_dot
 
     def _use_kernels(self, *tensors: Tensor) -> bool:
         return self.fused and fits_kernels(self.coefficients, *tensors)
 
-    def _look_up(self, a: Tensor, function: Tensor) -> tuple[Any, ...]:
-        return array(a), self.coefficients.view(-1).numpy(), *self._place(function)
-
-    def _place(self, function: Tensor) -> tuple[Any, int, int, int]:
-        return array(function.to(torch.int32)), self.grid.cells, self.grid.scale, self.grid.origin
+    def _place(self, a: Tensor, function: Tensor) -> tuple[Any, ...]:
+        """What every kernel is told after its inputs: functions, grid and shape."""
+        networks, batch, units = a.shape
+        grid, own = self.grid, units if function.shape[0] > 1 else 0
+        return function.to(torch.int32), own, grid.cells, grid.scale, grid.origin, networks, batch, units
 
     def _locate(self, a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Cell, place within it clamped to [0, 1], and how far beyond the grid in cells."""

@@ -1,7 +1,9 @@
 """Softmax cross-entropy on the CPU, compiled by Numba; the formulas are in `ldnn_core.losses`.
 
 The exponential itself is left to torch between two kernels, as Numba's is not vectorised without SVML.
-Shapes: N networks, B batch, C classes.  ``z`` (N, B, C), ``y`` (N or 1, B) int64; all contiguous.
+Shapes: N networks, B batch, C classes.  Tensors come as addresses: ``y`` (N or 1, B) int64, ``own`` being B where each
+network has targets of its own, else 0; ``at_target`` (N, B); ``loss`` (N,); all others (N, B, C).  ``one`` is a 1 of
+the type of all numbers.
 """
 
 from __future__ import annotations
@@ -9,17 +11,16 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from ldnn_core.vector_access import FAST_MATH, get, put
+from ldnn_core.vector_access import FAST_MATH, cast, get, numbers, put
 
 
 @njit(cache=True, fastmath=FAST_MATH, nogil=True, boundscheck=False, error_model="numpy")
-def shift(z, y, shifted, at_target):  # type: ignore[no-untyped-def]
-    """Set shifted to z less the largest of its row, at_target (N, B) to that of the right class; False if none is."""
-    networks, batch, classes = z.shape
+def shift(one, z, y, own, networks, batch, classes, shifted, at_target):  # type: ignore[no-untyped-def]
+    """Set shifted to z less the largest of its row, at_target to that of the right class; False if none is."""
+    z, y, shifted, at_target = numbers(z, one), numbers(y, np.int64(0)), numbers(shifted, one), numbers(at_target, one)
     for n in range(networks):
-        own = n if len(y) > 1 else 0
         for b in range(batch):
-            row, target = (n * batch + b) * classes, y[own, b]
+            row, target = (n * batch + b) * classes, get(y, n * own + b)
             if not 0 <= target < classes:
                 return False
             highest = get(z, row)
@@ -27,42 +28,51 @@ def shift(z, y, shifted, at_target):  # type: ignore[no-untyped-def]
                 highest = max(highest, get(z, row + c))
             for c in range(classes):
                 put(shifted, row + c, get(z, row + c) - highest)
-            at_target[n, b] = z[n, b, target] - highest
+            put(at_target, n * batch + b, get(z, row + target) - highest)
     return True
 
 
 @njit(cache=True, fastmath=FAST_MATH, nogil=True, boundscheck=False, error_model="numpy")
-def finish(e, y, at_target, loss):  # type: ignore[no-untyped-def]
-    """Turn e = exp(shifted) into (softmax - onehot) / B, and set loss (N,)."""
-    networks, batch, classes = e.shape
-    share = e.dtype.type(1 / batch)
+def value_slope(one, e, y, own, networks, batch, classes, at_target, loss, slope):  # type: ignore[no-untyped-def]
+    """From e = exp(shifted) set slope to (softmax - onehot) / B, and loss."""
+    e, y, at_target = numbers(e, one), numbers(y, np.int64(0)), numbers(at_target, one)
+    loss, slope = numbers(loss, one), numbers(slope, one)
+    share, zero = cast(1 / batch, one), one - one
     for n in range(networks):
-        own = n if len(y) > 1 else 0
         total = 0.0
         for b in range(batch):
-            row_sum = e.dtype.type(0)
+            row, row_sum = (n * batch + b) * classes, zero
             for c in range(classes):
-                row_sum += e[n, b, c]
+                row_sum += get(e, row + c)
             factor = share / row_sum
             for c in range(classes):
-                e[n, b, c] *= factor
-            e[n, b, y[own, b]] -= share
-            total += np.log(row_sum) - at_target[n, b]
+                put(slope, row + c, get(e, row + c) * factor)
+            slope[row + get(y, n * own + b)] -= share
+            total += np.log(row_sum) - get(at_target, n * batch + b)
         loss[n] = total / batch
 
 
 @njit(cache=True, fastmath=FAST_MATH, nogil=True, boundscheck=False, error_model="numpy")
-def finish_tangent(e, dz):  # type: ignore[no-untyped-def]
-    """Turn e = exp(shifted) into p ∘ (dz - ⟨p, dz⟩) / B with p = softmax."""
-    networks, batch, classes = e.shape
-    share = e.dtype.type(1 / batch)
+def slope_jvp(one, e, dz, y, own, networks, batch, classes, slope, tangent):  # type: ignore[no-untyped-def]
+    """From e = exp(shifted) set slope as `value_slope` does and tangent to p ∘ (dz - ⟨p, dz⟩) / B with p = softmax."""
+    e, dz, y, slope, tangent = (
+        numbers(e, one),
+        numbers(dz, one),
+        numbers(y, np.int64(0)),
+        numbers(slope, one),
+        numbers(tangent, one),
+    )
+    share, zero = cast(1 / batch, one), one - one
     for n in range(networks):
         for b in range(batch):
-            row_sum, mean = e.dtype.type(0), e.dtype.type(0)
+            row, row_sum, mean = (n * batch + b) * classes, zero, zero
             for c in range(classes):
-                row_sum += e[n, b, c]
-                mean += e[n, b, c] * dz[n, b, c]
+                row_sum += get(e, row + c)
+                mean += get(e, row + c) * get(dz, row + c)
             mean /= row_sum
             factor = share / row_sum
             for c in range(classes):
-                e[n, b, c] *= factor * (dz[n, b, c] - mean)
+                part = get(e, row + c) * factor
+                put(slope, row + c, part)
+                put(tangent, row + c, part * (get(dz, row + c) - mean))
+            slope[row + get(y, n * own + b)] -= share

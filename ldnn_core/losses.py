@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ldnn_core.compiled import FUSED_AVAILABLE, array, fits_kernels, new_like
+from ldnn_core.compiled import FUSED_AVAILABLE, call, fits_kernels, new_like
 
 if FUSED_AVAILABLE:
     from ldnn_core import loss_kernels as kernels
@@ -27,8 +27,8 @@ class Loss(Protocol):
         """The loss (N,) and its gradient with respect to z (N, B, C)."""
         ...
 
-    def slope_jvp(self, z: Tensor, y: Tensor, dz: Tensor) -> Tensor:
-        """Directional derivative of that gradient when z moves along dz, (N, B, C)."""
+    def slope_jvp(self, z: Tensor, y: Tensor, dz: Tensor) -> tuple[Tensor, Tensor]:
+        """That gradient and its directional derivative when z moves along dz, each (N, B, C)."""
         ...
 
 
@@ -43,9 +43,9 @@ class CrossEntropy:
     def value_slope(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """∂L/∂z = (softmax(z) - onehot(y)) / B."""
         if _fits(z, y):
-            slope, at_target = self._exponentials(z, y)
-            loss = z.new_empty(len(z))
-            kernels.finish(slope.numpy(), array(y), at_target.numpy(), loss.numpy())
+            e, at_target = self._exponentials(z, y)
+            loss, slope = new_like(z[:, 0, 0]), new_like(z)
+            call(kernels.value_slope, e, y, *_shape(z, y), at_target, loss, slope)
             return loss, slope
         target = y.expand(z.shape[:2]).unsqueeze(-1)
         log_p = torch.log_softmax(z, dim=-1)
@@ -54,20 +54,21 @@ class CrossEntropy:
         slope.scatter_add_(-1, target, slope.new_full((), -1.0).expand(target.shape))
         return loss, slope.div_(z.shape[1])
 
-    def slope_jvp(self, z: Tensor, y: Tensor, dz: Tensor) -> Tensor:
+    def slope_jvp(self, z: Tensor, y: Tensor, dz: Tensor) -> tuple[Tensor, Tensor]:
         """With p = softmax(z):  p ∘ (dz - ⟨p, dz⟩) / B."""
         if _fits(z, y, dz):
-            tangent, _ = self._exponentials(z, y)
-            kernels.finish_tangent(tangent.numpy(), array(dz))
-            return tangent
+            e, _ = self._exponentials(z, y)
+            slope, tangent = new_like(z), new_like(z)
+            call(kernels.slope_jvp, e, dz, y, *_shape(z, y), slope, tangent)
+            return slope, tangent
         p = torch.softmax(z, dim=-1)
         weighted = p * dz
-        return (weighted - p * weighted.sum(-1, keepdim=True)) / z.shape[1]
+        return self.value_slope(z, y)[1], (weighted - p * weighted.sum(-1, keepdim=True)) / z.shape[1]
 
     def _exponentials(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """exp(z - max z), and z - max z of the right class (N, B)."""
         shifted, at_target = new_like(z), new_like(z[..., 0])
-        if not kernels.shift(array(z), array(y), shifted.numpy(), at_target.numpy()):
+        if not call(kernels.shift, z, y, *_shape(z, y), shifted, at_target):
             raise IndexError(f"classes must be 0 to {z.shape[2] - 1}, but got {int(y.min())} to {int(y.max())}")
         return shifted.exp_(), at_target
 
@@ -84,10 +85,16 @@ class SquaredError:
         error = z - y
         return (error**2).mean(dim=(-2, -1)), 2 * error / (z.shape[1] * z.shape[2])
 
-    def slope_jvp(self, z: Tensor, y: Tensor, dz: Tensor) -> Tensor:
+    def slope_jvp(self, z: Tensor, y: Tensor, dz: Tensor) -> tuple[Tensor, Tensor]:
         """2 dz / (B C)."""
-        return 2 * dz / (z.shape[1] * z.shape[2])
+        return self.value_slope(z, y)[1], 2 * dz / (z.shape[1] * z.shape[2])
 
 
 def _fits(z: Tensor, y: Tensor, *others: Tensor) -> bool:
-    return fits_kernels(z, *others) and y.device.type == "cpu" and y.dtype == torch.int64
+    return fits_kernels(z, *others) and y.is_cpu and y.dtype == torch.int64
+
+
+def _shape(z: Tensor, y: Tensor) -> tuple[int, int, int, int]:
+    """How far the targets of two networks are apart, and N, B, C."""
+    networks, batch, classes = z.shape
+    return batch if y.shape[0] > 1 else 0, networks, batch, classes

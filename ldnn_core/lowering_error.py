@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ldnn_core.hermite import Grid
-from ldnn_core.subnetwork import ActivationSpec, exact_values
+from ldnn_core.subnetwork import ActivationSpec, exact_values_and_slopes
 
 _POINTS_PER_CELL = 4
 _LARGEST_SCALE = 4096
@@ -38,15 +38,13 @@ class ErrorBounds:
 
 
 def fourth_derivative(spec: ActivationSpec, genomes: Tensor, grid: Grid) -> float:
-    """M4 of the smooth part of a bank (M, K, P) on the grid; kinked base functions are not in the table."""
+    """M4 of the smooth part of a bank (M, K, P) on the grid; kinked base functions are exact in the table."""
     rows = genomes.detach().double().flatten(0, 1)
     offsets = (torch.arange(_POINTS_PER_CELL, dtype=torch.float64) + 0.5) / (_POINTS_PER_CELL * grid.scale)
     x = (grid.knots()[:-1].unsqueeze(1) + offsets).flatten().to(rows.device).expand(len(rows), -1)
     with torch.enable_grad():
         x = x.clone().requires_grad_()
-        y = exact_values(spec, rows, x)
-        if spec.base_function.kinked:
-            y = y - spec.base_function.value(x)
+        y = exact_values_and_slopes(spec, rows, x, slopes=False, with_base=not spec.base_function.kinked)[0]
         for order in range(4):
             (y,) = torch.autograd.grad(y.sum(), x, create_graph=order < 3)
     return float(y.abs().max())

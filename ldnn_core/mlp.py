@@ -7,11 +7,13 @@ The parameters of a network are one row of a tensor (N, Θ): layer by layer, wei
 So an optimiser is a handful of operations on one tensor, whatever the depth.
 
 `loss_gradient` is the whole of training; `gradient_vjp` is what the meta-gradient needs besides.  Both have an
-oracle that is only `forward` and autograd, in `ldnn_core.network`.
+oracle that is only `forward` and autograd, in `ldnn_core.network`.  Their sweeps run in torch's inference mode, which
+makes an operation on a small tensor cheaper; what they return was made outside it and is like any other tensor.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -134,33 +136,43 @@ def loss_gradient(
 
     Arguments as for `forward`; y as the loss wants it.
     """
-    gradient = torch.empty_like(parameters)
-    losses = [
-        _loss_gradient(spec, parameters[block], *own, activation.of_networks(block), own_noise, gradient[block])
-        for block, own, own_noise in _blocks(spec, len(parameters), x, y, noise)
-    ]
-    return (losses[0] if len(losses) == 1 else torch.cat(losses)), gradient
+    loss, gradient = parameters.new_empty(parameters.shape[0]), torch.empty_like(parameters)
+    size = _block_size(spec, x)
+    with torch.inference_mode():
+        if parameters.shape[0] <= size:
+            _loss_gradient(spec, parameters, x, y, activation, noise, loss, gradient)
+        else:
+            for block, own, own_noise in _blocks(size, len(parameters), x, y, noise):
+                results = loss[block], gradient[block]
+                _loss_gradient(spec, parameters[block], *own, activation.of_networks(block), own_noise, *results)
+    return loss, gradient
 
 
 def _loss_gradient(
-    spec: MlpSpec, parameters: Tensor, x: Tensor, y: Tensor, activation: Activation, noise: Noise, gradient: Tensor
-) -> Tensor:
-    """`loss_gradient` of one block; the gradient is written, the loss returned."""
+    spec: MlpSpec,
+    parameters: Tensor,
+    x: Tensor,
+    y: Tensor,
+    activation: Activation,
+    noise: Noise,
+    loss: Tensor,
+    gradient: Tensor,
+) -> None:
+    """`loss_gradient` of one block; loss and gradient are written."""
     layers = _views(spec, parameters)
-    x = x.expand(len(parameters), -1, -1)
-    hidden, slopes = [x], []
+    hidden, slopes = [x.expand(parameters.shape[0], -1, -1)], []
     for index, (weight, bias) in enumerate(layers[:-1]):
         h, slope = activation.value_slope(torch.baddbmm(bias, hidden[-1], weight), index)
         hidden.append(h + noise[index] if noise else h)
         slopes.append(slope)
     weight, bias = layers[-1]
-    loss, delta = spec.loss.value_slope(torch.baddbmm(bias, hidden[-1], weight), y)
+    value, delta = spec.loss.value_slope(torch.baddbmm(bias, hidden[-1], weight), y)
+    loss.copy_(value)
     gradients = _views(spec, gradient)
     for index in range(len(layers) - 1, -1, -1):
         _write_layer(gradients[index], hidden[index], delta)
         if index:
-            delta = torch.bmm(delta, layers[index][0].transpose(1, 2)).mul_(slopes[index - 1])
-    return loss
+            delta = torch.bmm(delta, layers[index][0].mT).mul_(slopes[index - 1])
 
 
 def gradient_vjp(
@@ -196,10 +208,16 @@ def gradient_vjp(
     if not isinstance(bank, TableBank):
         return gradient_vjp_autograd(spec, parameters, x, y, activation, v, w, noise)
     parameters_cotangent, bank_cotangent = torch.empty_like(parameters), torch.zeros_like(bank.parameters)
-    for block, own, own_noise in _blocks(spec, len(parameters), x, y, noise):
-        functions = activation.of_networks(block).functions
-        results = parameters_cotangent[block], bank_cotangent
-        _gradient_vjp(spec, parameters[block], *own, bank, functions, v[block], w[block], own_noise, *results)
+    size = _block_size(spec, x)
+    with torch.inference_mode():
+        if parameters.shape[0] <= size:
+            results = parameters_cotangent, bank_cotangent
+            _gradient_vjp(spec, parameters, x, y, bank, activation.functions, v, w, noise, *results)
+        else:
+            for block, own, own_noise in _blocks(size, len(parameters), x, y, noise):
+                functions = activation.of_networks(block).functions
+                results = parameters_cotangent[block], bank_cotangent
+                _gradient_vjp(spec, parameters[block], *own, bank, functions, v[block], w[block], own_noise, *results)
     return parameters_cotangent, bank_cotangent
 
 
@@ -216,12 +234,15 @@ def _gradient_vjp(
     parameters_cotangent: Tensor,
     bank_cotangent: Tensor,
 ) -> None:
-    """`gradient_vjp` of one block; the cotangent of its parameters is written, that of the bank added to."""
+    """`gradient_vjp` of one block; the cotangent of its parameters is written, that of the bank added to.
+
+    In the backward sweep a tangent is that of the derivative of L plus w times the derivative: so H v + w g and the
+    cotangent of the bank come without another pass.
+    """
     layers, tangents = _views(spec, parameters), _views(spec, v)
-    x = x.expand(len(parameters), -1, -1)
     pre: list[Tensor] = []
     pre_dot: list[Tensor] = []
-    hidden, hidden_dot = [x], [torch.empty(0)]
+    hidden, hidden_dot = [x.expand(parameters.shape[0], -1, -1)], [x]  # a tangent of x is never asked for
     slopes: list[tuple[Tensor, Tensor]] = []
     for index, ((weight, bias), (weight_dot, bias_dot)) in enumerate(zip(layers, tangents, strict=True)):
         a = torch.baddbmm(bias, hidden[-1], weight)
@@ -235,35 +256,33 @@ def _gradient_vjp(
             hidden.append(h + noise[index] if noise else h)
             hidden_dot.append(h_dot)
             slopes.append((slope, slope_dot))
-    _, delta = spec.loss.value_slope(pre[-1], y)
-    delta_dot = spec.loss.slope_jvp(pre[-1], y, pre_dot[-1])
-    scale = w.view(-1, 1, 1)
+    delta, delta_dot = spec.loss.slope_jvp(pre[-1], y, pre_dot[-1])
+    delta_dot.addcmul_(delta, w.view(-1, 1, 1))
     cotangents = _views(spec, parameters_cotangent)
     for index in range(len(layers) - 1, -1, -1):
-        # H v + w g is the tangent of the gradient plus w times the gradient: one product serves both.
-        combined = torch.addcmul(delta_dot, delta, scale)
-        _write_layer(cotangents[index], hidden[index], combined)
+        _write_layer(cotangents[index], hidden[index], delta_dot)
         if not index:
             break
-        cotangents[index][0].baddbmm_(hidden_dot[index].transpose(1, 2), delta)
-        transposed = layers[index][0].transpose(1, 2)
-        h_bar = torch.bmm(delta, transposed)
-        h_bar_dot = torch.bmm(delta_dot, transposed).baddbmm_(delta, tangents[index][0].transpose(1, 2))
+        cotangents[index][0].baddbmm_(hidden_dot[index].mT, delta)
+        transposed = layers[index][0].mT
+        bars = torch.bmm(delta, transposed), torch.bmm(delta_dot, transposed).baddbmm_(delta, tangents[index][0].mT)
         at = index - 1
-        bars = (h_bar, h_bar_dot)
         delta, delta_dot = bank.table.tangent_back(
-            bank_cotangent, pre[at], pre_dot[at], functions[at], slopes[at], bars, w
+            bank_cotangent, pre[at], pre_dot[at], functions[at], slopes[at], bars
         )
 
 
+def _block_size(spec: MlpSpec, x: Tensor) -> int:
+    """Networks of a block; outside the CPU all are one."""
+    if not x.is_cpu:
+        return sys.maxsize
+    return max(1, BLOCK_BYTES // (x.shape[1] * max(spec.hidden, default=1) * x.element_size()))
+
+
 def _blocks(
-    spec: MlpSpec, networks: int, x: Tensor, y: Tensor, noise: Noise
+    size: int, networks: int, x: Tensor, y: Tensor, noise: Noise
 ) -> Iterator[tuple[slice, tuple[Tensor, Tensor], Noise]]:
     """Blocks of networks with their inputs, targets and noise, each of all networks or shared by them (N or 1, ...)."""
-    size = max(1, BLOCK_BYTES // (x.shape[1] * max(spec.hidden, default=1) * x.element_size()))
-    if networks <= size or x.device.type != "cpu":
-        yield slice(0, networks), (x, y), noise
-        return
     for first in range(0, networks, size):
         block = slice(first, min(first + size, networks))
         own_x, own_y, *own_noise = (t if len(t) == 1 else t[block] for t in (x, y, *noise))
@@ -273,7 +292,7 @@ def _blocks(
 def _write_layer(layer: tuple[Tensor, Tensor], h: Tensor, delta: Tensor) -> None:
     """Set a layer's weights to hᵀ δ and its biases to Σ δ."""
     weight, bias = layer
-    torch.bmm(h.transpose(1, 2), delta, out=weight)
+    torch.bmm(h.mT, delta, out=weight)
     torch.sum(delta, dim=1, keepdim=True, out=bias)
 
 
@@ -285,9 +304,9 @@ def _views(spec: MlpSpec, parameters: Tensor) -> list[tuple[Tensor, Tensor]]:
     row, column = parameters.stride()
     if column != 1:
         return spec.layers(parameters)
-    views, start = [], parameters.storage_offset()
+    views, start, networks = [], parameters.storage_offset(), parameters.shape[0]
     for i, o in spec.layer_sizes:
-        weight = parameters.as_strided((len(parameters), i, o), (row, o, 1), start)
-        views.append((weight, parameters.as_strided((len(parameters), 1, o), (row, o, 1), start + i * o)))
+        weight = parameters.as_strided((networks, i, o), (row, o, 1), start)
+        views.append((weight, parameters.as_strided((networks, 1, o), (row, o, 1), start + i * o)))
         start += i * o + o
     return views

@@ -8,12 +8,13 @@ of that name does it by hand, in fewer passes over memory.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from ldnn_core.compiled import FUSED_AVAILABLE, array, fits_kernels, new_like
+from ldnn_core.compiled import FUSED_AVAILABLE, call, fits_kernels, new_like
 
 if FUSED_AVAILABLE:
     from ldnn_core import optimizer_kernels as kernels
@@ -73,8 +74,8 @@ class RMSprop:
         """One step."""
         if fits_kernels(parameters, slots[0], gradient):
             new, new_square = new_like(parameters), new_like(parameters)
-            arrays = (array(parameters), array(slots[0]), array(gradient), _rates(lr, parameters))
-            kernels.rmsprop(*arrays, self.decay, self.epsilon, _TINY, new.numpy(), new_square.numpy())
+            inputs = (parameters, slots[0], gradient, *_rates(lr, parameters))
+            call(kernels.rmsprop, *inputs, self.decay, self.epsilon, _TINY, new, new_square)
             return new, (new_square,)
         square = self.decay * slots[0] + (1 - self.decay) * gradient * gradient
         return parameters - lr * gradient / (torch.sqrt(square + _TINY) + self.epsilon), (square,)
@@ -91,9 +92,8 @@ class RMSprop:
         """Cotangents of parameters, slots and gradient."""
         if fits_kernels(gradient, slots[0], parameters_cotangent, slots_cotangent[0]):
             s_bar, g_bar = new_like(gradient), new_like(gradient)
-            arrays = (array(slots[0]), array(gradient), _rates(lr, gradient), self.decay, self.epsilon, _TINY)
-            bars = (array(parameters_cotangent), array(slots_cotangent[0]))
-            kernels.rmsprop_vjp(*arrays, *bars, s_bar.numpy(), g_bar.numpy())
+            inputs = (slots[0], gradient, parameters_cotangent, slots_cotangent[0], *_rates(lr, gradient))
+            call(kernels.rmsprop_vjp, *inputs, self.decay, self.epsilon, _TINY, s_bar, g_bar)
             return parameters_cotangent, (s_bar,), g_bar
         root = torch.sqrt(self.decay * slots[0] + (1 - self.decay) * gradient * gradient + _TINY)
         moved = lr * parameters_cotangent / (root + self.epsilon)
@@ -120,6 +120,11 @@ class SGD:
         self, parameters: Tensor, slots: Slots, gradient: Tensor, lr: Tensor | float, step: int
     ) -> tuple[Tensor, Slots]:
         """One step."""
+        if fits_kernels(parameters, slots[0], gradient):
+            new, new_momentum = new_like(parameters), new_like(parameters)
+            inputs = (parameters, slots[0], gradient, *_rates(lr, parameters))
+            call(kernels.sgd, *inputs, self.momentum, new, new_momentum)
+            return new, (new_momentum,)
         momentum = self.momentum * slots[0] + gradient
         return parameters - lr * momentum, (momentum,)
 
@@ -133,6 +138,11 @@ class SGD:
         slots_cotangent: Slots,
     ) -> tuple[Tensor, Slots, Tensor]:
         """Cotangents of parameters, slots and gradient."""
+        if fits_kernels(gradient, parameters_cotangent, slots_cotangent[0]):
+            m_bar, g_bar = new_like(gradient), new_like(gradient)
+            inputs = (parameters_cotangent, slots_cotangent[0], *_rates(lr, gradient))
+            call(kernels.sgd_vjp, *inputs, self.momentum, m_bar, g_bar)
+            return parameters_cotangent, (m_bar,), g_bar
         momentum_bar = slots_cotangent[0] - lr * parameters_cotangent
         return parameters_cotangent, (self.momentum * momentum_bar,), momentum_bar
 
@@ -159,6 +169,11 @@ class Adam:
         self, parameters: Tensor, slots: Slots, gradient: Tensor, lr: Tensor | float, step: int
     ) -> tuple[Tensor, Slots]:
         """One step."""
+        if fits_kernels(parameters, *slots, gradient):
+            new = new_like(parameters), new_like(parameters), new_like(parameters)
+            inputs: tuple[Any, ...] = (parameters, *slots, gradient, *_rates(lr, parameters))
+            call(kernels.adam, *inputs, *self._constants(step), *new)
+            return new[0], new[1:]
         mean = self.beta1 * slots[0] + (1 - self.beta1) * gradient
         square = self.beta2 * slots[1] + (1 - self.beta2) * gradient * gradient
         root = torch.sqrt(square / (1 - self.beta2 ** (step + 1)) + _TINY) + self.epsilon
@@ -174,6 +189,11 @@ class Adam:
         slots_cotangent: Slots,
     ) -> tuple[Tensor, Slots, Tensor]:
         """Cotangents of parameters, slots and gradient."""
+        if fits_kernels(gradient, *slots, parameters_cotangent, *slots_cotangent):
+            bars = new_like(gradient), new_like(gradient), new_like(gradient)
+            inputs: tuple[Any, ...] = (*slots, gradient, parameters_cotangent, *slots_cotangent, *_rates(lr, gradient))
+            call(kernels.adam_vjp, *inputs, *self._constants(step), *bars)
+            return parameters_cotangent, bars[:2], bars[2]
         mean = self.beta1 * slots[0] + (1 - self.beta1) * gradient
         square = self.beta2 * slots[1] + (1 - self.beta2) * gradient * gradient
         correction = 1 - self.beta2 ** (step + 1)
@@ -183,6 +203,11 @@ class Adam:
         square_bar = slots_cotangent[1] + moved / (root + self.epsilon) * mean / (2 * correction * root)
         gradient_bar = (1 - self.beta1) * mean_bar + 2 * (1 - self.beta2) * gradient * square_bar
         return parameters_cotangent, (self.beta1 * mean_bar, self.beta2 * square_bar), gradient_bar
+
+    def _constants(self, step: int) -> tuple[float, ...]:
+        """What the kernels want to know: decays, corrections of both averages, what is added to roots."""
+        corrections = 1 / (1 - self.beta1 ** (step + 1)), 1 / (1 - self.beta2 ** (step + 1))
+        return self.beta1, self.beta2, *corrections, self.epsilon, _TINY
 
 
 def update_vjp(
@@ -213,9 +238,17 @@ def update_vjp(
     return cotangents[0], tuple(cotangents[1:-1]), cotangents[-1]
 
 
-def _rates(lr: Tensor | float, parameters: Tensor) -> Any:
-    """The learning rate of each network as an array (N,)."""
-    return array(torch.as_tensor(lr, dtype=parameters.dtype).expand(len(parameters), 1).reshape(-1))
+def _rates(lr: Tensor | float, parameters: Tensor) -> tuple[Tensor, int, int, int]:
+    """The learning rates (N or 1,), whether each network has its own, N and Θ."""
+    networks, size = parameters.shape
+    if not isinstance(lr, Tensor):
+        return _same_rate(lr, parameters.dtype), 0, networks, size
+    return lr.to(parameters).reshape(-1), int(lr.numel() > 1), networks, size
+
+
+@lru_cache(maxsize=16)
+def _same_rate(lr: float, dtype: torch.dtype) -> Tensor:
+    return torch.tensor([lr], dtype=dtype)
 
 
 def make_optimizer(name: str, *, momentum: float = 0.9, decay: float = 0.8) -> Optimizer:

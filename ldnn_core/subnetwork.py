@@ -2,6 +2,9 @@
 
     σ_k(a) = base(a) + c · s_k(a)            (Choudhary et al. 2022)
 
+or, normalised, g (base(a) + c · s_k(a)) + o with the gain g and offset o for which σ_k of a standard normal variable
+has mean 0 and variance 1: a layer then hands on signals of the size it gets, whatever the set.
+
 Shapes: M sets, K types, P weights of a sub-network, F = M · K functions, W sub-network width.
 A genome row lists the layers in order, each as weights (in × out, row by row) and then biases (out):
 for one hidden layer  w1 (W) | b1 (W) | w2 (W) | b2 (1).
@@ -9,14 +12,19 @@ for one hidden layer  w1 (W) | b1 (W) | w2 (W) | b2 (1).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from itertools import pairwise
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from ldnn_core.base_functions import BaseFunction, base_function
 from ldnn_core.randomness import generator
+
+LEAST_VARIANCE: Final = 1e-4
+"""Below it a function counts as constant: gains are at most 100."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,7 @@ class ActivationSpec:
         num_types: K, neuron types in a layer.
         hidden: sizes of the sub-network's hidden layers (tanh).
         scale: c, the factor of the sub-network's output.
+        normalized: whether every function has its own gain and offset, see `gain_and_offset`.
 
     Raises:
         ValueError: an unknown base, no types, or an empty hidden layer.
@@ -37,6 +46,7 @@ class ActivationSpec:
     num_types: int = 2
     hidden: tuple[int, ...] = (50,)
     scale: float = 0.2
+    normalized: bool = False
 
     def __post_init__(self) -> None:
         base_function(self.base)
@@ -111,6 +121,35 @@ def layer_weights(spec: ActivationSpec, genomes: Tensor) -> list[tuple[Tensor, T
     return layers
 
 
+def gain_and_offset(spec: ActivationSpec, genomes: Tensor) -> tuple[Tensor, Tensor]:
+    """Gain g and offset o of genome rows (F, P), each (F, 1); differentiable.  Ones and zeros unless normalised.
+
+    With the mean μ and variance v of base(z) + c s(z), z standard normal: g = 1/√v and o = -g μ.  A variance below
+    `LEAST_VARIANCE` counts as that, so that a constant function stays finite.
+    """
+    if not spec.normalized:
+        return genomes.new_ones(len(genomes), 1), genomes.new_zeros(len(genomes), 1)
+    z, weight = normal_quadrature()
+    z, weight = z.to(genomes), weight.to(genomes)
+    y = exact_values(replace(spec, normalized=False), genomes, z.expand(len(genomes), -1))
+    mean = (y * weight).sum(dim=1, keepdim=True)
+    variance = ((y - mean).square() * weight).sum(dim=1, keepdim=True)
+    gain = variance.clamp(min=LEAST_VARIANCE).rsqrt()
+    return gain, -gain * mean
+
+
+@cache
+def normal_quadrature() -> tuple[Tensor, Tensor]:
+    """Points (n,) and weights (n,), which sum to one, of means under the standard normal density, in float64.
+
+    Equal steps of 1/16: for smooth functions exact to rounding (the trapezoidal rule of a function that vanishes at
+    both ends), and kinks of base functions lie on points.
+    """
+    z = torch.arange(-128, 129, dtype=torch.float64) / 16
+    density = torch.exp(-0.5 * z * z)
+    return z, density / density.sum()
+
+
 def exact_values(spec: ActivationSpec, genomes: Tensor, x: Tensor) -> Tensor:
     """σ of each function at its own points: genomes (F, P), x (F, n) → (F, n)."""
     return exact_values_and_slopes(spec, genomes, x, slopes=False)[0]
@@ -128,7 +167,7 @@ def exact_values_and_slopes(
         genomes: (F, P).
         x: (F, n).
         slopes: whether the slopes are wanted; without, the second result is empty.
-        with_base: whether the base function is added.
+        with_base: whether the base function is added, with its gain.
 
     Returns:
         values and slopes, each (F, n).
@@ -147,4 +186,7 @@ def exact_values_and_slopes(
     if with_base:
         value = spec.base_function.value(x) + value
         slope = spec.base_function.slope(x) + slope if slopes else slope
+    if spec.normalized:
+        gain, offset = gain_and_offset(spec, genomes)
+        value, slope = gain * value + offset, gain * slope if slopes else slope
     return value, slope

@@ -16,7 +16,10 @@ from torch import Tensor
 from ldnn_core.activations import Activation, BankActivation
 from ldnn_core.network import Network, Noise
 from ldnn_core.optimizers import Optimizer, Slots
-from ldnn_core.randomness import generator
+from ldnn_core.philox import uniform_noise
+
+VALIDATION_BYTES = 8 << 20
+"""Networks are validated in blocks whose widest hidden layer takes about this much memory."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +51,15 @@ class Batches:
         return len(self.rows)
 
     def repeated(self, times: int) -> Batches:
-        """The same streams for ``times`` groups of networks, one group after the other, a network per stream."""
+        """The same for ``times`` groups of networks, one group after the other.
+
+        Every group has the streams of the networks of this one; where these are not said, a network per stream.
+        """
         streams = self.rows.shape[1]
         if streams == 1:
-            return self
-        return replace(self, stream=torch.arange(streams, device=self.rows.device).repeat(times))
+            return replace(self, stream=None)
+        stream = torch.arange(streams, device=self.rows.device) if self.stream is None else self.stream
+        return replace(self, stream=stream.repeat(times))
 
     def at(self, step: int) -> tuple[Tensor, Tensor]:
         """Inputs and targets of a step, (N or 1, B, ...)."""
@@ -60,25 +67,19 @@ class Batches:
         if self.stream is not None:
             rows = rows[self.stream]
         flat = rows.reshape(-1)  # index_select is several times faster than indexing, which serves any pattern
-        return self.x.index_select(0, flat).unflatten(0, rows.shape), self.y.index_select(0, flat).unflatten(
-            0, rows.shape
-        )
+        x, y = self.x.index_select(0, flat), self.y.index_select(0, flat)
+        return x.view(*rows.shape, *x.shape[1:]), y.view(*rows.shape, *y.shape[1:])
 
     def noise_at(self, step: int, hidden: Sequence[int]) -> Noise:
         """Noise of a step: the same whenever it is asked for, so that a step can be computed again."""
         if not self.noise:
             return ()
         batch = self.rows.shape[2]
-        streams = []
-        for seed in self.noise_seeds:
-            source = generator(seed, "noise", step)
-            streams.append([torch.rand(batch, width, generator=source) for width in hidden])
-        layers = []
-        for layer in range(len(hidden)):
-            uniform = torch.stack([stream[layer] for stream in streams]).to(self.x)
-            uniform = (2 * uniform - 1) * self.noise
-            layers.append(uniform if self.stream is None else uniform[self.stream])
-        return tuple(layers)
+        layers = (
+            uniform_noise(self.noise_seeds, step, layer, (batch, width), self.noise, self.x)
+            for layer, width in enumerate(hidden)
+        )
+        return tuple(layer if self.stream is None else layer.index_select(0, self.stream) for layer in layers)
 
 
 def shuffled_rows(num_rows: int, batch_size: int, steps: int, generators: Sequence[torch.Generator]) -> Tensor:
@@ -114,18 +115,36 @@ class TrainState:
 
 
 @dataclass(frozen=True)
+class Validation:
+    """Rows that networks are judged by after their last inner step.
+
+    Attributes:
+        x: inputs (V, ...).
+        y: targets (V, ...).
+        error: outputs (N, V, C) and targets → (N,), small is good, e.g. the share of wrong answers; None for the loss
+            of the network, the only one that gradients can be had of.
+    """
+
+    x: Tensor
+    y: Tensor
+    error: Callable[[Tensor, Tensor], Tensor] | None = None
+
+
+@dataclass(frozen=True)
 class InnerProblem:
-    """How networks are trained; with a state, an activation and batches it makes the inner loop.
+    """How networks are trained and judged; with a state, an activation and batches it makes the inner loop.
 
     Attributes:
         network: what is trained, and its loss.
         optimizer: the inner optimiser.
         lr: learning rate, a number or (N, 1).
+        validation: what the outer loss is measured on; None for the training losses of the last inner steps.
     """
 
     network: Network
     optimizer: Optimizer
     lr: Tensor | float
+    validation: Validation | None = None
 
     def start(self, parameters: Tensor) -> TrainState:
         """The state before the first inner step."""
@@ -149,6 +168,27 @@ class InnerProblem:
         """The state after one optimiser update."""
         parameters, slots = self.optimizer.update(state.parameters, state.slots, gradient, self.lr, state.step)
         return TrainState(parameters, slots, state.step + 1)
+
+    def validation_loss(self, parameters: Tensor, activation: Activation) -> Tensor:
+        """What the validation rows say of trained networks (N, Θ) → (N,), without a graph or noise.
+
+        Raises:
+            ValueError: the problem has no validation rows.
+        """
+        judged = self.validation
+        if judged is None:
+            raise ValueError("the problem must have validation rows, but got validation=None")
+        error = judged.error or self.network.loss.value
+        widest = max((*self.network.hidden, 1))
+        size = max(1, VALIDATION_BYTES // (len(judged.x) * widest * judged.x.element_size()))
+        losses = []
+        with torch.no_grad():
+            for first in range(0, len(parameters), size):
+                block = slice(first, min(first + size, len(parameters)))
+                own = activation.of_networks(block)
+                z, _ = self.network.forward(parameters[block], judged.x.unsqueeze(0), own)
+                losses.append(error(z, judged.y if judged.error else judged.y.unsqueeze(0)).to(parameters.dtype))
+        return torch.cat(losses)
 
     def steps(self, state: TrainState, batches: Batches, activation: Activation) -> Iterator[tuple[TrainState, Tensor]]:
         """Yield, for every remaining step, the state after it and the loss (N,) before its update."""

@@ -3,8 +3,11 @@
 LLVM vectorises a loop that reads at computed places (a gather) and writes only if the two cannot overlap.  For reads
 in order it checks that while running; for a gather it cannot, and gives up: a look-up then takes 5 ns instead of
 0.8.  So each access carries its role, and accesses of different roles are declared not to overlap (the scopes of
-LLVM's ``noalias`` metadata): *input* is read in order, *table* is read anywhere, *output* is written.  An array must
-keep one role in a loop.  Indices are flat and must be in bounds; arrays are contiguous; nothing is checked.
+LLVM's ``noalias`` metadata): *input* is read in order, *table* is read anywhere, *output* is written.  What is
+accessed must keep one role in a loop.  Indices are flat and must be in bounds, memory contiguous: nothing is checked.
+
+Kernels take the addresses of tensors, see `ldnn_core.compiled.call`: with small networks, to make an array of each
+tensor would cost more than what is done with it.  `numbers` says what lies at an address; arrays can be accessed too.
 
 This uses the part of Numba that it calls its low-level extension API.  `ldnn_core.compiled` tries it once and does
 without the kernels where it does not work.  Numba's disk cache looks at the file of a kernel only: after a change
@@ -36,14 +39,37 @@ def _mark(builder: Any, instruction: Any, role: str) -> None:
     instruction.set_metadata("noalias", module.add_metadata([scopes[name] for name in _ROLES if name != role]))
 
 
-def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
-    data = cgutils.create_struct_proxy(array_type)(context, builder, array).data
+def _pointer(context: Any, builder: Any, memory_type: Any, memory: Any, index: Any) -> Any:
+    is_array = isinstance(memory_type, types.Array)
+    data = cgutils.create_struct_proxy(memory_type)(context, builder, memory).data if is_array else memory
     return builder.gep(data, [index], inbounds=True)
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def numbers(typing_context: Any, address: Any, like: Any) -> Any:
+    """The memory at an address, as numbers of the type of ``like``."""
+    signature = types.CPointer(like)(address, like)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+    return signature, generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def cast(typing_context: Any, number: Any, like: Any) -> Any:
+    """The number in the type of ``like``: one Python float in a loop would turn float32 into float64."""
+    signature = like(number, like)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return context.cast(builder, arguments[0], signature.args[0], signature.return_type)
+
+    return signature, generate
+
+
 def _reader(role: str) -> Any:
-    def read(typing_context: Any, array: Any, index: Any) -> Any:
-        signature = array.dtype(array, index)
+    def read(typing_context: Any, memory: Any, index: Any) -> Any:
+        signature = memory.dtype(memory, index)
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             value = builder.load(_pointer(context, builder, signature.args[0], *arguments))
@@ -56,20 +82,20 @@ def _reader(role: str) -> Any:
 
 
 get = _reader("input")
-"""``get(array, index)``, for arrays that are read in order."""
+"""``get(memory, index)``, for what is read in order."""
 
 look_up = _reader("table")
-"""``look_up(array, index)``, for arrays that are read anywhere."""
+"""``look_up(memory, index)``, for what is read anywhere."""
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def put(typing_context: Any, array: Any, index: Any, value: Any) -> Any:
-    """``array[index] = value``, for arrays that are only written."""
-    signature = types.void(array, index, array.dtype)
+def put(typing_context: Any, memory: Any, index: Any, value: Any) -> Any:
+    """``memory[index] = value``, for what is only written."""
+    signature = types.void(memory, index, memory.dtype)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        array, index, value = arguments
-        _mark(builder, builder.store(value, _pointer(context, builder, signature.args[0], array, index)), "output")
+        memory, index, value = arguments
+        _mark(builder, builder.store(value, _pointer(context, builder, signature.args[0], memory, index)), "output")
         return context.get_dummy_value()
 
     return signature, generate
@@ -77,7 +103,7 @@ def put(typing_context: Any, array: Any, index: Any, value: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def add_four(typing_context: Any, out: Any, j: Any, parts: Any, k: Any) -> Any:
-    """``out[j : j + 4] += parts[k : k + 4]`` as one vector; float32 or float64, both arrays of one type."""
+    """``out[j : j + 4] += parts[k : k + 4]`` as one vector; float32 or float64, both of one type."""
     signature = types.void(out, j, parts, k)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -94,14 +120,15 @@ def add_four(typing_context: Any, out: Any, j: Any, parts: Any, k: Any) -> Any:
 
 
 @njit(cache=True)
-def _trial(numbers, doubled):  # type: ignore[no-untyped-def]
+def _trial(like, ramp, doubled):  # type: ignore[no-untyped-def]
+    ramp, doubled = numbers(ramp, like), numbers(doubled, like)
     for k in range(4):
-        put(doubled, k, get(numbers, k) + look_up(numbers, 3 - k))
-    add_four(doubled, 0, numbers, 0)
+        put(doubled, k, get(ramp, k) + look_up(ramp, 3 - k))
+    add_four(doubled, 0, ramp, 0)
 
 
 def works() -> bool:
-    """Whether the four operations compile here and do what they should."""
-    numbers, doubled = np.arange(4, dtype=np.float32), np.empty(4, np.float32)
-    _trial(numbers, doubled)
-    return bool((doubled == numbers + 3).all())
+    """Whether the five operations compile here and do what they should."""
+    ramp, doubled = np.arange(4, dtype=np.float32), np.empty(4, np.float32)
+    _trial(np.float32(1), ramp.ctypes.data, doubled.ctypes.data)
+    return bool((doubled == ramp + 3).all())

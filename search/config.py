@@ -21,12 +21,14 @@ from search.config_tables import (
     GradientConfig,
     InnerConfig,
     LdnnConfig,
+    ObjectiveConfig,
     ResourcesConfig,
     SearchConfig,
     TaskConfig,
     TrainingConfig,
 )
-from search.config_types import Method, Networks, Seed, Table
+from search.config_types import Array, Method, Networks, ObjectiveName, Seed, Table, Width
+from search.provenance import config_hash
 
 __all__ = [
     "SAMPLED_INTO",
@@ -38,6 +40,7 @@ __all__ = [
     "InnerConfig",
     "LdnnConfig",
     "Method",
+    "ObjectiveConfig",
     "Range",
     "ResourcesConfig",
     "RunConfig",
@@ -46,6 +49,7 @@ __all__ = [
     "TrainingConfig",
     "TrialConfig",
     "canonical",
+    "identity",
     "methods",
     "sampled_keys",
     "stored_config",
@@ -79,6 +83,8 @@ class RunConfig(Table):
     """The network in which sets are learned."""
     inner: InnerConfig = InnerConfig()
     """The inner loop."""
+    objective: ObjectiveConfig = ObjectiveConfig()
+    """What makes a set good."""
     gradient: GradientConfig = GradientConfig()
     """The outer loop of the method gradient."""
     evolution: EvolutionConfig = EvolutionConfig()
@@ -99,10 +105,74 @@ class RunConfig(Table):
 
         most_types, types_key = self._extreme("num_types", max)
         least_width, width_key = self._extreme("width", min)
+        if self.objective.widths:
+            yield Relation(
+                "width is not sampled when the objective names widths",
+                "width" not in self.search.space,
+                ("search.space.width", "objective.widths"),
+            )
+            least_width, width_key = min(self.objective.widths), "objective.widths"
+        measure, estimator = self.objective.measure, self.gradient.estimator
+        yield Relation(
+            "objective.measure is a loss unless method = 'evolution' or gradient.estimator is es or pes",
+            measure != "val_accuracy" or self.method == "evolution" or estimator in ("es", "pes"),
+            ("objective.measure", "method", "gradient.estimator"),
+        )
+        in_pieces = self.method != "evolution" and (estimator == "pes" or self.gradient.carried)
+        yield Relation(
+            "objective.relative_to = 'nothing' when outer steps are pieces of an inner loop (pes, or carried)",
+            self.objective.relative_to == "nothing" or not in_pieces,
+            ("objective.relative_to", "gradient.estimator", "gradient.carried"),
+        )
+        yield Relation(
+            "search.scheduler is not halving when outer steps are pieces of an inner loop (pes, or carried)",
+            self.search.scheduler != "halving" or not in_pieces,
+            ("search.scheduler", "gradient.estimator", "gradient.carried"),
+        )
         if {types_key, width_key} != {"ldnn.num_types", "ldnn.width"}:  # the table ldnn has said that itself
             yield Relation("largest num_types <= smallest width", most_types <= least_width, (types_key, width_key))
+        for method, steps in (("gradient", "gradient.outer_steps"), ("evolution", "evolution.generations")):
+            if method not in methods(self):
+                continue
+            if self.search.scheduler != "none":
+                least = self.search.reduction**self.search.rungs
+                rule = f"search.reduction to the power of search.rungs ({least}) <= {steps}"
+                keys = (steps, "search.reduction", "search.rungs")
+                yield Relation(rule, least <= _planned_steps(self, method), keys)
+            if self.search.seeds == "common":
+                samples = self.search.trials == 1 or bool(set(sampled_keys(method)) & set(self.search.space))
+                rule = f"search.space has a key for {method} when search.seeds = 'common' and search.trials > 1"
+                yield Relation(rule, samples, ("search.seeds", "search.space", "search.trials"))
+
         rule = "largest num_types <= smallest of evaluation.widths"
         yield Relation(rule, most_types <= min(self.evaluation.widths), ("evaluation.widths", types_key))
+        if self.search.sampler == "nsga2":
+            fewest = min(len(set(sampled_keys(method)) & set(self.search.space)) for method in methods(self))
+            rule = "search.space has at least 2 entries of each method for nsga2, which exchanges them between trials"
+            yield Relation(rule, fewest >= 2, ("search.sampler", "search.space"))
+        if "cross_size_drop" in self.search.objectives:
+            rule = "largest num_types <= smallest of search.objective_widths"
+            fits = most_types <= min(self.search.objective_widths)
+            yield Relation(rule, fits, ("search.objective_widths", types_key))
+        if "evolution" in methods(self):
+            yield from self._relations_of_evolution(most_types, types_key)
+
+    def _relations_of_evolution(self, most_types: int, types_key: str) -> Iterator[Relation]:
+        evolution, hidden = self.evolution, self.ldnn.subnet_hidden
+        layers = len(hidden) + 1
+        yield Relation(
+            f"evolution.layer_scales is empty or has one number per layer of the sub-network ({layers})",
+            len(evolution.layer_scales) in (0, layers),
+            ("evolution.layer_scales", "ldnn.subnet_hidden"),
+        )
+        if evolution.algorithm == "cma_es":
+            weights = most_types * self.ldnn.subnet_weights
+            yield Relation(
+                f"evolution.population * (weights of a set)² <= 2^27 for cma_es, with {weights} weights in a set "
+                "(1 GiB of covariances; sep_cma_es needs none)",
+                evolution.population * weights**2 <= 2**27,
+                ("evolution.population", "ldnn.subnet_hidden", types_key),
+            )
 
     def _extreme(self, name: str, choose: Callable[[Iterable[int]], int]) -> tuple[int, str]:
         """The largest or smallest value that a whole number of `ldnn` can have in a trial, and the key that says so."""
@@ -134,6 +204,8 @@ class TrialConfig(Table):
     """The network in which the set is learned, with what was sampled."""
     inner: InnerConfig
     """The inner loop, with what was sampled."""
+    objective: ObjectiveConfig = ObjectiveConfig()
+    """What makes a set good."""
     gradient: GradientConfig | None
     """None unless the method is gradient."""
     evolution: EvolutionConfig | None
@@ -144,10 +216,31 @@ class TrialConfig(Table):
     """As in SearchConfig."""
     score_networks: Networks
     """As in SearchConfig."""
+    objectives: Annotated[tuple[ObjectiveName, ...], Array]
+    """As in SearchConfig."""
+    objective_widths: Annotated[tuple[Width, ...], Array]
+    """As in SearchConfig; empty unless cross_size_drop is an objective."""
     evaluation: TrainingConfig
     """How the fresh networks of the score are trained."""
     params: dict[str, int | float | str]
     """What was sampled; it has been put into the fields above already."""
+    rungs: Annotated[tuple[Annotated[int, Field(ge=0, le=100_000)], ...], Field(max_length=10), Array] = ()
+    """Values of `step` in the table steps at which a scheduler looks at the trial; none without a scheduler."""
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Neurons per hidden layer of the networks that its sets are tried in."""
+        return self.objective.widths or (self.ldnn.width,)
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """Hidden layers of the networks that its sets are tried in."""
+        return self.objective.depths or (self.ldnn.depth,)
+
+    @property
+    def sizes(self) -> tuple[tuple[int, ...], ...]:
+        """Units of each hidden layer of those networks."""
+        return tuple((width,) * depth for depth in self.depths for width in self.widths)
 
 
 def methods(run: RunConfig) -> tuple[Method, ...]:
@@ -185,7 +278,7 @@ def trial_config(run: RunConfig, method: str, number: int, params: Mapping[str, 
         allowed = f"is not sampled for {method}; allowed: {', '.join(own)}"
         raise ConfigError((Problem(key, shown(params[key]), allowed) for key in params if key not in own), source)
 
-    sections = run.model_dump(include={"task", "ldnn", "inner", method})
+    sections = run.model_dump(include={"task", "ldnn", "inner", "objective", method})
     for key, value in params.items():
         section, field = SAMPLED_INTO[key]
         sections[section][field] = value
@@ -193,17 +286,43 @@ def trial_config(run: RunConfig, method: str, number: int, params: Mapping[str, 
         "trial_id": f"{method}-{number:04d}",
         "number": number,
         "method": method,
-        "seed": trial_seed(run.seed, method, number),
+        "seed": trial_seed(run.seed, method, 0 if run.search.seeds == "common" else number),
         "run_seed": run.seed,
         "gradient": None,
         "evolution": None,
         "records": run.search.records,
         "probe_networks": run.search.probe_networks,
         "score_networks": run.search.score_networks,
+        "objectives": run.search.objectives,
+        "objective_widths": run.search.objective_widths if "cross_size_drop" in run.search.objectives else (),
         "evaluation": run.evaluation.training.model_dump(),
         "params": dict(params),
+        "rungs": _rungs(run, method),
     }
     return checked(TrialConfig, data | sections, source)
+
+
+def identity(trial: TrialConfig) -> str:
+    """Hash of all that a trial's numbers depend on: two trials with the same identity have the same rows."""
+    return config_hash(trial.model_dump(mode="json", exclude={"trial_id", "number", "params"}))
+
+
+def _planned_steps(run: RunConfig, method: str) -> int:
+    return run.gradient.outer_steps if method == "gradient" else run.evolution.generations
+
+
+def _rungs(run: RunConfig, method: str) -> tuple[int, ...]:
+    """The steps whose rows hold what a trial is at its rungs.
+
+    Every outer step or generation costs the same number of inner steps, so that a share of the one is the same share
+    of the other.  The row of outer step s holds the set after s updates; that of generation s the best set after
+    s + 1 generations.
+    """
+    search, planned = run.search, _planned_steps(run, method)
+    if search.scheduler == "none":
+        return ()
+    done = [planned // search.reduction**left for left in range(search.rungs, 0, -1)]
+    return tuple(done) if method == "gradient" else tuple(generations - 1 for generations in done)
 
 
 def stored_config(stored: Mapping[str, Any], run: object) -> RunConfig:

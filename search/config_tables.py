@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from itertools import pairwise
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
 from search.config_errors import Relation
-from search.config_space import Space
+from search.config_space import Choices, Space
 from search.config_types import (
     AlgorithmName,
     Array,
@@ -19,18 +20,25 @@ from search.config_types import (
     EstimatorName,
     LearningRate,
     Momentum,
+    MutationName,
     MutationScale,
     Networks,
     NumTypes,
+    ObjectiveName,
     OptimizerName,
     SamplerName,
+    SchedulerName,
     Seed,
     Steps,
     Table,
     TaskName,
+    Texts,
     UsualName,
     Width,
 )
+
+MOST_PARTICLES: Final = 65_536
+"""Classifiers that an outer step may train at the same time; at width 100 their weights alone take 1.3 GB."""
 
 
 class TaskConfig(Table):
@@ -69,6 +77,14 @@ class LdnnConfig(Table):
     """Sizes of the sub-network's hidden layers."""
     subnet_scale: Annotated[float, Field(gt=0, le=100)] = 0.2
     """Factor of the sub-network's output before it is added to the base function."""
+    normalized: bool = False
+    """Whether each function gets the gain and offset that give it mean 0 and variance 1 under a standard normal."""
+
+    @property
+    def subnet_weights(self) -> int:
+        """P, weights and biases of one sub-network."""
+        sizes = (1, *self.subnet_hidden, 1)
+        return sum(fan_in * units + units for fan_in, units in pairwise(sizes))
 
     def _relations(self) -> Iterator[Relation]:
         yield Relation("num_types <= width", self.num_types <= self.width, ("num_types", "width"))
@@ -95,13 +111,47 @@ class InnerConfig(Table):
     """The outer loss is the mean training loss of this many last inner steps, or of all if there are fewer."""
 
 
+class ObjectiveConfig(Table):
+    """What makes a set good: at which network sizes it is tried, and how what it does there becomes one number."""
+
+    measure: Literal["train_loss", "val_loss", "val_accuracy"] = "train_loss"
+    """The outer loss: training loss of the last inner steps, or what the validation rows say after the last one."""
+    widths: Annotated[tuple[Width, ...], Field(max_length=20), Array] = ()
+    """Neurons per hidden layer of the networks that a set is tried in; empty for ldnn.width alone."""
+    depths: Annotated[tuple[Depth, ...], Field(max_length=3), Array] = ()
+    """Hidden layers of those networks; empty for ldnn.depth alone."""
+    over: Literal["mean", "worst", "mean_minus_spread"] = "mean"
+    """How several sizes become one number: their mean, the worst of them, or the mean minus the standard deviation."""
+    spread_weight: Annotated[float, Field(ge=0, le=100)] = 1.0
+    """How much the standard deviation counts; read by mean_minus_spread only."""
+    relative_to: UsualName | Literal["nothing"] = "nothing"
+    """A usual activation whose outer loss at the same size, from the same start, is subtracted; costs its training."""
+    closeness_weight: Annotated[float, Field(ge=0, le=100)] = 0.0
+    """How much the outer loss grows when types are alike; 0 for not at all."""
+    closeness_distance: Annotated[float, Field(gt=0, le=100)] = 0.2
+    """Distance in function space at which types begin to count as different."""
+
+    def _relations(self) -> Iterator[Relation]:
+        for name in ("widths", "depths"):
+            values = getattr(self, name)
+            yield Relation(f"no value stands twice in {name}", len(set(values)) == len(values), (name,))
+
+
 class GradientConfig(Table):
     """The outer loop of gradient meta-learning: gradient descent with momentum on the clamped outer gradient."""
 
     estimator: EstimatorName = "unrolled"
-    """How the outer gradient is obtained: through the whole inner loop, through pieces of it, or at fixed weights."""
+    """How the outer gradient is obtained: through the whole inner loop, through pieces of it, at fixed weights, or from
+    differences between perturbed sets, over the whole inner loop (es) or piece by piece (pes)."""
     truncation: Steps = 20
-    """Inner steps of a piece; read by truncated only."""
+    """Inner steps of a piece; read by truncated and pes only."""
+    carried: bool = False
+    """Whether an outer step is one piece of an inner loop that goes on in the next, rather than a whole inner loop; for
+    truncated only, pes always does so."""
+    perturbation: MutationScale = 0.1
+    """Standard deviation of perturbations, in units of each weight's initial bound; read by es and pes only."""
+    pairs: Annotated[int, Field(ge=1, le=2048)] = 8
+    """Antithetic pairs of perturbed sets, each of which trains every classifier; read by es and pes only."""
     outer_steps: Steps = 300
     """Updates of the set."""
     outer_lr: LearningRate = 0.4
@@ -113,12 +163,20 @@ class GradientConfig(Table):
     classifiers: Networks = 1
     """Fresh classifiers whose outer gradients are averaged in one outer step."""
 
+    def _relations(self) -> Iterator[Relation]:
+        rule = "carried is left out unless estimator = 'truncated'"
+        yield Relation(rule, not self.carried or self.estimator == "truncated", ("carried", "estimator"))
+        if self.estimator in ("es", "pes"):
+            rule = f"(2 pairs + 1) classifiers <= {MOST_PARTICLES} for {self.estimator}"
+            trained = (2 * self.pairs + 1) * self.classifiers
+            yield Relation(rule, trained <= MOST_PARTICLES, ("pairs", "classifiers"))
+
 
 class EvolutionConfig(Table):
     """The outer loop of evolution: a population of genomes, each judged by the training of fresh classifiers."""
 
     algorithm: AlgorithmName = "genetic"
-    """Tournaments, elites, crossover by type and self-adapted Gaussian mutation; or separable CMA-ES."""
+    """A genetic algorithm, or a search around a mean: OpenAI's strategy, SNES, separable or full CMA-ES."""
     generations: Steps = 50
     """Updates of the population."""
     population: Annotated[int, Field(ge=2, le=4096)] = 16
@@ -130,14 +188,24 @@ class EvolutionConfig(Table):
     tournament: Annotated[int, Field(ge=1, le=4096)] = 3
     """Genomes drawn for each choice of a parent, the best of which wins; read by genetic only."""
     mutation_scale: MutationScale = 0.1
-    """Initial standard deviation of mutations, in units of the sub-network's weights."""
+    """Initial standard deviation of mutations, in units of the sub-network's weights; see also mutation."""
+    layer_scales: Annotated[tuple[Annotated[float, Field(gt=0, le=100)], ...], Field(max_length=4), Array] = ()
+    """Factor of mutation_scale for each layer of the sub-network, the output layer last; none for 1 everywhere."""
+    mutation: MutationName = "weights"
+    """function: mutation_scale is the change of a curve (root mean square under N(0, 1)); read by genetic only."""
+    mean_lr: LearningRate = 0.1
+    """Adam's learning rate of the mean, in units of the sub-network's weights; read by openai_es only."""
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Pull of the mean towards 0, beside a gradient made of ranks; read by openai_es only."""
     crossover_rate: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Probability that a child takes its types from two parents; read by genetic only."""
 
     def _relations(self) -> Iterator[Relation]:
-        if self.algorithm == "sep_cma_es":
-            yield Relation("population >= 4 for sep_cma_es", self.population >= 4, ("population", "algorithm"))
-        else:
+        if self.algorithm in ("sep_cma_es", "cma_es"):
+            yield Relation(f"population >= 4 for {self.algorithm}", self.population >= 4, ("population", "algorithm"))
+        elif self.algorithm == "openai_es":  # its candidates are pairs
+            yield Relation("population is even for openai_es", self.population % 2 == 0, ("population", "algorithm"))
+        elif self.algorithm == "genetic":
             yield Relation("elites < population", self.elites < self.population, ("elites", "population"))
             yield Relation("tournament <= population", self.tournament <= self.population, ("tournament", "population"))
 
@@ -148,21 +216,69 @@ class SearchConfig(Table):
     trials: Annotated[int, Field(ge=1, le=100_000)] = 4
     """Trials of each method."""
     sampler: SamplerName = "tpe"
-    """tpe learns from the trials before; random does not."""
+    """tpe, gp, cmaes and nsga2 learn from the trials before; random does not, nor does qmc, which spreads evenly."""
     startup_trials: Annotated[int, Field(ge=0, le=100_000)] = 4
-    """Trials of each method that tpe samples at random before it starts to learn."""
+    """Trials of each method sampled at random before learning starts; read by tpe, gp and cmaes only."""
+    population: Annotated[int, Field(ge=2, le=4096)] = 8
+    """Trials of each method that make a generation, after which something is learned; read by cmaes and nsga2 only."""
+    objectives: Annotated[tuple[ObjectiveName, ...], Field(min_length=1, max_length=4), Texts] = ("score",)
+    """What is optimised; with several, the trials that no other beats in all of them are the Pareto set."""
+    objective_widths: Annotated[tuple[Width, ...], Field(min_length=1, max_length=20), Array] = (20, 200)
+    """Widths besides the trial's own at which cross_size_drop trains as many networks as the score; read by it only."""
+    warm_start: Annotated[
+        tuple[Annotated[str, Field(min_length=1, max_length=1000)], ...], Field(max_length=20), Texts
+    ] = ()
+    """Folders of earlier runs, whose trials are told to the sampler before it begins; read when the run is made."""
     wave: Annotated[int, Field(ge=1, le=100_000)] = 4
     """Trials of each method sampled from the same history; it, not the number of workers, decides the results."""
     space: Space = Field(default_factory=dict)
     """What is sampled: key → {low, high, log, step} or {choices}; keys of the other method are passed over."""
     max_retries: Annotated[int, Field(ge=0, le=100)] = 2
     """How often a trial whose process died is tried again."""
+    scheduler: SchedulerName = "none"
+    """Which trials may stop early: none; asha, against trials of earlier waves; halving, within a wave."""
+    reduction: Annotated[int, Field(ge=2, le=100)] = 3
+    """One of this many trials goes on at each rung, and each rung is this many times as far as the one before."""
+    rungs: Annotated[int, Field(ge=1, le=10)] = 2
+    """How often a trial is looked at: when reduction^-rungs, ..., reduction^-1 of its inner steps are spent."""
+    seeds: Literal["own", "common"] = "own"
+    """own: equal configurations are repeats; common: the trials of a method share a seed, equal ones are run once."""
     records: Annotated[int, Field(ge=2, le=1000)] = 12
     """Outer steps at which curves are recorded and probes are trained, the first and the last among them."""
     probe_networks: Networks = 4
     """Fresh networks trained at each recorded step to measure its validation accuracy."""
     score_networks: Annotated[int, Field(ge=2, le=4096)] = 8
     """Fresh networks whose mean validation accuracy is the score of a trial; two at least give a standard error."""
+
+    def _relations(self) -> Iterator[Relation]:
+        if self.scheduler == "halving":
+            smallest = self.reduction**self.rungs
+            rule = f"reduction to the power of rungs ({smallest}) <= wave for halving"
+            yield Relation(rule, smallest <= self.wave, ("wave", "reduction", "rungs"))
+            yield Relation("trials is a multiple of wave for halving", self.trials % self.wave == 0, ("trials", "wave"))
+        if self.scheduler == "asha":
+            earlier = (self.trials - 1) // self.wave * self.wave
+            rule = f"reduction <= trials in waves before the last ({earlier}) for asha"
+            yield Relation(rule, self.reduction <= earlier, ("trials", "wave", "reduction"))
+        for name in ("objectives", "objective_widths", "warm_start"):
+            values = getattr(self, name)
+            yield Relation(f"no value stands twice in {name}", len(set(values)) == len(values), (name,))
+        # A failed trial has the lowest score of all, and is told apart by it whatever else is optimised.
+        yield Relation("'score' is among the objectives", "score" in self.objectives, ("objectives",))
+        if self.sampler in ("cmaes", "nsga2"):
+            rule = f"population < trials for {self.sampler}, which learns after a whole generation"
+            yield Relation(rule, self.population < self.trials, ("population", "trials", "sampler"))
+            rule = f"wave <= population for {self.sampler}"
+            yield Relation(rule, self.wave <= self.population, ("wave", "population", "sampler"))
+        if self.sampler == "cmaes":
+            yield Relation("population >= 4 for cmaes", self.population >= 4, ("population", "sampler"))
+            rule = "objectives = ['score'] for cmaes; nsga2, tpe and gp can do with several"
+            yield Relation(rule, len(self.objectives) == 1, ("objectives", "sampler"))
+            named = [key for key, entry in self.space.items() if isinstance(entry, Choices)]
+            rule = "every entry of space is a range for cmaes; the other samplers can do with choices"
+            yield Relation(rule, not named, (*(f"space.{key}.choices" for key in named), "sampler"))
+        rule = "warm_start is left out unless sampler is tpe, gp or cmaes"
+        yield Relation(rule, not self.warm_start or self.sampler in ("tpe", "gp", "cmaes"), ("warm_start", "sampler"))
 
 
 class TrainingConfig(Table):
@@ -207,8 +323,14 @@ class EvaluationConfig(Table):
     """Passes over the training rows."""
     batch_size: BatchSize = 200
     """Rows per inner step."""
-    lr_protocol: Literal["shared"] = "shared"
-    """shared: one learning rate for all arms and sizes."""
+    lr_protocol: Literal["shared", "tuned"] = "shared"
+    """shared: one learning rate for all arms and sizes; tuned: for each arm and size the best of lrs."""
+    lrs: Annotated[tuple[LearningRate, ...], Field(min_length=1, max_length=50), Array] = (1e-3, 3e-3, 1e-2, 3e-2)
+    """Learning rates to choose from by the validation rows; read by lr_protocol = "tuned" only."""
+    tuning_seeds: Annotated[int, Field(ge=1, le=10_000)] = 10
+    """Networks per arm, size and learning rate by which one is chosen; none of them is judged."""
+    normalized_arm: bool = False
+    """Whether learned sets are also judged with the gain and offset that ldnn.normalized would have given them."""
 
     @property
     def training(self) -> TrainingConfig:
@@ -216,7 +338,7 @@ class EvaluationConfig(Table):
         return TrainingConfig.model_validate({name: getattr(self, name) for name in TrainingConfig.model_fields})
 
     def _relations(self) -> Iterator[Relation]:
-        for name in ("widths", "depths", "usual"):
+        for name in ("widths", "depths", "usual", "lrs"):
             values = getattr(self, name)
             yield Relation(f"no value stands twice in {name}", len(set(values)) == len(values), (name,))
 

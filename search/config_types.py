@@ -14,9 +14,12 @@ TaskName = Literal["mnist1d"]
 BaseName = Literal["zero", "identity", "sigmoid", "tanh", "sin", "elu", "relu", "silu", "gelu", "hat"]
 UsualName = Literal["sigmoid", "tanh", "sin", "elu", "relu", "silu", "gelu", "hat"]
 OptimizerName = Literal["rmsprop", "sgd", "adam"]
-EstimatorName = Literal["unrolled", "truncated", "first_order"]
-AlgorithmName = Literal["genetic", "sep_cma_es"]
-SamplerName = Literal["tpe", "random"]
+EstimatorName = Literal["unrolled", "truncated", "first_order", "es", "pes"]
+AlgorithmName = Literal["genetic", "openai_es", "snes", "sep_cma_es", "cma_es"]
+MutationName = Literal["weights", "function"]
+SamplerName = Literal["tpe", "random", "cmaes", "nsga2", "gp", "qmc"]
+SchedulerName = Literal["none", "asha", "halving"]
+ObjectiveName = Literal["score", "cross_size_drop", "num_params", "flatness"]
 
 # The same limits hold for a field and for the range or choices it is sampled from, hence the names.  A learning
 # rate may be absurdly large: that is how a diverging trial is provoked.
@@ -39,6 +42,14 @@ def _tuple_from_list(value: object) -> object:
 
 
 Array = BeforeValidator(_tuple_from_list)
+
+
+def _tuple_from_one_or_list(value: object) -> object:
+    return (value,) if isinstance(value, str) else _tuple_from_list(value)
+
+
+Texts = BeforeValidator(_tuple_from_one_or_list)
+"""A list of texts, or a single one without brackets."""
 
 
 class Table(BaseModel):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -18,9 +18,10 @@ from ldnn_core.activations import (
     mixed_functions,
     pure_functions,
 )
-from ldnn_core.evaluation import evaluate_arms
+from ldnn_core.evaluation import Judgement, evaluate_arms
 from ldnn_core.randomness import derive_seed
 from ldnn_core.subnetwork import ActivationSpec
+from ldnn_core.tasks import TaskData
 from search.config import RunConfig
 from search.plan import Unit
 from search.recorder import Row
@@ -28,12 +29,15 @@ from search.schema import USUAL_TRIAL, Status
 from search.setting import load_task, training
 from search.store import Store, StoreError, trial_key
 
+NORMALIZED = "mixed-normalized"
+"""The arm of a set that was learned without gain and offset, judged with them."""
 ARCHITECTURE = "mlp"
 MIXING = "within_layer"
 SPLIT = "test"
 
-Key = tuple[str, str, int, int, int]
-"""trial_id, arm, width, depth, seed: what distinguishes the evaluations of a run."""
+Key = tuple[str, str, str, int, int, int, float | None]
+"""split, trial_id, arm, width, depth, seed: what distinguishes the networks of a run; and those by which learning rates
+were tuned by their rate, None for judged ones."""
 
 
 @dataclass(frozen=True)
@@ -69,18 +73,32 @@ class FoundSet:
     genomes: torch.Tensor
     row: Mapping[str, Any]
 
-    def arms(self, hidden: tuple[int, ...]) -> dict[str, Activation]:
-        """``mixed`` and, for several types, ``pure-0``, ``pure-1``, ... in a network of these hidden sizes."""
+    def arms(self, hidden: tuple[int, ...], names: Sequence[str]) -> dict[str, Activation]:
+        """Those of the names that `arm_names` gives, in a network of these hidden sizes."""
         bank = TableBank(self.spec, self.genomes.unsqueeze(0))
-        arms: dict[str, Activation] = {"mixed": BankActivation(bank, mixed_functions(hidden, self.spec.num_types))}
-        for k in range(self.spec.num_types if self.spec.num_types > 1 else 0):
+        mixed = mixed_functions(hidden, self.spec.num_types)
+        arms: dict[str, Activation] = {"mixed": BankActivation(bank, mixed)}
+        for k in range(self.spec.num_types):
             arms[f"pure-{k}"] = BankActivation(bank, pure_functions(hidden, k))
-        return arms
+        normalized = TableBank(replace(self.spec, normalized=True), self.genomes.unsqueeze(0))
+        arms[NORMALIZED] = BankActivation(normalized, mixed)
+        return {name: arms[name] for name in names}
+
+    def learned_size(self, width: int, depth: int) -> tuple[int, int]:
+        """Width and depth at which it was learned; where there were several, the nearest."""
+
+        def nearest(name: str, value: int) -> int:
+            learned: list[int] = self.row[f"{name}s"] or [self.row[name]]
+            return min(learned, key=lambda one: (abs(one - value), one))
+
+        return nearest("width", width), nearest("depth", depth)
 
 
 def best_trials(store: Store, count: int) -> list[str]:
     """The ``count`` trials of each method with the highest scores; of equal ones those with the lower number."""
-    trials = store.read("trials", columns=["trial_id", "method", "number", "status", "score"]).to_pylist()
+    columns = ["trial_id", "method", "number", "status", "score", "copied_from"]
+    # A copy would be judged as what it was copied from, network by network.
+    trials = [row for row in store.read("trials", columns=columns).to_pylist() if row["copied_from"] is None]
     best: list[str] = []
     for method in sorted({trial["method"] for trial in trials}, reverse=True):  # gradient first
         own = [trial for trial in trials if trial["method"] == method and trial["status"] == Status.OK]
@@ -102,12 +120,15 @@ def found_set(store: Store, trial_id: str) -> FoundSet:
         known = ", ".join(sorted(ended_well)) or "none"
         raise ValueError(f"a trial must have ended well to be judged, but got {trial_id!r}; those that have: {known}")
     trial = ended_well[trial_id]
+    if original := trial["copied_from"]:
+        raise ValueError(f"only a trial that was run has a set, but {trial_id} is a copy of {original}: judge that one")
     recorded, bad = store.read_checked("activations", keys=[trial_key(trial_id, trial["attempt"])])
     if bad:
         raise StoreError(f"the set of {trial_id} cannot be read: {bad[0]}. `ldnn resume` finds it again")
     types = sorted((row for row in recorded.to_pylist() if row["final"]), key=lambda row: row["type_index"])
     first = types[0]
-    spec = ActivationSpec(first["base"], first["num_types"], tuple(first["subnet_hidden"]), first["subnet_scale"])
+    hidden, normalized = tuple(first["subnet_hidden"]), bool(first["normalized"])
+    spec = ActivationSpec(first["base"], first["num_types"], hidden, first["subnet_scale"], normalized)
     return FoundSet(trial_id, spec, torch.tensor([row["genome"] for row in types], dtype=torch.float32), trial)
 
 
@@ -118,18 +139,18 @@ def evaluation_units(run: RunConfig, store: Store, request: Request) -> tuple[li
     again, also when only some seeds of a batch are missing.
     """
     present = _present(store, run)
-    types = {trial_id: found_set(store, trial_id).spec.num_types for trial_id in request.trial_ids}
+    learned = {trial_id: arm_names(run, found_set(store, trial_id).spec) for trial_id in request.trial_ids}
     units, complete = [], 0
     sizes = [(width, depth) for depth in request.depths for width in request.widths]
     for width, depth in sorted(sizes, key=lambda size: -size[0] * size[1]):
         for trial_id in (*request.trial_ids, USUAL_TRIAL):
-            arms = list(run.evaluation.usual) if trial_id == USUAL_TRIAL else _learned_arms(types[trial_id])
+            arms = run.evaluation.usual if trial_id == USUAL_TRIAL else learned[trial_id]
             if not arms:
                 continue
             seeds = [
                 seed
                 for seed in range(request.seeds)
-                if any((trial_id, arm, width, depth, seed) not in present for arm in arms)
+                if any((SPLIT, trial_id, arm, width, depth, seed, None) not in present for arm in arms)
             ]
             if not seeds:
                 complete += 1
@@ -146,13 +167,17 @@ def judge(run: RunConfig, store: Store, payload: Mapping[str, Any], device: str)
     trial_id, width, depth = payload["trial_id"], payload["width"], payload["depth"]
     hidden = (width,) * depth
     found = None if trial_id == USUAL_TRIAL else found_set(store, trial_id)
-    arms: dict[str, Activation] = (
-        found.arms(hidden) if found else {name: UsualActivation(name) for name in run.evaluation.usual}
+    arms: Mapping[str, Activation] = (
+        found.arms(hidden, arm_names(run, found.spec))
+        if found
+        else {name: UsualActivation(name) for name in run.evaluation.usual}
     )
     data = load_task(run.task, device)
-    how = training(run.evaluation.training, len(data.split(SPLIT)[0]))
-    root = derive_seed(run.seed, "evaluation")
-    judgements = evaluate_arms(data, hidden, arms, payload["seeds"], how, root_seed=root, split=SPLIT)
+    judgements = [
+        (split, judgement)
+        for split, some in _judgements(run, data, hidden, arms, payload["seeds"])
+        for judgement in some
+    ]
     present = _present(store, run)
     origin = {
         "trial_id": trial_id,
@@ -165,40 +190,81 @@ def judge(run: RunConfig, store: Store, payload: Mapping[str, Any], device: str)
         "architecture": ARCHITECTURE,
         "width": width,
         "depth": depth,
-        "learned_width": found.row["width"] if found else None,
-        "learned_depth": found.row["depth"] if found else None,
+        "learned_width": found.learned_size(width, depth)[0] if found else None,
+        "learned_depth": found.learned_size(width, depth)[1] if found else None,
         "mixing": MIXING,
-        "lr": run.evaluation.lr,
         "lr_protocol": run.evaluation.lr_protocol,
         "optimizer": run.evaluation.optimizer,
         "epochs": run.evaluation.epochs,
         "batch_size": run.evaluation.batch_size,
-        "split": SPLIT,
     }
     rows = []
-    for judgement in judgements:
-        if (trial_id, judgement.arm, width, depth, judgement.seed) in present:
+    for split, judgement in judgements:
+        lr = None if split == SPLIT else judgement.lr
+        if (split, trial_id, judgement.arm, width, depth, judgement.seed, lr) in present:
             continue
         ratio = judgement.participation_ratio
-        measured = asdict(judgement) | {"participation_ratio_normalized": None if ratio is None else ratio / width}
+        measured = asdict(judgement) | {
+            "split": split,
+            "participation_ratio_normalized": None if ratio is None else ratio / width,
+        }
         corrected = measured.pop("participation_ratio_corrected")
         measured["participation_ratio_corrected"] = None if corrected is None else corrected / width
         rows.append(origin | measured)
     return rows
 
 
-def _learned_arms(num_types: int) -> list[str]:
-    return ["mixed", *(f"pure-{k}" for k in range(num_types if num_types > 1 else 0))]
+def arm_names(run: RunConfig, spec: ActivationSpec) -> tuple[str, ...]:
+    """The arms of a learned set: ``mixed``; of several types ``pure-0``, ``pure-1``, ...; with gain, if asked for."""
+    pure = [f"pure-{k}" for k in range(spec.num_types if spec.num_types > 1 else 0)]
+    return ("mixed", *pure, *([NORMALIZED] if run.evaluation.normalized_arm and not spec.normalized else []))
+
+
+def _judgements(
+    run: RunConfig,
+    data: TaskData,
+    hidden: tuple[int, ...],
+    arms: Mapping[str, Activation],
+    seeds: Sequence[int],
+) -> Iterator[tuple[str, list[Judgement]]]:
+    """Judged networks, split by split: with tuned learning rates those by which they were chosen come first.
+
+    They are other networks than the judged ones, and judged by validation rows.
+    """
+    evaluation = run.evaluation
+    if evaluation.lr_protocol == "shared":
+        rates = dict.fromkeys(arms, evaluation.lr)
+    else:
+        how, root = training(evaluation.training, len(data.split("val")[0])), derive_seed(run.seed, "tuning")
+        tuning: list[Judgement] = []
+        for lr in evaluation.lrs:
+            with_rate = replace(how, lr=lr)
+            networks = range(evaluation.tuning_seeds)
+            tuning += evaluate_arms(data, hidden, arms, networks, with_rate, root_seed=root, split="val")
+        yield "val", tuning
+        rates = {arm: _best_rate([one for one in tuning if one.arm == arm]) for arm in arms}
+    how = training(evaluation.training, len(data.split(SPLIT)[0]))
+    root = derive_seed(run.seed, "evaluation")
+    yield SPLIT, evaluate_arms(data, hidden, arms, seeds, replace(how, lr=rates), root_seed=root, split=SPLIT)
+
+
+def _best_rate(tuning: Iterable[Judgement]) -> float:
+    """The learning rate with the highest mean accuracy; of equal ones the lowest."""
+    accuracies: dict[float, list[float]] = {}
+    for judgement in tuning:
+        accuracies.setdefault(judgement.lr, []).append(judgement.accuracy)
+    return max(sorted(accuracies), key=lambda lr: sum(accuracies[lr]) / len(accuracies[lr]))
 
 
 def _present(store: Store, run: RunConfig) -> frozenset[Key]:
-    columns = ["trial_id", "arm", "width", "depth", "seed", "task", "lr_protocol", "split"]
+    columns = ["trial_id", "arm", "width", "depth", "seed", "task", "lr_protocol", "split", "lr"]
     rows: Iterable[Mapping[str, Any]] = store.read("evaluations", columns=columns).to_pylist()
-    wanted = (run.task.name, run.evaluation.lr_protocol, SPLIT)
+    wanted = (run.task.name, run.evaluation.lr_protocol)
+    names = ("split", "trial_id", "arm", "width", "depth", "seed")
     return frozenset(
-        (row["trial_id"], row["arm"], row["width"], row["depth"], row["seed"])
+        (*(row[name] for name in names), None if row["split"] == SPLIT else row["lr"])
         for row in rows
-        if (row["task"], row["lr_protocol"], row["split"]) == wanted
+        if (row["task"], row["lr_protocol"]) == wanted
     )
 
 

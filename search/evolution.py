@@ -2,31 +2,51 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import Tensor
 
-from ldnn_core.algorithms import Algorithm, Genetic, SepCmaEs
-from ldnn_core.population import evaluate_population
+from ldnn_core.algorithms import ALGORITHMS, Algorithm
+from ldnn_core.population import PopulationLosses, evaluate_population
 from search.config import EvolutionConfig
 from search.divergence import Diverged
 from search.recorder import Recorder
 from search.setting import Setting
 
+OPTIONS: Final[dict[str, tuple[str, ...]]] = {
+    "genetic": ("elites", "tournament", "crossover_rate", "mutation"),
+    "openai_es": ("mean_lr", "weight_decay"),
+    "snes": (),
+    "sep_cma_es": (),
+    "cma_es": (),
+}
+"""Algorithm → fields of its configuration that it alone reads."""
+
 
 def make_algorithm(setting: Setting, config: EvolutionConfig) -> Algorithm:
     """The algorithm that the configuration names, at its start."""
-    seed = setting.config.seed
-    if config.algorithm == "genetic":
-        return Genetic(
-            setting.spec,
-            seed,
-            population=config.population,
-            elites=config.elites,
-            tournament=config.tournament,
-            mutation_scale=config.mutation_scale,
-            crossover_rate=config.crossover_rate,
-        )
-    return SepCmaEs(setting.spec, seed, population=config.population, mutation_scale=config.mutation_scale)
+    fields = ("population", "mutation_scale", "layer_scales", *OPTIONS[config.algorithm])
+    options = {field: getattr(config, field) for field in fields}
+    return ALGORITHMS[config.algorithm](setting.spec, setting.config.seed, **options)
+
+
+def candidate_losses(
+    setting: Setting, config: EvolutionConfig, generation: int, candidates: Tensor
+) -> PopulationLosses:
+    """The objective of each candidate (Q, K, P), from fresh classifiers of every size that sets are tried at."""
+    genomes, window = candidates.to(setting.device), setting.config.inner.loss_window
+    losses, finals, inner_steps = [], [], 0
+    for problem in setting.problems:
+        parameters, batches = setting.classifiers(problem, generation, config.classifiers)
+        judged = evaluate_population(problem, setting.spec, genomes, parameters, batches, window)
+        baseline, extra = setting.baseline(problem, parameters, batches)
+        losses.append(judged.outer_loss - baseline)
+        finals.append(judged.final_loss)
+        inner_steps += judged.inner_steps + extra
+    objective = setting.objective
+    outer_loss = objective.combine(torch.stack(losses)) + objective.penalty(setting.spec, genomes)
+    return PopulationLosses(outer_loss, torch.stack(finals).mean(dim=0), inner_steps)
 
 
 def search_by_evolution(setting: Setting, config: EvolutionConfig, recorder: Recorder) -> Tensor:
@@ -37,17 +57,12 @@ def search_by_evolution(setting: Setting, config: EvolutionConfig, recorder: Rec
     """
     algorithm = make_algorithm(setting, config)
     incumbent = torch.empty(0)
-    for generation in range(config.generations):
+    if start := recorder.begin():
+        algorithm.restore(start)
+        incumbent = algorithm.incumbent()
+    for generation in range(recorder.next_step, config.generations):
         candidates = algorithm.ask()
-        parameters, batches = setting.classifiers(generation, config.classifiers)
-        losses = evaluate_population(
-            setting.problem,
-            setting.spec,
-            candidates.to(setting.device),
-            parameters,
-            batches,
-            setting.config.inner.loss_window,
-        )
+        losses = candidate_losses(setting, config, generation, candidates)
         recorder.spend(losses.inner_steps)
         outer_losses = losses.outer_loss.cpu()
         finite = outer_losses[torch.isfinite(outer_losses)]
@@ -70,4 +85,5 @@ def search_by_evolution(setting: Setting, config: EvolutionConfig, recorder: Rec
             population_mean=float(finite.mean()),
             diversity=float((candidates - candidates.mean(dim=0)).square().mean().sqrt()),
         )
+        recorder.rung(generation, algorithm.state())
     return incumbent

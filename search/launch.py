@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from search.config import ResourcesConfig, RunConfig, canonical, methods, stored_config, trial_config
+from search import checkpoint
+from search.config import ResourcesConfig, RunConfig, canonical, identity, methods, stored_config, trial_config
 from search.driver_lock import driver_lock
 from search.evaluate import Request, best_trials, evaluation_units
 from search.plan import ChainPlan, ListPlan, Outcome, Plan, Unit, Watch, run_here
 from search.progress import clear_progress, progress_folder
 from search.provenance import config_hash, hostname
 from search.run_folder import RunFolder
-from search.schema import Status
+from search.schedule import make_scheduler
+from search.schema import FINISHED, OBJECTIVES, Status
 from search.search_plan import Finished, SearchPlan, trial_id
 from search.store import BadPart, Store, StoreError, trial_key
+from search.warm_start import EarlierTrial, earlier_trials
 
-_FINAL = (Status.OK, Status.DIVERGED)
+_AS_PLANNED = (Status.OK, Status.PRUNED)
 
 
 @dataclass
@@ -84,17 +87,18 @@ def drive(
     with driver_lock(run, lost):
         account.quarantined = [*store.repair(), *store.sweep_orphans()]
         clear_progress(progress_folder(run.path))
-        plan = _plan(config, store, search=search, request=request, resources=resources)
+        earlier = earlier_trials(run.info.warm_start)
+        plan = _plan(config, store, search=search, request=request, resources=resources, earlier=earlier)
         account.skipped = plan.done
         told = begin(plan, account)
         ended: dict[str, tuple[Unit, Outcome]] = {}
 
         def watch(event: str, unit: Unit, outcome: Outcome | None) -> None:
-            if outcome is not None:
+            if outcome is not None and not outcome.paused:
                 ended[unit.key] = unit, outcome
                 account.finished = len(ended)
-                account.problems = [one for one in ended.values() if one[1].status is not Status.OK]
-                if outcome.status not in _FINAL:
+                account.problems = [one for one in ended.values() if one[1].status not in _AS_PLANNED]
+                if outcome.status not in FINISHED:
                     _publish_ending(run, unit, outcome)
             told(event, unit, outcome)
 
@@ -108,6 +112,8 @@ def drive(
             )
         account.quarantined += store.sweep_orphans()
         account.interrupted = plan.done < plan.total
+        if search and not account.interrupted:
+            checkpoint.clear_all(run.path)
     return account
 
 
@@ -141,7 +147,13 @@ def _run(
 
 
 def _plan(
-    config: RunConfig, store: Store, *, search: bool, request: Request | None, resources: ResourcesConfig
+    config: RunConfig,
+    store: Store,
+    *,
+    search: bool,
+    request: Request | None,
+    resources: ResourcesConfig,
+    earlier: Sequence[EarlierTrial],
 ) -> Plan:
     retries = config.search.max_retries
 
@@ -152,7 +164,7 @@ def _plan(
 
     if not search:
         return evaluations()
-    trials = _search_plan(config, store)
+    trials = _search_plan(config, store, earlier)
     expected = 0
     if config.evaluation.best:
         sets = min(config.evaluation.best, config.search.trials) * len(methods(config)) + bool(config.evaluation.usual)
@@ -167,11 +179,22 @@ def default_request(config: RunConfig, store: Store) -> Request:
     return Request(best, evaluation.widths, evaluation.depths, evaluation.seeds)
 
 
-def _search_plan(config: RunConfig, store: Store) -> SearchPlan:
-    from search.tune import optuna_suggesters
+def _search_plan(config: RunConfig, store: Store, earlier: Sequence[EarlierTrial]) -> SearchPlan:
+    from search.sampling import optuna_suggesters
 
-    suggesters = optuna_suggesters(config.search, methods=methods(config), seed=config.seed, study=config.name)
+    suggesters = optuna_suggesters(config.search, methods=methods(config), seed=config.seed, earlier=earlier)
     finished, attempts = trials_so_far(config, store)
+    checkpoint.clear(store.root, finished)
+
+    def identity_of(method: str, number: int, params: Mapping[str, Any]) -> str:
+        return identity(trial_config(config, method, number, params))
+
+    def reached(method: str, number: int, params: Mapping[str, Any]) -> tuple[float, ...]:
+        trial = trial_config(config, method, number, params)
+        last = len(trial.rungs) - 1
+        found = checkpoint.latest(store.root, trial.trial_id, config_hash(canonical(trial)), last)
+        return found.accuracies(trial.rungs) if found else ()
+
     return SearchPlan(
         suggesters,
         trials=config.search.trials,
@@ -179,6 +202,10 @@ def _search_plan(config: RunConfig, store: Store) -> SearchPlan:
         finished=finished,
         attempts=attempts,
         max_retries=config.search.max_retries,
+        scheduler=lambda: make_scheduler(config.search),
+        reached=reached if config.search.scheduler == "halving" else None,
+        identity=identity_of if config.search.seeds == "common" else None,  # with seeds of their own none are equal
+        objectives=config.search.objectives,
     )
 
 
@@ -186,9 +213,11 @@ def trials_so_far(config: RunConfig, store: Store) -> tuple[dict[str, Finished],
     """Trials that will not be run again, and for the others how many attempts there were.
 
     A trial that failed is tried again on resume, unless trials of a later wave were sampled with its failure known:
-    then its failure stands, as another result would have led to other samples.
+    then its failure stands, as another result would have led to other samples.  So it does once successive halving
+    has decided who goes on in its wave.
     """
-    rows = store.read("trials", columns=["trial_id", "attempt", "method", "number", "status", "score", "params"])
+    columns = ["trial_id", "attempt", "method", "number", "status", "params", "rung_accuracies", "copied_from"]
+    rows = store.read("trials", columns=[*columns, *OBJECTIVES])
     last: dict[str, dict[str, Any]] = {}
     for row in sorted(rows.to_pylist(), key=lambda row: row["attempt"]):
         last[row["trial_id"]] = row
@@ -196,12 +225,19 @@ def trials_so_far(config: RunConfig, store: Store) -> tuple[dict[str, Finished],
     for row in last.values():
         wave = row["number"] // config.search.wave
         latest_wave[row["method"]] = max(wave, latest_wave.get(row["method"], 0))
+    decided = {
+        (row["method"], row["number"] // config.search.wave)
+        for row in last.values()
+        if config.search.scheduler == "halving" and row["status"] in _AS_PLANNED and row["copied_from"] is None
+    }
     finished, attempts = {}, {}
     for key, row in last.items():
-        settled = row["number"] // config.search.wave < latest_wave[row["method"]]
+        wave = row["number"] // config.search.wave
+        settled = wave < latest_wave[row["method"]] or (row["method"], wave) in decided
         status = Status(row["status"])
-        if status in _FINAL or settled:
-            finished[key] = Finished(json.loads(row["params"]), row["score"], status)
+        if status in FINISHED or settled:
+            rungs, values = tuple(row["rung_accuracies"] or ()), {name: row[name] for name in OBJECTIVES}
+            finished[key] = Finished(json.loads(row["params"]), row["score"], status, rungs, values)
         else:
             attempts[key] = row["attempt"] + 1
     return finished, attempts
@@ -226,6 +262,7 @@ def _publish_ending(run: RunFolder, unit: Unit, outcome: Outcome) -> None:
         "status": str(outcome.status),
         "error": outcome.note,
         "params": json.dumps(dict(unit.payload["params"]), sort_keys=True),
+        "rung_accuracies": unit.payload.get("accuracies"),
         "hostname": hostname(),
         "config_hash": config_hash(canonical(trial_config(config, method, number, unit.payload["params"]))),
     }

@@ -72,11 +72,7 @@ class Ledger:
         cause = self._deaths.pop(tune_id, "its process died")
         if (unit := self._units.pop(tune_id, None)) is None:
             return
-        outcome = (
-            Outcome(Status(result["status"]), float(result[METRIC]), str(result["note"]))
-            if result
-            else Outcome(Status.KILLED, PENALTY, cause)
-        )
+        outcome = _outcome(result) if result else Outcome(Status.KILLED, PENALTY, cause)
         if self.error is None:
             self._guarded(self._plan.finish, unit, outcome)
         self._guarded(self._watch, "finished", unit, outcome)
@@ -101,3 +97,9 @@ class Ledger:
         except Exception as error:
             self.error = self.error or error
             return None
+
+
+def _outcome(result: Mapping[str, Any]) -> Outcome:
+    rungs, paused = tuple(result.get("rungs", ())), bool(result.get("paused"))
+    values = json.loads(result.get("values", "{}"))
+    return Outcome(Status(result["status"]), float(result[METRIC]), str(result["note"]), rungs, paused, values)

@@ -85,6 +85,10 @@ class LocalStorage(Storage):
         sync_folder(target.parent)
         sync_folder(source.parent)
 
+    def delete(self, name: str) -> None:
+        """Unlink the file."""
+        (self.root / name).unlink()
+
     def clear_staging(self, *, older_than: float) -> None:
         """Remove old files of the staging folder; its hidden lock stays."""
         oldest = time.time() - older_than

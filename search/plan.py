@@ -38,13 +38,20 @@ class Outcome:
     """How a unit ended; always finite, always with a status.
 
     Attributes:
-        score: what the sampler maximises; a finite penalty unless the status is ok.
+        score: what the sampler maximises: of a trial that was pruned its accuracy at the last rung, and a finite
+            penalty unless the status is ok or pruned.
         note: one line for people: the error, or what was found.
+        rungs: validation accuracies of a trial at the rungs of its scheduler that it has reached.
+        paused: whether the unit was a part of a trial, at whose end the plan decides how it goes on.
+        values: further objectives of a trial by their names, as far as they were measured.
     """
 
     status: Status
     score: float
     note: str = ""
+    rungs: tuple[float, ...] = ()
+    paused: bool = False
+    values: Mapping[str, float] = field(default_factory=dict)
 
 
 class Plan(Protocol):
@@ -125,6 +132,8 @@ def attempt(work: Work, unit: Unit) -> Outcome:
             raise TypeError(f"work must return an Outcome, but returned {type(outcome).__name__}")
         if not math.isfinite(outcome.score):
             raise ValueError(f"the score of an outcome must be finite, but got {outcome.score}")
+        if not all(map(math.isfinite, outcome.values.values())):
+            raise ValueError(f"the values of an outcome must be finite, but got {dict(outcome.values)}")
     except Exception as error:
         # Other libraries name theirs so too: torch.cuda.OutOfMemoryError is no MemoryError.
         no_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"

@@ -8,7 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ldnn_core.subnetwork import ActivationSpec, exact_values
+from ldnn_core.algorithms import State
+from ldnn_core.subnetwork import ActivationSpec, exact_values, gain_and_offset
+from search.checkpoint import Checkpoint
+from search.leg import AtRung, Leg
 from search.progress import Report
 from search.setting import Setting
 
@@ -40,24 +43,36 @@ def type_distance(spec: ActivationSpec, genomes: Tensor) -> float | None:
 
 
 class Recorder:
-    """Rows of one trial, and a clock that stands still while probes are trained.
+    """Rows of one trial, a clock that stands still while probes are trained, and the end of a leg at a rung.
 
     Args:
         setting: of the trial.
         last_step: the index of the final set.
         report: told about every step.
+        leg: the part of the trial that is run.
     """
 
-    def __init__(self, setting: Setting, last_step: int, report: Report) -> None:
+    def __init__(self, setting: Setting, last_step: int, report: Report, leg: Leg | None = None) -> None:
         self.steps: list[Row] = []
         self.activations: list[Row] = []
         self.inner_steps_total = 0
         """Inner steps spent so far, by the networks of the search alone."""
+        self.next_step = 0
+        """The outer step or generation that the search begins with."""
         self._setting = setting
         self._last = last_step
-        self._recorded = recorded_steps(last_step, setting.config.records)
+        self._rungs = setting.config.rungs
+        self._recorded = recorded_steps(last_step, setting.config.records).union(self._rungs)
         self._report = report
         self._started = time.perf_counter()
+        self._leg = leg or Leg()
+        if self._leg.start:
+            self._take_up(self._leg.start)
+
+    @property
+    def rung_accuracies(self) -> list[float]:
+        """Validation accuracies at the rungs that were reached."""
+        return [row["val_accuracy"] for row in self.steps if row["step"] in self._rungs]
 
     def spend(self, inner_steps: int) -> None:
         """Count inner steps of the search."""
@@ -83,10 +98,57 @@ class Recorder:
         self.steps.append(row)
         self._report(step, self._last, row.get("outer_loss") or 0.0)
 
+    def begin(self) -> State | None:
+        """The state that the search goes on from, on the CPU; None at its beginning.
+
+        Raises:
+            AtRung: the leg ends where it starts.
+        """
+        start = self._leg.start
+        if start and start.rung == self._leg.until:
+            raise AtRung(start.rung, start.step, start.state)
+        return dict(start.state) if start else None
+
+    def rung(self, step: int, state: State) -> None:
+        """End the leg here if it ends with this step; call it last in every step.
+
+        Args:
+            step: the outer step or generation that is done and has its row.
+            state: everything that the next one depends on, by name.
+
+        Raises:
+            AtRung: the leg ends here.
+        """
+        if step in self._rungs:
+            rung = self._rungs.index(step)
+            if self._leg.ends_at(rung, self.rung_accuracies[rung]):
+                raise AtRung(rung, step, {name: tensor.detach().cpu() for name, tensor in state.items()})
+
+    def checkpoint(self, end: AtRung, *, wall_seconds: float, started_at: str) -> Checkpoint:
+        """Where the trial stands at the end of a leg, to go on from later."""
+        return Checkpoint(
+            end.rung,
+            end.step,
+            end.state,
+            self.steps,
+            self.activations,
+            self.inner_steps_total,
+            time.perf_counter() - self._started,
+            wall_seconds,
+            started_at,
+        )
+
+    def _take_up(self, start: Checkpoint) -> None:
+        self.steps, self.activations = list(start.steps), list(start.activations)
+        self.inner_steps_total = start.inner_steps_total
+        self.next_step = start.step + 1
+        self._started -= start.search_seconds
+
     def _add_activations(self, step: int, genomes: Tensor) -> None:
         spec = self._setting.spec
-        y = curves(spec, genomes, *CURVE_RANGE, CURVE_POINTS)
-        for index, (genome, curve) in enumerate(zip(genomes.cpu().double(), y, strict=True)):
+        y, rows = curves(spec, genomes, *CURVE_RANGE, CURVE_POINTS), genomes.cpu().double()
+        gain, offset = gain_and_offset(spec, rows)
+        for index, (genome, curve) in enumerate(zip(rows, y, strict=True)):
             self.activations.append(
                 {
                     "num_types": spec.num_types,
@@ -100,7 +162,8 @@ class Recorder:
                     "x_min": CURVE_RANGE[0],
                     "x_max": CURVE_RANGE[1],
                     "curve": curve.tolist(),
-                    "gain": 1.0,
-                    "offset": 0.0,
+                    "normalized": spec.normalized,
+                    "gain": float(gain[index]),
+                    "offset": float(offset[index]),
                 }
             )

@@ -52,8 +52,10 @@ class RunInfo:
         code_dirty: whether the checkout's code had uncommitted changes.
         versions: of python and the libraries.
         hostname: machine that made the folder.
-        lineage: ``run_id`` of the run that this one was forked or extended from; None for a fresh one.
+        lineage: ``run_id`` of the run that this one was forked or extended from, or of those whose trials warmed its
+            sampler, with commas between; None for a fresh one.
         command: the command line that made it.
+        warm_start: what was copied of earlier runs, see `search.warm_start`; None for a run that begins from nothing.
     """
 
     name: str
@@ -69,6 +71,7 @@ class RunInfo:
     hostname: str
     lineage: str | None
     command: Sequence[str]
+    warm_start: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,7 @@ def create(
     seed: int,
     lineage: str | None = None,
     command: Sequence[str] | None = None,
+    warm_start: Mapping[str, Any] | None = None,
 ) -> RunFolder:
     """Make a new run folder with its tables and its ``run.json``.
 
@@ -144,6 +148,7 @@ def create(
         seed: the run's seed.
         lineage: ``run_id`` of the run that this one comes from.
         command: the command line; this process's own if None.
+        warm_start: what was copied of earlier runs, as plain JSON values.
 
     Raises:
         RunFolderError: a bad name; a folder of that name is a run, holds other files, or is a symbolic link.
@@ -156,7 +161,7 @@ def create(
             f"digit, but got {name!r}. Choose another with --set name=..."
         )
     path = parent.absolute() / name
-    info = _describe(name, json.loads(canonical_json(config)), seed, lineage, command)
+    info = _describe(name, json.loads(canonical_json(config)), seed, lineage, command, warm_start)
     _refuse_foreign(path)
     try:
         if isinstance(path, Path):
@@ -232,7 +237,12 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Differenc
 
 
 def _describe(
-    name: str, config: dict[str, Any], seed: int, lineage: str | None, command: Sequence[str] | None
+    name: str,
+    config: dict[str, Any],
+    seed: int,
+    lineage: str | None,
+    command: Sequence[str] | None,
+    warm_start: Mapping[str, Any] | None,
 ) -> RunInfo:
     version, dirty = code_version()
     content: dict[str, Any] = {
@@ -248,6 +258,7 @@ def _describe(
         "hostname": hostname(),
         "lineage": lineage,
         "command": list(sys.argv if command is None else command),
+        "warm_start": warm_start,
     }
     return RunInfo(run_id=f"{name}-{config_hash({**content, 'pid': os.getpid()})[:8]}", **content)
 
@@ -263,6 +274,7 @@ def _parse(path: Location, content: Any) -> RunInfo:
             "Install a newer one: `pip install --upgrade ldnn`"
         )
     names = {field.name for field in fields(RunInfo)}
+    content = {"warm_start": None} | content  # which folders of schema version 1 do not have
     if missing := sorted(names - content.keys()):
         raise RunFolderError(
             f"{file} is damaged: it lacks {', '.join(missing)}. Put its backup back, or start a new run"

@@ -1,24 +1,48 @@
-"""Optuna's part of a search: what is sampled, and a sampler whose choices can be repeated."""
+"""Optuna's part of a search: what is sampled, and samplers whose choices can be repeated."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.study import Study
-from optuna.trial import FrozenTrial
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import (
+    BaseSampler,
+    CmaEsSampler,
+    GPSampler,
+    NSGAIISampler,
+    QMCSampler,
+    RandomSampler,
+    TPESampler,
+)
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, Trial, create_trial
 
 from search.config_space import Choices, Range, sampled_keys
+from search.objectives import Result, Teller
+from search.schema import OBJECTIVES
+from search.search_plan import NothingToSample, Suggester
 
-# Optuna announces each study on the terminal, which belongs to our progress display.
-optuna.logging.set_verbosity(optuna.logging.WARNING)
+if TYPE_CHECKING:
+    from search.config_tables import SearchConfig
+    from search.warm_start import EarlierTrial
 
-SAMPLERS: Final = ("tpe", "random")
+# Optuna speaks of studies and slow paths on the terminal, which belongs to our progress display.
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+SAMPLERS: Final = ("tpe", "random", "cmaes", "nsga2", "gp", "qmc")
+
+_REPLAYED: Final = frozenset({"cmaes", "nsga2", "qmc"})
+"""Samplers that keep in the study what a trial was sampled from (the optimiser's state, the generation, the place in
+the sequence), beside its parameters and values."""
+
+_DIRECTIONS: Final = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
 
 Distributions: TypeAlias = dict[str, BaseDistribution]
 
@@ -49,6 +73,25 @@ def _distribution(entry: Range[Any] | Choices[Any]) -> BaseDistribution:
     return FloatDistribution(entry.low, high, log=entry.log, step=entry.step)
 
 
+@dataclass(frozen=True)
+class SamplerSettings:
+    """How trials are sampled.
+
+    Attributes:
+        name: one of `SAMPLERS`.
+        startup_trials: trials sampled at random before tpe, gp and cmaes learn; trials of earlier runs count as such.
+        population: trials in a generation of cmaes and nsga2.
+    """
+
+    name: str
+    startup_trials: int = 10
+    population: int = 8
+
+    def __post_init__(self) -> None:
+        if self.name not in SAMPLERS:
+            raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, but got {self.name!r}")
+
+
 class SeededSampler(BaseSampler):
     """Samples each trial with a fresh sampler of its own, seeded from (seed, method, number of the trial).
 
@@ -57,33 +100,50 @@ class SeededSampler(BaseSampler):
     as the study knows them; so a study rebuilt from stored results samples as if it had never been interrupted.
     """
 
-    def __init__(self, name: str, *, seed: int, method: str, startup_trials: int = 10) -> None:
+    def __init__(
+        self,
+        settings: SamplerSettings,
+        space: Distributions,
+        *,
+        seed: int,
+        method: str,
+        before: int = 0,
+        source: Sequence[FrozenTrial] = (),
+    ) -> None:
         """Choose how to sample.
 
         Args:
-            name: ``tpe`` learns from the trials before, ``random`` does not.
+            settings: which sampler, and how it is set.
+            space: all that is sampled.
             seed: of the run.
             method: whose trials are sampled; two methods get independent draws.
-            startup_trials: finished trials that ``tpe`` needs before it learns from them.
-
-        Raises:
-            ValueError: there is no sampler of that name.
+            before: trials of earlier runs that stand in the study before the first of this one.
+            source: trials of earlier runs that cmaes estimates its first distribution from.
         """
-        if name not in SAMPLERS:
-            raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, but got {name!r}")
-        self._name = name
+        self._settings = settings
+        # What a sampler cannot choose from is left to Optuna, which takes the only value there is.
+        self._free = {name: one for name, one in space.items() if not one.single()}
         self._seed = seed
         self._method = method
-        self._startup_trials = startup_trials
+        self._before = before
+        self._source = list(source)
         self._current: tuple[int, BaseSampler] | None = None
+
+    @property
+    def replays(self) -> bool:
+        """Whether a study is rebuilt by sampling its trials again, and not by their parameters and values alone."""
+        return self._settings.name in _REPLAYED
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> Distributions:
         """The parameters that are sampled together."""
-        return self._sampler(trial).infer_relative_search_space(study, trial)
+        if self._settings.name in ("tpe", "random"):
+            return self._sampler(trial).infer_relative_search_space(study, trial)
+        # The others would look for it in finished trials, and sample the first wave one by one at random.
+        return self._free
 
     def sample_relative(self, study: Study, trial: FrozenTrial, search_space: Distributions) -> dict[str, Any]:
         """Sample the parameters that are sampled together."""
-        return self._sampler(trial).sample_relative(study, trial, search_space)
+        return self._sampler(trial).sample_relative(study, trial, search_space) if search_space else {}
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -94,12 +154,121 @@ class SeededSampler(BaseSampler):
     def _sampler(self, trial: FrozenTrial) -> BaseSampler:
         # The calls for one trial share a sampler, or each of its parameters would get the same first draw.
         if self._current is None or self._current[0] != trial.number:
-            self._current = (trial.number, self._fresh(trial.number))
+            self._current = (trial.number, self._fresh(trial.number - self._before))
         return self._current[1]
 
     def _fresh(self, number: int) -> BaseSampler:
-        digest = hashlib.sha256(f"{self._seed}/{self._method}/{number}/sampling".encode()).digest()
-        seed = int.from_bytes(digest[:4], "big")
-        if self._name == "random":
-            return RandomSampler(seed=seed)
-        return TPESampler(seed=seed, n_startup_trials=self._startup_trials)
+        with warnings.catch_warnings():
+            # Said of the QMC sampler and of CMA-ES's start from earlier trials, whose interfaces may change: the
+            # version of Optuna is pinned, and another one that samples otherwise is noticed when a run is resumed.
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return self._made(self._derived(str(number)))
+
+    def _made(self, seed: int) -> BaseSampler:
+        startup, population = self._settings.startup_trials, self._settings.population
+        match self._settings.name:
+            case "random":
+                return RandomSampler(seed=seed)
+            case "gp":
+                return GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
+            case "nsga2":
+                return NSGAIISampler(seed=seed, population_size=population)
+            case "qmc":
+                # All trials of a method are points of one scrambled Sobol sequence, which therefore has one seed.
+                return QMCSampler(qmc_type="sobol", scramble=True, seed=self._derived("sequence"))
+            case "cmaes":
+                return CmaEsSampler(
+                    seed=seed,
+                    n_startup_trials=max(0, startup - len(self._source)),
+                    popsize=population,
+                    source_trials=self._source or None,
+                    warn_independent_sampling=False,
+                )
+        return TPESampler(seed=seed, n_startup_trials=startup)
+
+    def _derived(self, what: str) -> int:
+        digest = hashlib.sha256(f"{self._seed}/{self._method}/{what}/sampling".encode()).digest()
+        return int.from_bytes(digest[:4], "big")
+
+
+class OptunaSuggester:
+    """Samples the trials of one method by an Optuna study of its own, in memory.
+
+    Optuna's own state is never stored: a resumed search rebuilds the study from the results store.
+
+    Args:
+        space: what is sampled, not empty.
+        objectives: names in `search.schema.OBJECTIVES`.
+        settings: which sampler, and how it is set.
+        seed: of the run.
+        method: whose trials are sampled.
+        earlier: trials of earlier runs, known before the first of this one.
+    """
+
+    def __init__(
+        self,
+        space: Distributions,
+        objectives: Sequence[str],
+        settings: SamplerSettings,
+        *,
+        seed: int,
+        method: str,
+        earlier: Sequence[EarlierTrial] = (),
+    ) -> None:
+        self._space = space
+        self._objectives = tuple(objectives)
+        told = Teller(objectives).told([Result(one.status, one.values) for one in earlier])
+        known = [self._finished(one.params, values) for one, values in zip(earlier, told, strict=True)]
+        # CMA-ES learns from nothing but its own generations, so it takes earlier trials as a start.
+        source, before = (known, []) if settings.name == "cmaes" else ([], known)
+        self._sampler = SeededSampler(settings, space, seed=seed, method=method, before=len(before), source=source)
+        directions = [_DIRECTIONS[OBJECTIVES[name]] for name in self._objectives]
+        self._study = optuna.create_study(directions=directions, sampler=self._sampler)
+        self._study.add_trials(before)
+        self._open: dict[str, Trial] = {}
+
+    @property
+    def replays(self) -> bool:
+        """Whether finished trials must be sampled again to be learnt from."""
+        return self._sampler.replays
+
+    def suggest(self, trial_id: str) -> dict[str, Any]:
+        """Sample parameters for the next trial."""
+        self._open[trial_id] = trial = self._study.ask(fixed_distributions=self._space)
+        return dict(trial.params)
+
+    def on_trial_complete(self, trial_id: str, result: Mapping[str, float]) -> None:
+        """Learn how good a trial was."""
+        self._study.tell(self._open.pop(trial_id), [result[name] for name in self._objectives])
+
+    def add_evaluated_point(self, parameters: Mapping[str, Any], result: Mapping[str, float]) -> None:
+        """Learn of a trial that was sampled and finished before."""
+        self._study.add_trial(self._finished(parameters, result))
+
+    def _finished(self, parameters: Mapping[str, Any], result: Mapping[str, float]) -> FrozenTrial:
+        values = [result[name] for name in self._objectives]
+        return create_trial(values=values, params=dict(parameters), distributions=self._space)
+
+
+def optuna_suggesters(
+    search: SearchConfig, *, methods: Sequence[str], seed: int, earlier: Sequence[EarlierTrial] = ()
+) -> dict[str, Suggester]:
+    """What samples the trials of each method.
+
+    Args:
+        search: search space, sampler and objectives.
+        methods: of the run.
+        seed: of the run.
+        earlier: trials of earlier runs by which the samplers are warmed; each for its own method.
+    """
+    settings = SamplerSettings(search.sampler, search.startup_trials, search.population)
+    suggesters: dict[str, Suggester] = {}
+    for method in methods:
+        space = distributions(search.space, method)
+        own = [one for one in earlier if one.method == method]
+        suggesters[method] = (
+            OptunaSuggester(space, search.objectives, settings, seed=seed, method=method, earlier=own)
+            if space
+            else NothingToSample()
+        )
+    return suggesters

@@ -11,8 +11,13 @@ from typing import Final
 
 import pyarrow as pa
 
-SCHEMA_VERSION: Final = 1
-"""Raised by one whenever a column is added, removed or changes its meaning."""
+SCHEMA_VERSION: Final = 2
+"""Raised by one whenever a column is added, removed or changes its meaning.
+
+Parts of an earlier version are read as they are: a column that they do not have is null.
+1: the first.  2: ``trials`` has ``widths``, ``depths``, ``cross_size_drop``, ``num_params`` and ``flatness``, and
+``activations`` has ``normalized``; ``lr`` is part of the key of ``evaluations``.
+"""
 
 
 class Status(StrEnum):
@@ -33,6 +38,17 @@ class Status(StrEnum):
     PRUNED = "pruned"
     """A scheduler stopped it early because others did better."""
 
+
+FINISHED: Final = frozenset({Status.OK, Status.DIVERGED, Status.PRUNED})
+"""How a trial ends that is not run again: its rows are all there, and would be the same another time."""
+
+OBJECTIVES: Final[dict[str, str]] = {
+    "score": "max",
+    "cross_size_drop": "min",
+    "num_params": "min",
+    "flatness": "min",
+}
+"""What a search can optimise: column of ``trials`` → whether it is to be large (max) or small (min)."""
 
 USUAL_TRIAL: Final = "usual"
 """The ``trial_id`` of evaluation rows whose arm does not come from a trial (relu, silu, tanh, ...)."""
@@ -84,12 +100,17 @@ TRIALS: Final = pa.schema(
         _field("status", _TEXT, "ok | diverged | failed | killed | timeout | oom | pruned"),
         _field("score", _REAL, "mean validation accuracy (0..1) of fresh networks with the found set; null unless ok"),
         _field("score_sem", _REAL, "standard error of that mean"),
+        _field("cross_size_drop", _REAL, "score minus the lowest at search.objective_widths and here; else null"),
+        _field("num_params", _INT, "trained weights and biases of the (largest) network in which the set was learned"),
+        _field("flatness", _REAL, "Hessian trace of the training loss per parameter, mean of networks; else null"),
         _field("error_type", _TEXT, "class of the exception, if any"),
         _field("error", _TEXT, "its words, if any"),
         _field("num_types", _INT, "K, neuron types in a layer"),
         _field("base", _TEXT, "base function"),
-        _field("width", _INT, "neurons per hidden layer"),
-        _field("depth", _INT, "hidden layers"),
+        _field("width", _INT, "neurons per hidden layer; null when sets were tried at several widths"),
+        _field("depth", _INT, "hidden layers; null when sets were tried at several depths"),
+        _field("widths", _INTS, "neurons per hidden layer of all networks that sets were tried in"),
+        _field("depths", _INTS, "hidden layers of all networks that sets were tried in"),
         _field("subnet_hidden", _INTS, "hidden sizes of the sub-network"),
         _field("inner_lr", _REAL, "learning rate of the inner loop"),
         _field("inner_steps", _INT, "T, inner steps per inner loop"),
@@ -100,6 +121,9 @@ TRIALS: Final = pa.schema(
         _field("started_at", _TIME, "when the attempt started, UTC"),
         _field("wall_seconds", _REAL, "duration of the attempt, monotonic clock [s]"),
         _field("params", _TEXT, "JSON: what the sampler chose for this trial"),
+        _field("rung_accuracies", _REALS, "val_accuracy at each rung that was reached; null without a scheduler"),
+        _field("rung_threshold", _REAL, "what a pruned trial would have had to reach at its last rung; else null"),
+        _field("copied_from", _TEXT, "trial of the same configuration and seed whose end this row repeats; else null"),
         _field("config", _TEXT, "JSON: the resolved configuration of this trial"),
         *_PROVENANCE,
     ]
@@ -139,6 +163,7 @@ ACTIVATIONS: Final = pa.schema(
         _field("x_min", _REAL, "left end of the curve"),
         _field("x_max", _REAL, "right end of the curve"),
         _field("curve", _REALS, "the activation on 100 equally spaced points of [x_min, x_max]"),
+        _field("normalized", _FLAG, "whether gain and offset follow from the genome; null means no"),
         _field("gain", _REAL, "factor applied to the activation; 1 when not fitted"),
         _field("offset", _REAL, "value added to the activation after the gain; 0 when not fitted"),
     ]
@@ -154,12 +179,16 @@ EVALUATIONS: Final = pa.schema(
         _field("architecture", _TEXT, "mlp"),
         _field("width", _INT, "neurons per hidden layer"),
         _field("depth", _INT, "hidden layers"),
-        _field("learned_width", _INT, "width at which the set was learned; null for usual arms"),
-        _field("learned_depth", _INT, "depth at which the set was learned; null for usual arms"),
+        _field("learned_width", _INT, "width at which the set was learned (of several the nearest); null for usual"),
+        _field("learned_depth", _INT, "depth at which the set was learned (of several the nearest); null for usual"),
         _field("num_params", _INT, "trained weights and biases of the network"),
         _field("mixing", _TEXT, "within_layer | per_layer | per_block"),
         _field("lr", _REAL, "learning rate of the training"),
-        _field("lr_protocol", _TEXT, "shared: one for all arms and sizes"),
+        _field(
+            "lr_protocol",
+            _TEXT,
+            "shared: one lr for all arms and sizes | tuned: the best for each, by validation rows",
+        ),
         _field("optimizer", _TEXT, "rmsprop | sgd | adam"),
         _field("epochs", _INT, "passes over the training rows"),
         _field("batch_size", _INT, "rows per inner step"),
@@ -211,7 +240,7 @@ UNIQUE_KEYS: Final[dict[str, tuple[str, ...]]] = {
     "steps": ("trial_id", "attempt", "step"),
     "activations": ("trial_id", "attempt", "step", "type_index"),
     "evaluations": (
-        "trial_id", "arm", "task", "architecture", "width", "depth", "mixing", "lr_protocol", "split", "seed",
+        "trial_id", "arm", "task", "architecture", "width", "depth", "mixing", "lr_protocol", "split", "lr", "seed",
     ),
     "spectra": ("trial_id", "arm", "task", "width", "depth", "seed"),
 }  # fmt: skip

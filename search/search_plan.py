@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from search.plan import PENALTY, Outcome, Unit
+from search.copies import Copies, Identity
+from search.objectives import Result, Teller
+from search.plan import Outcome, Unit
+from search.schedule import Orders, RunAll, Scheduler
 from search.schema import Status
 
 METRIC: Final = "score"
@@ -15,32 +18,39 @@ METRIC: Final = "score"
 
 
 class Suggester(Protocol):
-    """What samples the parameters of one method's trials: `ray.tune.search.optuna.OptunaSearch`, or like it."""
+    """What samples the parameters of one method's trials: `search.sampling.OptunaSuggester`, or like it."""
+
+    @property
+    def replays(self) -> bool:
+        """Whether a wave that is finished must be sampled again to be learnt from, as it was when it was new."""
+        ...
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """Sample parameters for the next trial."""
         ...
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Learn how good a trial was; ``result`` holds it under `METRIC`."""
+    def on_trial_complete(self, trial_id: str, result: Mapping[str, float]) -> None:
+        """Learn how good a trial was; ``result`` holds a finite number for every objective."""
         ...
 
-    def add_evaluated_point(self, parameters: dict[str, Any], value: float) -> None:
-        """Learn of a trial that was sampled and finished before."""
+    def add_evaluated_point(self, parameters: Mapping[str, Any], result: Mapping[str, float]) -> None:
+        """Learn of a trial that was sampled and finished before, unless such trials are replayed."""
         ...
 
 
 class NothingToSample:
     """The suggester of a method for which the space has no entries."""
 
+    replays: Final = False
+
     def suggest(self, trial_id: str) -> dict[str, Any]:
         """No parameters."""
         return {}
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+    def on_trial_complete(self, trial_id: str, result: Mapping[str, float]) -> None:
         """Nothing can be learnt."""
 
-    def add_evaluated_point(self, parameters: dict[str, Any], value: float) -> None:
+    def add_evaluated_point(self, parameters: Mapping[str, Any], result: Mapping[str, float]) -> None:
         """Nothing can be learnt."""
 
 
@@ -52,11 +62,19 @@ class Finished:
         params: what the sampler chose.
         score: as stored; None unless the status is ok.
         status: how the trial's last attempt ended.
+        rungs: validation accuracies at the rungs that it reached.
+        values: further objectives by their names, as far as they were measured.
     """
 
     params: Mapping[str, Any]
     score: float | None
     status: Status
+    rungs: tuple[float, ...] = ()
+    values: Mapping[str, float | None] = field(default_factory=dict)
+
+
+Reached = Callable[[str, int, Mapping[str, Any]], tuple[float, ...]]
+"""Method, number and parameters of a trial → its accuracies at the rungs at which it can be taken up again."""
 
 
 class SamplingChangedError(ValueError):
@@ -75,6 +93,9 @@ class SearchPlan:
     numbers, once every earlier wave of the method has ended; their results are told to the sampler in the same
     order once the last of them is there.  So what is sampled depends on seed, number and results alone: not on
     the number of workers, nor on the order in which trials end, nor on interruptions.
+
+    What a scheduler decides is told to trials through the payload of their units, see `search.schedule`.  Of trials
+    with the same identity the first is run, and the others are copies of its row, however it ended.
     """
 
     def __init__(
@@ -86,6 +107,10 @@ class SearchPlan:
         finished: Mapping[str, Finished] | None = None,
         attempts: Mapping[str, int] | None = None,
         max_retries: int = 2,
+        objectives: Sequence[str] = (METRIC,),
+        scheduler: Callable[[], Scheduler] = RunAll,
+        identity: Identity | None = None,
+        reached: Reached | None = None,
     ) -> None:
         """Make the plan; samples what can be sampled at once.
 
@@ -97,6 +122,10 @@ class SearchPlan:
             attempts: id → attempts that were recorded before, of trials that will be run again; the next attempt
                 gets this number.
             max_retries: how often a trial is handed out again after its process died under this plan.
+            objectives: what the suggesters are told of every trial.
+            scheduler: makes what decides which trials of a method stop early.
+            identity: by which copies are told; None if no two trials are equal.
+            reached: tells how far a trial that is not over was run before; None if no trial can be taken up.
 
         Raises:
             ValueError: a number is out of its range, or a finished trial is none of this plan's.
@@ -118,11 +147,12 @@ class SearchPlan:
         self._done = len(finished)
         self._attempts = dict(attempts or {})
         self._max_retries = max_retries
-        self._tries: dict[str, int] = {}
+        self._deaths: dict[str, int] = {}
         self._retries: deque[Unit] = deque()
         self._running: dict[str, Unit] = {}
         self._turns = deque(
-            _Sequence(method, suggester, trials, wave, finished) for method, suggester in suggesters.items()
+            _Sequence(method, suggester, trials, wave, finished, Teller(objectives), scheduler(), identity, reached)
+            for method, suggester in suggesters.items()
         )
         self._sequences = {sequence.method: sequence for sequence in self._turns}
 
@@ -141,11 +171,10 @@ class SearchPlan:
         unit = self._retries.popleft() if self._retries else self._next_of_methods()
         if unit is not None:
             self._running[unit.key] = unit
-            self._tries[unit.key] = self._tries.get(unit.key, 0) + 1
         return unit
 
     def finish(self, unit: Unit, outcome: Outcome) -> None:
-        """Record how a trial ended; after the last of its wave, sample the next wave.
+        """Record how a trial or a part of it ended; after the last of its wave, sample the next wave.
 
         Raises:
             ValueError: the unit is not one that is running.
@@ -153,11 +182,20 @@ class SearchPlan:
         """
         if self._running.pop(unit.key, None) != unit:
             raise ValueError(f"only a running unit can finish, but {unit.key} attempt {unit.attempt} is not running")
-        if outcome.status is Status.KILLED and self._tries[unit.key] <= self._max_retries:
+        sequence = self._sequences[unit.payload["method"]]
+        if outcome.paused:
+            sequence.pause(unit.key, outcome.rungs)
+            return
+        if outcome.status is Status.KILLED and self._deaths.get(unit.key, 0) < self._max_retries:
+            self._deaths[unit.key] = self._deaths.get(unit.key, 0) + 1
+            self._attempts[unit.key] = unit.attempt + 1
             self._retries.append(Unit(unit.key, unit.attempt + 1, unit.payload))
             return
         self._done += 1
-        self._sequences[unit.payload["method"]].settle(unit.key, _told(outcome.status, outcome.score))
+        # Accuracies that a process took with it are known still: those that the unit was told.
+        rungs = outcome.rungs or tuple(unit.payload.get("accuracies", ()))
+        ended = Finished(unit.payload["params"], outcome.score, outcome.status, rungs, outcome.values)
+        sequence.settle(unit.key, ended)
 
     def _next_of_methods(self) -> Unit | None:
         for _ in range(len(self._turns)):
@@ -174,59 +212,117 @@ class _Sequence:
     """The trials of one method: sampled and told wave by wave."""
 
     def __init__(
-        self, method: str, suggester: Suggester, trials: int, wave: int, finished: Mapping[str, Finished]
+        self,
+        method: str,
+        suggester: Suggester,
+        trials: int,
+        wave: int,
+        finished: Mapping[str, Finished],
+        teller: Teller,
+        scheduler: Scheduler,
+        identity: Identity | None,
+        reached: Reached | None,
     ) -> None:
         self.method = method
         self.ready: deque[dict[str, Any]] = deque()
-        """Payloads of the current wave's trials that have not been handed out."""
+        """Payloads of the current wave's units that have not been handed out."""
         self._suggester = suggester
         self._trials = trials
         self._wave = wave
         self._finished = finished
+        self._teller = teller
+        self._scheduler = scheduler
+        self._copies = Copies(method, identity)
+        self._reached = reached or (lambda method, number, params: ())
         self._first = 0
         self._ids: list[str] = []
-        self._scores: dict[str, float] = {}
+        self._payloads: dict[str, dict[str, Any]] = {}
+        self._results: dict[str, Result] = {}
         self._begin()
 
-    def settle(self, key: str, score: float) -> None:
+    def pause(self, key: str, accuracies: tuple[float, ...]) -> None:
+        """A trial has reached a rung, and waits for what is decided about it."""
+        self._obey(self._scheduler.reached(key, accuracies))
+
+    def settle(self, key: str, trial: Finished) -> None:
         """Keep a result back until its wave is complete; then tell all of it and begin the next wave."""
-        self._scores[key] = score
-        if len(self._scores) < len(self._ids):
+        self._results[key] = _result(trial)
+        self._end(key, trial)
+        if len(self._results) < len(self._ids):
             return
-        for each in self._ids:
-            self._suggester.on_trial_complete(each, {METRIC: self._scores[each]})
-        self._first += len(self._ids)
+        self._tell()
         self._begin()
+
+    def _tell(self) -> None:
+        told = self._teller.told([self._results[key] for key in self._ids])
+        for key, values in zip(self._ids, told, strict=True):
+            self._suggester.on_trial_complete(key, values)
+        self._first += len(self._ids)
 
     def _begin(self) -> None:
         """Begin the next wave that has something to run; waves that are stored whole are only told."""
-        self._ids, self._scores = [], {}
         while self._first < self._trials:
             numbers = range(self._first, min(self._first + self._wave, self._trials))
-            ids = [trial_id(self.method, number) for number in numbers]
-            stored = [self._finished.get(key) for key in ids]
-            if None in stored:
-                self._ids = ids
-                self._sample(numbers)
+            self._ids = [trial_id(self.method, number) for number in numbers]
+            stored = [self._finished[key] for key in self._ids if key in self._finished]
+            is_whole = len(stored) == len(numbers)
+            if is_whole and not self._suggester.replays:
+                told = self._teller.told([_result(trial) for trial in stored])
+                for number, key, trial, values in zip(numbers, self._ids, stored, told, strict=True):
+                    self._suggester.add_evaluated_point(trial.params, values)
+                    self._copies.add(key, number, trial.params)
+                self._scheduler.begin([key for key in self._ids if not self._copies.original(key)])
+                for key, trial in zip(self._ids, stored, strict=True):
+                    self._end(key, trial)
+                self._first = numbers.stop
+                continue
+            self._results = {}
+            self._sample(numbers)
+            if not is_whole:
                 return
-            for trial in filter(None, stored):
-                self._suggester.add_evaluated_point(dict(trial.params), _told(trial.status, trial.score))
-            self._first = numbers.stop
+            self._tell()
+        self._ids, self._results = [], {}
 
     def _sample(self, numbers: range) -> None:
+        self._payloads = {}
         for key, number in zip(self._ids, numbers, strict=True):
             params = self._suggester.suggest(key) or {}
-            trial = self._finished.get(key)
-            if trial is None:
-                self.ready.append({"kind": "trial", "method": self.method, "number": number, "params": params})
-            else:
+            if trial := self._finished.get(key):
                 _check_same(key, params, trial.params)
-                self._scores[key] = _told(trial.status, trial.score)
+            self._payloads[key] = {"kind": "trial", "method": self.method, "number": number, "params": params}
+            self._copies.add(key, number, params)
+        first = self._scheduler.begin([key for key in self._ids if not self._copies.original(key)])
+        first |= {key: {"copy_of": self._copies.original(key)} for key in self._ids if self._copies.is_ready(key)}
+        stands = {
+            key: reached
+            for key, payload in self._payloads.items()
+            if key not in self._finished and not self._copies.original(key)
+            if (reached := self._reached(self.method, payload["number"], payload["params"]))
+        }
+        self._obey({key: orders for key, orders in first.items() if key not in self._finished and key not in stands})
+        for key in self._ids:
+            if trial := self._finished.get(key):
+                self._results[key] = _result(trial)
+                self._end(key, trial)
+            elif key in stands:
+                self.pause(key, stands[key])
+
+    def _end(self, key: str, trial: Finished) -> None:
+        """A trial is over, which others may have waited for."""
+        if self._copies.original(key):
+            return
+        self._obey(self._scheduler.over(key, trial.rungs))
+        copies = self._copies.over(key, trial.status)
+        self._obey({copy: {"copy_of": key} for copy in copies if copy not in self._finished})
+
+    def _obey(self, orders: Mapping[str, Orders]) -> None:
+        self.ready.extend(self._payloads[key] | order for key, order in orders.items())
 
 
-def _told(status: Status, score: float | None) -> float:
-    # Not what a failed trial itself calls its score: a resumed search knows only the stored status.
-    return PENALTY if status is not Status.OK or score is None else score
+def _result(trial: Finished) -> Result:
+    # The score that a sampler is told of a trial that was pruned is its accuracy at the last rung.
+    pruned = trial.status is Status.PRUNED and trial.rungs
+    return Result(trial.status, {**trial.values, METRIC: trial.rungs[-1] if pruned else trial.score})
 
 
 def _check_same(key: str, sampled: Mapping[str, Any], stored: Mapping[str, Any]) -> None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from ldnn_core.activations import BankActivation, TableBank, mixed_functions
-from ldnn_core.evaluation import Training, evaluate_arms
+from ldnn_core.activations import BankActivation, TableBank, UsualActivation, mixed_functions
+from ldnn_core.evaluation import TrainedGroup, Training, evaluate_arms
 from ldnn_core.mlp import MlpSpec
+from ldnn_core.objective import Objective
 from ldnn_core.optimizers import make_optimizer
+from ldnn_core.population import evaluate_activation
 from ldnn_core.randomness import derive_seed, generator
 from ldnn_core.subnetwork import ActivationSpec
 from ldnn_core.tasks import TASKS, TaskData, cache_folder
-from ldnn_core.training import Batches, InnerProblem, shuffled_rows
+from ldnn_core.training import Batches, InnerProblem, Validation, shuffled_rows
 from search.config import LdnnConfig, TaskConfig, TrainingConfig, TrialConfig
 
 
@@ -28,7 +31,7 @@ def load_task(config: TaskConfig, device: str) -> TaskData:
 
 def activation_spec(ldnn: LdnnConfig) -> ActivationSpec:
     """What all sets of a trial share."""
-    return ActivationSpec(ldnn.base, ldnn.num_types, ldnn.subnet_hidden, ldnn.subnet_scale)
+    return ActivationSpec(ldnn.base, ldnn.num_types, ldnn.subnet_hidden, ldnn.subnet_scale, ldnn.normalized)
 
 
 def training(config: TrainingConfig, train_rows: int) -> Training:
@@ -40,70 +43,125 @@ def training(config: TrainingConfig, train_rows: int) -> Training:
 
 @dataclass(frozen=True)
 class Setting:
-    """A trial's task, network and set, ready to run.
+    """A trial's task, networks and set, ready to run.
 
     Attributes:
         config: of the trial.
         data: its task on its device.
         spec: what its sets share.
-        problem: its inner problem.
+        problems: its inner problems, one for each network size that sets are tried at.
+        objective: how their outer losses become one number.
     """
 
     config: TrialConfig
     data: TaskData
     spec: ActivationSpec
-    problem: InnerProblem
+    problems: tuple[InnerProblem, ...]
+    objective: Objective
 
     @staticmethod
     def of(config: TrialConfig, device: str) -> Setting:
         """The setting of a trial on a device."""
-        data = load_task(config.task, device)
-        inner = config.inner
-        network = MlpSpec(data.inputs, (config.ldnn.width,) * config.ldnn.depth, data.outputs, data.loss)
+        data, inner, wanted = load_task(config.task, device), config.inner, config.objective
         optimizer = make_optimizer(inner.optimizer, momentum=inner.momentum, decay=inner.decay)
-        return Setting(config, data, activation_spec(config.ldnn), InnerProblem(network, optimizer, inner.lr))
+        validation = None
+        if wanted.measure != "train_loss":
+            error = (lambda z, y: 1 - data.accuracy(z, y)) if wanted.measure == "val_accuracy" else None
+            validation = Validation(data.val.x, data.val.y, error)
+        networks = (MlpSpec(data.inputs, hidden, data.outputs, data.loss) for hidden in config.sizes)
+        problems = tuple(InnerProblem(network, optimizer, inner.lr, validation) for network in networks)
+        objective = Objective(wanted.over, wanted.spread_weight, wanted.closeness_weight, wanted.closeness_distance)
+        return Setting(config, data, activation_spec(config.ldnn), problems, objective)
 
     @property
     def device(self) -> torch.device:
         """Where the data lies."""
         return self.data.train.x.device
 
-    def classifiers(self, outer_step: int, count: int) -> tuple[Tensor, Batches]:
-        """Fresh classifiers (count, Θ) and their inner loops' batches, different at every outer step."""
+    def classifiers(self, problem: InnerProblem, outer_step: int, count: int) -> tuple[Tensor, Batches]:
+        """Fresh classifiers (count, Θ) and their inner loops' batches, different at every outer step.
+
+        Networks of all sizes see the same batches.
+        """
         seed, inner = self.config.seed, self.config.inner
         index = [(outer_step, c) for c in range(count)]
-        parameters = self.problem.network.initial_parameters([generator(seed, "classifier", *i) for i in index])
+        parameters = problem.network.initial_parameters([generator(seed, "classifier", *i) for i in index])
         sources = [generator(seed, "batches", *i) for i in index]
         rows = shuffled_rows(len(self.data.train), inner.batch_size, inner.steps, sources).to(self.device)
         noise_seeds = tuple(derive_seed(seed, "noise", *i) for i in index)
         batches = Batches(self.data.train.x, self.data.train.y, rows, noise=inner.noise, noise_seeds=noise_seeds)
         return parameters.to(self.device), batches.repeated(1)
 
-    def mixed(self, genomes: Tensor) -> BankActivation:
+    def baseline(self, problem: InnerProblem, parameters: Tensor, batches: Batches) -> tuple[float, int]:
+        """What is subtracted from the outer loss at one size, and the inner steps it cost."""
+        usual = self.config.objective.relative_to
+        if usual == "nothing":
+            return 0.0, 0
+        window = self.config.inner.loss_window
+        judged = evaluate_activation(problem, UsualActivation(usual), parameters, batches, window)
+        return float(judged.outer_loss), judged.inner_steps
+
+    def mixed(self, genomes: Tensor, hidden: tuple[int, ...]) -> BankActivation:
         """The set (K, P) spread over every hidden layer."""
         bank = TableBank(self.spec, genomes.unsqueeze(0).to(self.device))
-        return BankActivation(bank, mixed_functions(self.problem.network.hidden, self.spec.num_types))
+        return BankActivation(bank, mixed_functions(hidden, self.spec.num_types))
 
     def probe(self, genomes: Tensor) -> float:
-        """Mean validation accuracy of fresh networks trained by the inner loop, without noise.
+        """Validation accuracy of fresh networks trained by the inner loop, without noise.
 
         All probes of a run use the same networks, so that sets, steps and methods can be compared.
         """
         inner = self.config.inner
-        as_inner = Training(self.problem.optimizer, inner.lr, inner.steps, inner.batch_size)
-        accuracies = self._accuracies(genomes, as_inner, "probe", self.config.probe_networks)
-        return sum(accuracies) / len(accuracies)
+        optimizer = self.problems[0].optimizer
+        as_inner = Training(optimizer, inner.lr, inner.steps, inner.batch_size)
+        accuracies = self._accuracies(genomes, self.config.sizes, as_inner, "probe", self.config.probe_networks)
+        return float(self.combined(accuracies).mean())
 
     def score(self, genomes: Tensor) -> tuple[float, float]:
         """Mean and standard error of the validation accuracy of networks trained as in the evaluation."""
-        as_evaluated = training(self.config.evaluation, len(self.data.train))
-        networks = self.config.score_networks
-        accuracies = torch.tensor(self._accuracies(genomes, as_evaluated, "score", networks), dtype=torch.float64)
-        return float(accuracies.mean()), float(accuracies.std() / len(accuracies) ** 0.5)
+        return self.scored(self.score_accuracies(genomes, self.config.sizes))
 
-    def _accuracies(self, genomes: Tensor, how: Training, purpose: str, networks: int) -> list[float]:
+    def scored(self, accuracies: Tensor) -> tuple[float, float]:
+        """The score and its standard error from the `score_accuracies` at the trial's own sizes."""
+        combined = self.combined(accuracies)
+        return float(combined.mean()), float(combined.std() / len(combined) ** 0.5)
+
+    def score_accuracies(
+        self,
+        genomes: Tensor,
+        sizes: Sequence[tuple[int, ...]],
+        *,
+        observe: Callable[[TrainedGroup], None] | None = None,
+    ) -> Tensor:
+        """Validation accuracies of the networks of a score, (sizes, networks).
+
+        Args:
+            genomes: the set, (K, P).
+            sizes: hidden sizes of the networks.
+            observe: shown the trained networks.
+        """
+        as_evaluated = training(self.config.evaluation, len(self.data.train))
+        return self._accuracies(genomes, sizes, as_evaluated, "score", self.config.score_networks, observe)
+
+    def combined(self, accuracies: Tensor) -> Tensor:
+        """Accuracies at several sizes (sizes, networks) as one for each of the seeds, as the objective says."""
+        return 1 - self.objective.combine(1 - accuracies)
+
+    def _accuracies(
+        self,
+        genomes: Tensor,
+        sizes: Sequence[tuple[int, ...]],
+        how: Training,
+        purpose: str,
+        networks: int,
+        observe: Callable[[TrainedGroup], None] | None = None,
+    ) -> Tensor:
         root = derive_seed(self.config.run_seed, purpose)
-        arms = {"mixed": self.mixed(genomes)}
-        hidden = self.problem.network.hidden
-        judged = evaluate_arms(self.data, hidden, arms, range(networks), how, root_seed=root, split="val")
-        return [judgement.accuracy for judgement in judged]
+        by_size = []
+        for hidden in sizes:
+            arms = {"mixed": self.mixed(genomes, hidden)}
+            judged = evaluate_arms(
+                self.data, hidden, arms, range(networks), how, root_seed=root, split="val", observe=observe
+            )
+            by_size.append([judgement.accuracy for judgement in judged])
+        return torch.tensor(by_size, dtype=torch.float64)

@@ -71,6 +71,14 @@ class Storage(ABC):
         """Give an object another name, whose folder is made if it is missing."""
 
     @abstractmethod
+    def delete(self, name: str) -> None:
+        """Remove an object.
+
+        Raises:
+            FileNotFoundError: it is not there.
+        """
+
+    @abstractmethod
     def clear_staging(self, *, older_than: float) -> None:
         """Remove what publishing left behind more than so many seconds ago."""
 

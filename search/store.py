@@ -25,7 +25,7 @@ import pyarrow as pa
 from search.durable import StoreError, crash_point, describe_failure
 from search.location import Location, LocationError, parse_location
 from search.part import NewerSchemaError, PartError, SchemaError, check_names, decode, encode
-from search.schema import TABLES, Status
+from search.schema import FINISHED, TABLES, Status
 from search.storage import STAGING, NotAFileError, Storage, storage_at
 
 __all__ = [
@@ -52,7 +52,8 @@ MOVE_CRASH_POINTS: Final = ("reported", "moved")
 _KEY: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 _LEFT_BEHIND_SECONDS: Final = 3600.0
 _TRIAL_TABLES: Final = ("steps", "activations")
-_FINISHED: Final = frozenset({Status.OK, Status.DIVERGED})
+_COMPLETE: Final = frozenset({Status.OK, Status.PRUNED})
+"""Ends of trials that have steps and activations; one that diverged may have none."""
 
 
 class Published(StrEnum):
@@ -238,9 +239,11 @@ class Store:
 
         A worker that outlives its driver can leave one, when the next driver sweeps between two of its parts.
         """
-        rows = self.read("trials", columns=["trial_id", "attempt", "status"]).to_pylist()
+        rows = self.read("trials", columns=["trial_id", "attempt", "status", "copied_from"]).to_pylist()
         complete = set.intersection(*(self.keys(table) for table in _TRIAL_TABLES))
-        ended_well = {trial_key(row["trial_id"], row["attempt"]) for row in rows if row["status"] == Status.OK}
+        # A copy has the rows of the trial that it was copied from.
+        own = [row for row in rows if row["status"] in _COMPLETE and row["copied_from"] is None]
+        ended_well = {trial_key(row["trial_id"], row["attempt"]) for row in own}
         return [
             self._quarantine("trials", self._part("trials", key), "its steps or activations are not there")
             for key in sorted((ended_well & self.keys("trials")) - complete)
@@ -250,7 +253,7 @@ class Store:
         """Move parts of attempts that never finished to quarantine.  Only for the driver, with no worker alive.
 
         A trial publishes its row in ``trials`` last.  Steps and activations without such a row, or whose row says
-        neither ok nor diverged, belong to an attempt that died in between.
+        none of `search.schema.FINISHED`, belong to an attempt that died in between.
 
         Returns:
             What was moved, with its new place.
@@ -259,8 +262,8 @@ class Store:
             StoreError: the run folder cannot be read or written, or ``trials`` has damaged parts (`repair` it first).
         """
         rows = self.read("trials", columns=["trial_id", "attempt", "status"]).to_pylist()
-        finished = {trial_key(row["trial_id"], row["attempt"]) for row in rows if row["status"] in _FINISHED}
-        reason = "its attempt did not finish: trials has no row of it with the status ok or diverged"
+        finished = {trial_key(row["trial_id"], row["attempt"]) for row in rows if row["status"] in FINISHED}
+        reason = "its attempt did not finish: trials has no row of it with the status ok, diverged or pruned"
         return [
             self._quarantine(table, path, reason)
             for table in _TRIAL_TABLES

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from search.checkpoint import Checkpoint
 from search.config import TrialConfig, canonical
 from search.divergence import Diverged
 from search.evolution import search_by_evolution
 from search.gradient import search_by_gradient
+from search.leg import AtRung, Leg
+from search.measurement import measured_objectives
 from search.progress import Report, silent
 from search.provenance import config_hash
 from search.recorder import Recorder, Row
@@ -28,40 +31,64 @@ class TrialRecords:
         trial: its row of ``trials``.
         steps: rows of ``steps``.
         activations: rows of ``activations``.
+        checkpoint: where the trial stands, if its leg ended at a rung; the status is pruned then.
     """
 
     status: Status
     trial: Row
     steps: list[Row]
     activations: list[Row]
+    checkpoint: Checkpoint | None = None
+
+    @property
+    def rung_accuracies(self) -> tuple[float, ...]:
+        """Validation accuracies at the rungs that were reached."""
+        return tuple(self.trial["rung_accuracies"] or ())
 
 
-def run_trial(config: TrialConfig, report: Report = silent, *, device: str = "cpu") -> TrialRecords:
+def run_trial(
+    config: TrialConfig, report: Report = silent, *, device: str = "cpu", leg: Leg | None = None
+) -> TrialRecords:
     """Search one set and score it; whatever goes wrong becomes a status and words, never an exception.
+
+    A trial that is run leg by leg has the same rows, but for times, as one that is run at once.
 
     Args:
         config: the trial, complete.
         report: told about every outer step.
         device: where networks are trained.
+        leg: the part of the trial to run; all of it if None.
     """
     started_at, clock = datetime.now(UTC), time.monotonic()
+    leg = leg or Leg()
+    if leg.start:
+        started_at = datetime.fromisoformat(leg.start.started_at)
+        clock -= leg.start.wall_seconds
     recorder: Recorder | None = None
+    checkpoint: Checkpoint | None = None
     planned = 0
+    num_params: int | None = None
     outcome: dict[str, Any] = {}
     try:
         setting = Setting.of(config, device)
+        num_params = max(problem.network.num_params for problem in setting.problems)
         if config.gradient is not None:
             planned = config.gradient.outer_steps
-            recorder = Recorder(setting, planned, report)
+            recorder = Recorder(setting, planned, report, leg)
             found = search_by_gradient(setting, config.gradient, recorder)
         else:
             assert config.evolution is not None  # the configuration has exactly one of the two
             planned = config.evolution.generations
-            recorder = Recorder(setting, planned - 1, report)
+            recorder = Recorder(setting, planned - 1, report, leg)
             found = search_by_evolution(setting, config.evolution, recorder)
-        score, sem = setting.score(found)
+        outcome = measured_objectives(setting, found)
         status = Status.OK
-        outcome = {"score": score, "score_sem": sem}
+    except AtRung as end:
+        assert recorder is not None  # it is what raises this
+        status = Status.PRUNED
+        outcome = {"rung_threshold": leg.threshold(end.rung)}
+        wall_seconds = time.monotonic() - clock
+        checkpoint = recorder.checkpoint(end, wall_seconds=wall_seconds, started_at=started_at.isoformat())
     except Diverged as error:
         status, outcome = Status.DIVERGED, _words(error)
     except MemoryError as error:
@@ -82,10 +109,13 @@ def run_trial(config: TrialConfig, report: Report = silent, *, device: str = "cp
         **outcome,
         "number": config.number,
         "status": str(status),
+        "num_params": num_params,
         "num_types": config.ldnn.num_types,
         "base": config.ldnn.base,
-        "width": config.ldnn.width,
-        "depth": config.ldnn.depth,
+        "width": _only(config.widths),
+        "depth": _only(config.depths),
+        "widths": list(config.widths),
+        "depths": list(config.depths),
         "subnet_hidden": list(config.ldnn.subnet_hidden),
         "inner_lr": config.inner.lr,
         "inner_steps": config.inner.steps,
@@ -96,12 +126,18 @@ def run_trial(config: TrialConfig, report: Report = silent, *, device: str = "cp
         "started_at": started_at,
         "wall_seconds": time.monotonic() - clock,
         "params": json.dumps(config.params, sort_keys=True),
+        "rung_accuracies": (recorder.rung_accuracies if recorder else []) if config.rungs else None,
         "config": json.dumps(canonical(config), sort_keys=True),
         "config_hash": config_hash(canonical(config)),
     }
     activations = recorder.activations if recorder else []
-    return TrialRecords(status, trial, [origin | row for row in steps], [origin | row for row in activations])
+    steps, activations = ([origin | row for row in rows] for rows in (steps, activations))
+    return TrialRecords(status, trial, steps, activations, checkpoint)
 
 
 def _words(error: BaseException) -> dict[str, str]:
     return {"error_type": type(error).__name__, "error": str(error)[:2000]}
+
+
+def _only(values: tuple[int, ...]) -> int | None:
+    return values[0] if len(values) == 1 else None

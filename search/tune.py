@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from search import ray_setup
 
@@ -34,40 +34,12 @@ from ray.tune.search import Searcher  # noqa: E402
 from search.ledger import IDLE, Ledger  # noqa: E402
 from search.plan import PENALTY, Outcome, Plan, Unit, Watch, attempt  # noqa: E402
 from search.ray_setup import ClusterError  # noqa: E402
-from search.search_plan import METRIC, NothingToSample, Suggester  # noqa: E402
+from search.search_plan import METRIC  # noqa: E402
 
-if TYPE_CHECKING:  # workers import this module too, and have no use for the configuration
-    from search.config_tables import SearchConfig
-
-__all__ = ["ClusterError", "optuna_suggesters", "run_with_ray"]
+__all__ = ["ClusterError", "run_with_ray"]
 
 _OBJECT_STORE_BYTES: Final = 100 * 2**20
 """Of a local Ray; units pass a few numbers, and data goes by path."""
-
-
-def optuna_suggesters(search: SearchConfig, *, methods: tuple[str, ...], seed: int, study: str) -> dict[str, Suggester]:
-    """What samples the trials of each method: Ray Tune's `OptunaSearch` with a sampler that can be repeated.
-
-    Args:
-        search: search space, sampler and startup trials.
-        methods: of the run.
-        seed: of the run.
-        study: name of the run; each method has a study of its own, in memory.
-    """
-    from ray.tune.search.optuna import OptunaSearch
-
-    from search.sampling import SeededSampler, distributions
-
-    suggesters: dict[str, Suggester] = {}
-    for method in methods:
-        sampler = SeededSampler(search.sampler, seed=seed, method=method, startup_trials=search.startup_trials)
-        space = distributions(search.space, method)
-        suggesters[method] = (
-            OptunaSearch(space, metric=METRIC, mode="max", sampler=sampler, study_name=f"{study}/{method}")
-            if space
-            else NothingToSample()
-        )
-    return suggesters
 
 
 def run_with_ray(
@@ -241,7 +213,9 @@ class _UnitTrainable(tune.Trainable):
             time.sleep(self._job["pause"])
             return {METRIC: PENALTY, "done": False}
         outcome = attempt(self._work, Unit(**json.loads(self._unit)))
-        return {METRIC: float(outcome.score), "status": str(outcome.status), "note": outcome.note, "done": True}
+        told = {"status": str(outcome.status), "note": outcome.note, "rungs": outcome.rungs, "paused": outcome.paused}
+        told["values"] = json.dumps(dict(outcome.values))
+        return {METRIC: float(outcome.score), **told, "done": True}
 
     def _work(self, unit: Unit) -> Outcome:
         work = _imported(self._job["work"])

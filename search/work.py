@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from search.config import RunConfig, canonical, trial_config
+from search import checkpoint
+from search.config import RunConfig, TrialConfig, canonical, trial_config
+from search.copies import copy_of
 from search.evaluate import judge
+from search.leg import Leg
 from search.location import parse_location
 from search.plan import PENALTY, Outcome, Unit
 from search.progress import ProgressFile, progress_folder
 from search.provenance import code_version, config_hash, hostname, library_versions
 from search.run_folder import open_run
-from search.schema import Status
+from search.schema import FINISHED, OBJECTIVES, Status
 from search.store import Store, trial_key
 from search.trial import run_trial
 
@@ -48,32 +52,62 @@ def _do_trial(unit: Unit, config: RunConfig, store: Store, common: dict[str, Any
     if unit.attempt and (before := _outcome_on_disk(store, unit.key)):
         return before
     trial = trial_config(config, payload["method"], payload["number"], payload["params"])
-    progress = ProgressFile(progress_folder(store.root), unit.key)
-    try:
-        records = run_trial(trial, progress, device=place)
-    finally:
-        progress.close()
     common = {**common, "trial_id": unit.key}
     key = trial_key(unit.key, unit.attempt)
-    if records.status in (Status.OK, Status.DIVERGED):
+    if original := payload.get("copy_of"):
+        copy = copy_of(store, original, trial)
+        store.publish("trials", key, [copy | common | _provenance(place)])
+        return _outcome(copy)
+    progress = ProgressFile(progress_folder(store.root), unit.key)
+    try:
+        records = run_trial(trial, progress, device=place, leg=_leg(store, trial, payload))
+    finally:
+        progress.close()
+    if records.checkpoint and "until" in payload and "below" not in payload:
+        name = config_hash(canonical(trial))
+        checkpoint.save(store.root, unit.key, name, records.checkpoint)
+        return replace(_outcome(records.trial), status=Status.OK, paused=True)
+    if records.status in FINISHED:
         for table, rows in (("steps", records.steps), ("activations", records.activations)):
             if rows:
                 store.publish(table, key, [row | common for row in rows])
+    row = dict(records.trial)
+    # What the trial has reached decides about others, also if this unit failed before it could look.
+    row["rung_accuracies"] = max(row["rung_accuracies"], payload.get("accuracies"), key=lambda found: len(found or ()))
     # Last, because its row is what makes the trial done.
-    store.publish("trials", key, [records.trial | common | _provenance(place)])
-    return _outcome(records.trial)
+    store.publish("trials", key, [row | common | _provenance(place)])
+    if records.status in FINISHED:
+        checkpoint.clear(store.root, [unit.key])
+    return _outcome(row)
+
+
+def _leg(store: Store, trial: TrialConfig, payload: Mapping[str, Any]) -> Leg:
+    """The part of a trial that a payload asks for; see `search.schedule`."""
+    until, reached = payload.get("until"), len(payload.get("accuracies", ()))
+    last = reached - 1 if until is None else until
+    start = checkpoint.latest(store.root, trial.trial_id, config_hash(canonical(trial)), last)
+    thresholds = payload.get("thresholds", ())
+    if "below" in payload:
+        thresholds = [*[None] * last, payload["below"]]
+    return Leg(start, until, tuple(thresholds))
 
 
 def _outcome(trial: Mapping[str, Any]) -> Outcome:
+    status, rungs = Status(trial["status"]), tuple(trial.get("rung_accuracies") or ())
+    if status is Status.PRUNED:
+        note = f"validation accuracy {100 * rungs[-1]:.1f} % at rung {len(rungs)}"
+        return Outcome(status, rungs[-1], note, rungs)
     score = trial.get("score")
     note = trial.get("error") or f"validation accuracy {100 * (score or 0):.1f} %"
-    return Outcome(Status(trial["status"]), PENALTY if score is None else float(score), note)
+    values = {name: float(trial[name]) for name in OBJECTIVES if name != "score" and trial.get(name) is not None}
+    return Outcome(status, PENALTY if score is None else float(score), note, rungs, values=values)
 
 
 def _outcome_on_disk(store: Store, trial_id: str) -> Outcome | None:
     """How a finished attempt of the trial ended, if there is one."""
-    rows = store.read("trials", columns=["trial_id", "status", "score", "error"]).to_pylist()
-    finished = [row for row in rows if row["trial_id"] == trial_id and row["status"] in (Status.OK, Status.DIVERGED)]
+    columns = ["trial_id", "status", "error", "rung_accuracies", *OBJECTIVES]
+    rows = store.read("trials", columns=columns).to_pylist()
+    finished = [row for row in rows if row["trial_id"] == trial_id and row["status"] in FINISHED]
     return _outcome(finished[0]) if finished else None
 
 

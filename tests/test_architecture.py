@@ -29,7 +29,7 @@ CORE_ANYWHERE = {"torch", "numpy", "numba", "llvmlite", "safetensors", "filelock
 CORE_LATE = {
     "ldnn_core.tasks": {"mnist1d", "sklearn"},
     "ldnn_core.curvature": {"pyhessian"},
-    "ldnn_core.algorithms": {"cmaes"},
+    "ldnn_core.algorithms": {"cmaes", "threadpoolctl"},
 }
 """Where in the core a package that serves one concept may be imported."""
 CORE_AT_THE_TOP = {"ldnn_core.algorithms"}

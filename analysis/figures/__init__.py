@@ -6,6 +6,8 @@
 from analysis.figures.accuracy import accuracy_by_width, accuracy_by_width_data, arm_violins, arm_violins_data
 from analysis.figures.advantage import advantage_by_width, advantage_by_width_data
 from analysis.figures.curves import activation_curves, activation_curves_data
+from analysis.figures.found_curves import found_curves, found_curves_data
+from analysis.figures.pareto import pareto_set, pareto_set_data
 from analysis.figures.progress import best_so_far_data, best_so_far_figure, outer_loss, outer_loss_data
 from analysis.figures.registry import FIGURES, FigureRecipe, MissingDataError, figure
 
@@ -24,6 +26,10 @@ __all__ = [
     "best_so_far_data",
     "best_so_far_figure",
     "figure",
+    "found_curves",
+    "found_curves_data",
     "outer_loss",
     "outer_loss_data",
+    "pareto_set",
+    "pareto_set_data",
 ]

@@ -9,6 +9,7 @@ import pandas as pd
 from scipy.interpolate import Akima1DInterpolator
 
 from analysis.figures.base_functions import base_function
+from analysis.function_space import curve_points
 from analysis.load import Run, counted_attempts
 from analysis.sets import METHODS, headline_sets, of_sets
 from analysis.style import FAINT, canvas, look, outer_step_colours
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_COLUMNS: Final = ["method", "trial_id", "type_index", "base", "step", "final", "x", "y"]
+_COLUMNS: Final = ["method", "trial_id", "type_index", "base", "step", "final"]
 
 
 def activation_curves_data(run: Run) -> pd.DataFrame:
@@ -30,13 +31,7 @@ def activation_curves_data(run: Run) -> pd.DataFrame:
     first = rows[~rows["method"].isin(sets["method"])].sort_values("trial_id").drop_duplicates("method")
     rows = of_sets(rows, pd.concat([sets, first[["run_id", "method", "trial_id"]]]))
     rows = rows.sort_values(["method", "type_index", "step"])
-    parts = [
-        pd.DataFrame({"x": np.linspace(row["x_min"], row["x_max"], len(row["curve"])), "y": row["curve"]}).assign(
-            **{column: row[column] for column in _COLUMNS[:-2]}
-        )
-        for row in rows.to_dict("records")
-    ]
-    return pd.concat(parts, ignore_index=True)[_COLUMNS] if parts else pd.DataFrame(columns=_COLUMNS)
+    return curve_points(rows, _COLUMNS)
 
 
 def activation_curves(data: pd.DataFrame, *, x_limit: float = 4.0) -> Figure:

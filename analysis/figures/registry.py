@@ -11,6 +11,8 @@ import pandas as pd
 from analysis.figures.accuracy import accuracy_by_width, accuracy_by_width_data, arm_violins, arm_violins_data
 from analysis.figures.advantage import advantage_by_width, advantage_by_width_data
 from analysis.figures.curves import activation_curves, activation_curves_data
+from analysis.figures.found_curves import found_curves, found_curves_data
+from analysis.figures.pareto import pareto_set, pareto_set_data
 from analysis.figures.progress import best_so_far_data, best_so_far_figure, outer_loss, outer_loss_data
 from analysis.load import Run
 
@@ -88,6 +90,15 @@ FIGURES: Final[dict[str, FigureRecipe]] = {
         "recorded steps with a validation accuracy",
         "ldnn resume RUN",
     ),
+    "found_curves": FigureRecipe(
+        "What the methods found",
+        "The final functions of each method's set on one picture, and their root mean square distances under a "
+        "standard normal density.",
+        found_curves_data,
+        found_curves,
+        "recorded curves of at least one trial",
+        "ldnn resume RUN",
+    ),
     "outer_loss": FigureRecipe(
         "Learning curves of the search",
         "Outer loss of every trial; the darker the line, the later the trial.",
@@ -95,6 +106,15 @@ FIGURES: Final[dict[str, FigureRecipe]] = {
         outer_loss,
         "steps of at least one trial",
         "ldnn resume RUN",
+    ),
+    "pareto_set": FigureRecipe(
+        "What one objective costs in another",
+        "Each mark is a trial; strong marks are in the Pareto set of all objectives, which no other trial beats in all "
+        "of them; the line is the front of the two objectives of a panel.",
+        pareto_set_data,
+        pareto_set,
+        "trials of a search for several objectives",
+        'ldnn search RECIPE --set \'search.objectives=["score", "num_params"]\'',
     ),
 }
 """Every figure by its name, in the order of the report."""

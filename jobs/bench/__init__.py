@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from jobs.bench._base import Conditions, DisagreementError, Result, one_thread
+from jobs.bench.estimators import measure_estimators
 from jobs.bench.memory import measure_memory
 from jobs.bench.meta_step import measure_meta_step
 from jobs.bench.population import measure_population
@@ -18,6 +19,7 @@ BENCHMARKS: Final[dict[str, Callable[[Conditions], list[Result]]]] = {
     "meta-step": measure_meta_step,
     "population": measure_population,
     "memory": measure_memory,
+    "estimators": measure_estimators,
 }
 """By the name that a person types."""
 

@@ -69,8 +69,8 @@ class Result:
         id: its name in the table of targets.
         what: the figure in words.
         value: what was measured.
-        target: what it should reach.
-        at_least: whether the value must be at least the target, else at most.
+        target: what it should reach; None for a figure that only informs.
+        at_least: whether a higher value is better and must be at least the target, else at most.
         unit: of value and target.
         sizes: the measurements it was made from and its growth.
         check: the numbers in which engine and reference were found to agree, as relative errors.
@@ -80,7 +80,7 @@ class Result:
     id: str
     what: str
     value: float
-    target: float
+    target: float | None
     unit: str
     sizes: tuple[Size, ...]
     conditions: Conditions
@@ -89,8 +89,8 @@ class Result:
 
     @property
     def met(self) -> bool | None:
-        """Whether the target is reached; None for a quick run, which cannot say."""
-        if self.conditions.quick:
+        """Whether the target is reached; None where there is none and for a quick run, which cannot say."""
+        if self.conditions.quick or self.target is None:
             return None
         return self.value >= self.target if self.at_least else self.value <= self.target
 

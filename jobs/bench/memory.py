@@ -21,7 +21,7 @@ import torch
 
 from jobs.bench._base import REPEATS, Conditions, Result, Size, one_thread
 from jobs.bench.references import plain_outer_step
-from jobs.bench.work import canonical
+from jobs.bench.work import EXACT, canonical, contenders
 
 LIMIT_STEPS, LIMIT_MEGABYTES = 2000, 2000.0
 """The long horizon and what it may take in all."""
@@ -29,8 +29,8 @@ LIMIT_STEPS, LIMIT_MEGABYTES = 2000, 2000.0
 _WORKER = """
 import json, sys
 from jobs.bench.memory import measure_here
-device, who, steps, width = sys.argv[1:]
-print(json.dumps(measure_here(device, who, int(steps), int(width))))
+device, who, *numbers = sys.argv[1:]
+print(json.dumps(measure_here(device, who, *map(int, numbers))))
 """
 
 
@@ -52,6 +52,12 @@ def measure_memory(conditions: Conditions) -> list[Result]:
     ]
 
 
+def growth_of_estimator(device: str, who: str, steps: int, width: int, length: int) -> Size:
+    """Peak memory of an outer step with an estimator at T, and what is added per inner step up to ten times T."""
+    short, long = (_once(device, who, t, width, length) for t in (steps, 10 * steps))
+    return {"peak_mb": short["peak_mb"], "mb_per_inner_step": _slope([short, long])}
+
+
 def _slope(sizes: list[Size]) -> float:
     return float(np.polyfit([size["T"] for size in sizes], [size["peak_mb"] for size in sizes], 1)[0])
 
@@ -67,24 +73,32 @@ def _fresh(device: str, who: str, steps: int, width: int) -> Size:
     return {**least, "most_mb": max(float(size["peak_mb"]) for size in sizes)}
 
 
-def _once(device: str, who: str, steps: int, width: int) -> Size:
-    command = [sys.executable, "-c", _WORKER, device, who, str(steps), str(width)]
+def _once(device: str, who: str, *numbers: int) -> Size:
+    command = [sys.executable, "-c", _WORKER, device, who, *map(str, numbers)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"the process that measures memory at T = {steps} failed:\n{done.stderr}")
+        raise RuntimeError(f"the process that measures memory at T = {numbers[0]} failed:\n{done.stderr}")
     size: Size = json.loads(done.stdout.splitlines()[-1])
     return size
 
 
-def measure_here(device: str, who: str, steps: int, width: int) -> Size:
-    """The peak memory of this process during an outer step by ``ours`` or the ``plain`` program."""
+def measure_here(device: str, who: str, steps: int, width: int, length: int = 20) -> Size:
+    """The peak memory of this process during an outer step.
+
+    Args:
+        device: where.
+        who: ``ours``, which is unrolled, the ``plain`` program, or an estimator by its name in `contenders`.
+        steps: T.
+        width: H.
+        length: inner steps of a piece, for estimators that have pieces.
+    """
 
     def outer_step(steps: int) -> None:
         work = canonical(device, steps=steps, width=width)
-        if who == "ours":
-            work.outer_step()
-        else:
+        if who == "plain":
             plain_outer_step(work)
+        else:
+            work.outer_step(EXACT if who == "ours" else contenders(length)[who], seed=0)
 
     with one_thread():
         outer_step(5)

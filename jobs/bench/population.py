@@ -1,10 +1,14 @@
-"""Training many networks at once (P3), and what a learned mixed set costs against ReLU in the same engine (P4)."""
+"""Training many networks at once (P3), a learned mixed set against ReLU (P4), padding against buckets (P3-widths)."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
 
 import torch
 
 from jobs.bench._base import GROWTH_NETWORKS, GROWTH_WIDTHS, Conditions, Result, Size, agree, seconds_of
+from jobs.bench.padded import padded, widen
 from jobs.bench.references import sequential_relu, train_sequentially
 from jobs.bench.work import Work, canonical
 from ldnn_core.activations import UsualActivation
@@ -12,6 +16,12 @@ from ldnn_core.mlp import forward
 
 LOSS_TOLERANCE, ACCURACY_TOLERANCE = 1e-3, 5e-3
 """Largest relative errors of the losses of all inner steps and of the final accuracies against the reference."""
+
+PADDED_TOLERANCE = 1e-10
+"""Largest relative error of padded networks to the same in buckets, float64."""
+
+BUCKET_WIDTHS = (20, 50, 100, 200)
+"""Widths that are trained at once by padding or by buckets."""
 
 
 def measure_population(conditions: Conditions) -> list[Result]:
@@ -44,7 +54,43 @@ def measure_population(conditions: Conditions) -> list[Result]:
     return [
         Result("P3", speed, ratio, 3, "ratio", sizes, conditions, at_least=True, check=check),
         Result("P4", cost, mixed / relu, 1.4, "ratio", tuple(ratios), conditions),
+        _several_widths(conditions),
     ]
+
+
+def _several_widths(conditions: Conditions) -> Result:
+    """Networks of several widths at once: one batch padded to the widest against a bucket for each width."""
+    device, quick = conditions.device, conditions.quick
+    steps, widths = (8, (5, 10)) if quick else (100, BUCKET_WIDTHS)
+    check = check_padded(device, steps=min(steps, 10), widths=widths)
+    sizes: list[Size] = []
+    ratio = 0.0
+    for each in (1, 2) if quick else (1, 8, 32):
+        works = [canonical(device, steps=steps, width=width, networks=each) for width in widths]
+        by_padding, by_buckets = seconds_of(device, padded(works).train, partial(_train_each, works))
+        ratio = by_padding / by_buckets
+        both = {"padded_seconds": by_padding, "bucket_seconds": by_buckets, "ratio": ratio}
+        sizes.append({"T": steps, "N": each * len(widths), "widths": ", ".join(map(str, widths))} | both)
+    what = f"training {sizes[-1]['N']} networks of {len(widths)} widths: padded to the widest ÷ a bucket for each width"
+    return Result("P3-widths", what, ratio, 1, "ratio", tuple(sizes), conditions, at_least=True, check=check)
+
+
+def _train_each(works: Sequence[Work]) -> None:
+    for work in works:
+        work.train_mixed()
+
+
+def check_padded(
+    device: str, *, steps: int, widths: Sequence[int], tolerance: float = PADDED_TOLERANCE
+) -> dict[str, float]:
+    """The relative error of padded networks to those of buckets after training, in float64.
+
+    Raises:
+        DisagreementError: it is above its tolerance.
+    """
+    works = [canonical(device, steps=steps, width=width, networks=2, dtype=torch.float64) for width in widths]
+    buckets = [widen(work.train_mixed().parameters, work.network, works[-1].network) for work in works]
+    return {"padded": agree("padded networks", padded(works).train(), torch.cat(buckets), tolerance)}
 
 
 def check_relu(

@@ -50,7 +50,8 @@ def print_results(results: Sequence[Result], out: Console) -> None:
     for result in results:
         sign = "≥" if result.at_least else "≤"
         unit = "" if result.unit == "ratio" else f" {result.unit}"
-        words = f"{result.value:.3g}{unit}", f"{sign} {result.target:g}{unit}"
+        target = "" if result.target is None else f"{sign} {result.target:g}{unit}"
+        words = f"{result.value:.3g}{unit}", target
         table.add_row(result.id, escape(result.what), *words, met_in_words(result))
     out.print(table)
     for result in results:
@@ -66,9 +67,11 @@ def print_results(results: Sequence[Result], out: Console) -> None:
 
 
 def met_in_words(result: Result) -> str:
-    """``met``, ``MISSED`` or ``not comparable``."""
-    if result.met is None:
+    """``met``, ``MISSED``, ``not comparable`` or, where there is no target, nothing."""
+    if result.conditions.quick:
         return "not comparable"
+    if result.met is None:
+        return ""
     return "[green]met[/]" if result.met else "[bold red]MISSED[/]"
 
 

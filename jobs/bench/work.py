@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from jobs.bench._base import Size
 from ldnn_core.activations import Activation, BankActivation, ExactBank, TableBank, UsualActivation, mixed_functions
-from ldnn_core.estimators import OuterGradient, Unrolled
+from ldnn_core.estimators import Carry, Es, Estimator, FirstOrder, OuterGradient, Pes, Truncated, Unrolled
 from ldnn_core.mlp import MlpSpec
 from ldnn_core.optimizers import RMSprop
 from ldnn_core.randomness import generator
@@ -23,6 +24,25 @@ SPEC = ActivationSpec(base="sin", num_types=2, hidden=(50,))
 
 RULES, LR = RMSprop(), 1e-2
 """The inner optimiser and its learning rate."""
+
+EXACT: Final = Unrolled()
+CARRIED: Final = "truncated, carried"
+
+
+def contenders(length: int) -> dict[str, Estimator]:
+    """Every estimator by name, in the forms that are compared.
+
+    Args:
+        length: inner steps of a piece, for those that have pieces.
+    """
+    return {
+        "unrolled": EXACT,
+        "truncated": Truncated(length),
+        CARRIED: Truncated(length, carried=True),
+        "first_order": FirstOrder(),
+        "es": Es(),
+        "pes": Pes(length),
+    }
 
 
 @dataclass(frozen=True)
@@ -54,9 +74,17 @@ class Work:
         functions = mixed_functions(self.network.hidden, SPEC.num_types, sets)
         return BankActivation(bank, tuple(layer.to(self.parameters.device) for layer in functions))
 
-    def outer_step(self) -> OuterGradient:
+    def outer_step(
+        self, estimator: Estimator = EXACT, *, seed: int | None = None, carry: Carry | None = None
+    ) -> OuterGradient:
         """Outer loss and meta-gradient, the lowering of the set included."""
-        return Unrolled().estimate(self.problem, self.parameters, self.batches, self.mixed(), len(self.batches))
+        arguments = (self.problem, self.parameters, self.batches, self.mixed(), len(self.batches))
+        return estimator.estimate(*arguments, seed=seed, carry=carry)
+
+    def only(self, n: int) -> Work:
+        """The same of network n alone, where one set is shared."""
+        batches = replace(self.batches, rows=self.batches.rows[:, n : n + 1], stream=None)
+        return replace(self, parameters=self.parameters[n : n + 1], batches=batches)
 
     def train_mixed(self) -> Trained:
         """Train with the learned types, the lowering of the sets included."""
@@ -83,6 +111,7 @@ def canonical(
     networks: int = 1,
     width: int = 100,
     sets: int = 1,
+    first: int = 0,
     dtype: torch.dtype = torch.float32,
 ) -> Work:
     """The canonical work at a size; the same networks, batches and genomes each time.
@@ -93,13 +122,15 @@ def canonical(
         networks: N.
         width: H.
         sets: 1, or N for a set of its own for each network.
+        first: number of the first network; networks of different numbers are different, with other batches.
         dtype: of all real numbers; equal up to rounding.
     """
     data = _data(device)
     rows = data.split("test")[0]  # all 4000 rows that are not test rows
     network = MlpSpec(data.inputs, (width,), data.outputs, data.loss)
-    parameters = network.initial_parameters([generator(0, "bench-network", n) for n in range(networks)])
-    order = shuffled_rows(len(rows), 200, steps, [generator(0, "bench-batches", n) for n in range(networks)])
+    numbers = range(first, first + networks)
+    parameters = network.initial_parameters([generator(0, "bench-network", n) for n in numbers])
+    order = shuffled_rows(len(rows), 200, steps, [generator(0, "bench-batches", n) for n in numbers])
     return Work(
         InnerProblem(network, RULES, LR),
         parameters.to(device, dtype),

@@ -14,7 +14,8 @@ class Algorithm(Protocol):
     """Proposes activation sets and learns how well they did.
 
     `ask` and `tell` are called in turn, by one thread.  Losses are minimised; one that is not finite counts as
-    worse than all others.  An algorithm restored from its state goes on as if it had never stopped, bit for bit.
+    worse than all others, and a generation without a finite loss teaches nothing.  An algorithm restored from its
+    state goes on as if it had never stopped, bit for bit; its numbers do not depend on how many threads there are.
 
     Shapes: Q candidates in a generation, K types, P weights of a sub-network.
     """

@@ -1,17 +1,21 @@
 """A genetic algorithm on genomes: tournament, elitism, crossover by type, self-adapted Gaussian mutation.
 
-A weight is mutated by σ_i · b · N(0, 1), with b its initial bound 1/√fan_in, so that one scale serves all layers,
-and σ_i the step size of the individual, inherited and varied by exp(τ N(0, 1)), τ = 1/√(2√n) (Schwefel 1995).
+A child is mutated by a length σ_i: its step size, inherited and varied by exp(τ N(0, 1)), τ = 1/√(2√n)
+(Schwefel 1995).  What the length measures is the choice of the mutation; see `mutation`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from ldnn_core.algorithms._base import State, check_losses
+from ldnn_core.algorithms.coordinates import weight_units
+from ldnn_core.algorithms.mutation import MUTATIONS
 from ldnn_core.randomness import generator
-from ldnn_core.subnetwork import ActivationSpec, initial_bounds, initial_genomes
+from ldnn_core.subnetwork import ActivationSpec, initial_genomes
 
 
 class Genetic:
@@ -25,9 +29,13 @@ class Genetic:
         tournament: candidates of which the best becomes a parent.
         mutation_scale: the initial step size σ.
         crossover_rate: how often a child takes each type from one of two parents, rather than all from one.
+        mutation: ``weights`` or ``function``: whether a length is one of weights, in their units, or the root mean
+            square change of each type's curve.
+        layer_scales: relative scale of each layer of the sub-network; see `weight_units`.
 
     Raises:
-        ValueError: elites or tournament do not fit the population.
+        ValueError: elites or tournament do not fit the population, an unknown mutation, or layer scales that do not
+            fit.
     """
 
     def __init__(
@@ -40,6 +48,8 @@ class Genetic:
         tournament: int = 3,
         mutation_scale: float = 0.1,
         crossover_rate: float = 0.5,
+        mutation: str = "weights",
+        layer_scales: Sequence[float] = (),
     ) -> None:
         if not 0 <= elites < population:
             raise ValueError(f"0 <= elites < population must hold, but got (elites={elites}, population={population})")
@@ -47,9 +57,11 @@ class Genetic:
             raise ValueError(
                 f"1 <= tournament <= population must hold, but got (tournament={tournament}, population={population})"
             )
+        if mutation not in MUTATIONS:
+            raise ValueError(f"mutation must be one of {', '.join(MUTATIONS)}, but got {mutation!r}")
         self._elites, self._tournament, self._crossover_rate = elites, tournament, crossover_rate
         self._generator = generator(seed, "genetic")
-        self._bounds = initial_bounds(spec)
+        self._mutation = MUTATIONS[mutation](spec, weight_units(spec, layer_scales))
         self._genomes = initial_genomes(spec, seed, sets=population)
         self._sigmas = torch.full((population,), mutation_scale)
         self._losses = torch.full((population,), float("inf"))
@@ -101,8 +113,7 @@ class Genetic:
         from_second = torch.rand(children, self._genomes.shape[1], 1, generator=self._generator) < 0.5
         genomes = torch.where(crossed & from_second, self._genomes[second], self._genomes[first])
         sigmas = self._sigmas[first] * torch.exp(self._tau * torch.randn(children, generator=self._generator))
-        mutation = torch.randn(genomes.shape, generator=self._generator) * self._bounds
-        genomes = genomes + sigmas.view(-1, 1, 1) * mutation
+        genomes = self._mutation(genomes, sigmas, self._generator)
         self._genomes = torch.cat([self._genomes[kept], genomes])
         self._sigmas = torch.cat([self._sigmas[kept], sigmas])
 

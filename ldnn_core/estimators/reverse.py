@@ -8,7 +8,9 @@ Memory.  A record is a state and the gradient at it, r = (2 + slots) N Θ number
 is T r and nothing is computed twice.  With a record of every s-th step it is (T / s + s) r, for one more forward and
 first-order backward sweep; s = √T is the least, and `spacing` takes the smallest s that fits the budget.
 
-Shapes: N networks, Θ parameters, T inner steps.
+An outer step may be a piece of the inner loop: then the sweeps start from a carried state, whose past they do not see.
+
+Shapes: N networks, Θ parameters, T inner steps of the inner loop, L of the outer step.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ldnn_core.activations import BankActivation
-from ldnn_core.estimators._base import OuterGradient, loss_weights
+from ldnn_core.estimators._base import Carry, OuterGradient, begin, loss_weights
 from ldnn_core.optimizers import Slots
 from ldnn_core.training import Batches, InnerProblem, TrainState
 
@@ -28,12 +30,12 @@ MEMORY_BYTES = 1 << 30
 
 
 def spacing(steps: int, record_bytes: int, memory_bytes: int) -> int:
-    """The smallest s for which records of every s-th step and of one segment fit; at most √T.
+    """The smallest s for which records of every s-th step and of one segment fit; at most √L.
 
     Args:
-        steps: T.
+        steps: L.
         record_bytes: of one record of all networks.
-        memory_bytes: the budget; when even √T does not fit, √T is returned, as nothing smaller exists.
+        memory_bytes: the budget; when even √L does not fit, √L is returned, as nothing smaller exists.
     """
     if steps * record_bytes <= memory_bytes:
         return 1
@@ -51,11 +53,13 @@ def differentiate(
     activation: BankActivation,
     window: int,
     *,
+    carry: Carry | None = None,
+    length: int | None = None,
     truncation: int | None = None,
     every: int | None = None,
     memory_bytes: int = MEMORY_BYTES,
 ) -> OuterGradient:
-    """Outer loss and gradient of one inner loop.
+    """Outer loss and gradient of an inner loop, or of a piece of it.
 
     Args:
         problem: network, optimiser, learning rate.
@@ -63,51 +67,78 @@ def differentiate(
         batches: rows and noise of all inner steps.
         activation: the set being learned.
         window: how many of the last inner losses count.
+        carry: the state to go on from; None begins with ``parameters``.
+        length: most inner steps of the piece; None does all that are left.
         truncation: cotangents of the state are cut before every step whose number it divides; None never.
         every: keep a record of every so many steps; None follows from ``memory_bytes``.
         memory_bytes: budget of the records.
+
+    Raises:
+        ValueError: the carry is not one of these classifiers, or the problem is validated by an error that is not its
+            loss.
     """
-    networks, steps = len(parameters), len(batches)
-    weights = loss_weights(steps, networks, window)
+    networks, judged = len(parameters), problem.validation
+    if judged is not None and judged.error is not None:
+        raise ValueError(
+            "a gradient by differentiation must be that of a loss, but the problem is validated by another error; "
+            "es and pes take any"
+        )
     with torch.no_grad():
-        start = problem.start(parameters)
+        start = begin(problem, parameters, carry)
+        first, last = start.step, len(batches)
+        if length is not None:
+            last = min(first + length, last)
+        steps = last - first
+        weights = loss_weights(steps, networks, window) if judged is None else [0.0] * steps
+        of_networks = parameters.new_tensor(weights).unsqueeze(1).expand(-1, networks).unbind()
         record_bytes = (2 + len(start.slots)) * parameters.numel() * parameters.element_size()
         s = spacing(steps, record_bytes, memory_bytes) if every is None else every
         state, losses = start, []
         kept: dict[int, TrainState] = {}
         gradients: dict[int, Tensor] = {}
-        for t in range(steps):
+        for t in range(first, last):
             loss, gradient = problem.gradient(state, batches, activation)
             losses.append(loss)
-            if t % s == 0:
+            if (t - first) % s == 0:
                 kept[t] = state
                 if s == 1:
                     gradients[t] = gradient
             state = problem.advance(state, gradient)
-        final_parameters = state.parameters
+        final = state
         parameters_bar, slots_bar = _nothing(state)
         bank_bar = torch.zeros_like(activation.bank.parameters)
-        for first in range(steps - 1 - (steps - 1) % s, -1, -s):
-            segment = _segment(problem, kept.pop(first), min(first + s, steps), batches, activation, gradients)
+        if judged is not None:
+            rows, share = (judged.x.unsqueeze(0), judged.y.unsqueeze(0)), parameters.new_full((networks,), 1 / networks)
+            parameters_bar, bank_bar = problem.network.gradient_vjp(
+                final.parameters, *rows, activation, torch.zeros_like(parameters), share
+            )
+        for kept_at in range(last - 1 - (steps - 1) % s, first - 1, -s):
+            segment = _segment(problem, kept.pop(kept_at), min(kept_at + s, last), batches, activation, gradients)
             while segment:
                 state, gradient = segment.pop()
                 t = state.step
                 through_update, slots_bar, gradient_bar = problem.optimizer.update_vjp(
                     state.slots, gradient, problem.lr, t, parameters_bar, slots_bar
                 )
-                weight = parameters.new_full((networks,), weights[t])
-                through_gradient, at_step = problem.gradient_vjp(state, batches, activation, gradient_bar, weight)
+                through_gradient, at_step = problem.gradient_vjp(
+                    state, batches, activation, gradient_bar, of_networks[t - first]
+                )
                 parameters_bar = through_update + through_gradient
                 bank_bar += at_step
                 if truncation is not None and t % truncation == 0:
                     parameters_bar, slots_bar = _nothing(state)
     history = torch.stack(losses)
+    if judged is None:
+        outer_loss = (history * history.new_tensor(weights).unsqueeze(1)).sum()
+    else:
+        outer_loss = problem.validation_loss(final.parameters, activation).mean()
     return OuterGradient(
         gradient=activation.bank.pull_back(bank_bar),
-        outer_loss=float((history * history.new_tensor(weights).unsqueeze(1)).sum()),
+        outer_loss=float(outer_loss),
         losses=history,
-        final_parameters=final_parameters,
+        final_parameters=final.parameters,
         inner_steps=steps * networks,
+        carry=None if last == len(batches) else Carry(final),
     )
 
 

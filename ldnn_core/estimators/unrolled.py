@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ldnn_core.activations import BankActivation
-from ldnn_core.estimators._base import OuterGradient
+from ldnn_core.estimators._base import Carry, OuterGradient
 from ldnn_core.estimators.reverse import MEMORY_BYTES, differentiate
 from ldnn_core.training import Batches, InnerProblem
 
@@ -25,9 +25,16 @@ class Unrolled:
     memory_bytes: int = MEMORY_BYTES
 
     def estimate(
-        self, problem: InnerProblem, parameters: Tensor, batches: Batches, activation: BankActivation, window: int
+        self,
+        problem: InnerProblem,
+        parameters: Tensor,
+        batches: Batches,
+        activation: BankActivation,
+        window: int,
+        *,
+        seed: int | None = None,
+        carry: Carry | None = None,
     ) -> OuterGradient:
-        """See `Estimator.estimate`."""
-        return differentiate(
-            problem, parameters, batches, activation, window, every=self.every, memory_bytes=self.memory_bytes
-        )
+        """See `Estimator.estimate`; draws nothing, leaves no carry."""
+        arguments = (problem, parameters, batches, activation, window)
+        return differentiate(*arguments, carry=carry, every=self.every, memory_bytes=self.memory_bytes)

@@ -13,6 +13,9 @@ from analysis.figures import (
 )
 from analysis.figures.base_functions import base_function
 from analysis.style import ARM_COLOURS, arm_colour, arm_order, outer_step_colours
+from tests.analysis.conftest import RunFolder
+
+SEVERAL = {"name": "made-up", "search": {"objectives": ["score", "num_params"]}}
 
 
 @pytest.fixture(scope="module")
@@ -20,8 +23,17 @@ def run(full_run):
     return load_run(full_run.path)
 
 
+@pytest.fixture(scope="module")
+def run_for_several_objectives(tmp_path_factory):
+    folder = RunFolder(tmp_path_factory.mktemp("several") / "made-up", config=SEVERAL)
+    folder.trial("gradient-0000", num_params=100)
+    folder.trial("evolution-0000", num_params=90)
+    return load_run(folder.path)
+
+
 @pytest.mark.parametrize("name", FIGURES)
-def test_every_figure_is_drawn_and_saved_as_png_and_svg(run, name, tmp_path):
+def test_every_figure_is_drawn_and_saved_as_png_and_svg(run, run_for_several_objectives, name, tmp_path):
+    run = run_for_several_objectives if name == "pareto_set" else run
     png, svg = save_figure(figure(run, name), tmp_path / "figures", name)
     assert png.read_bytes().startswith(b"\x89PNG")
     assert "<svg" in svg.read_text()[:1000]
@@ -29,14 +41,16 @@ def test_every_figure_is_drawn_and_saved_as_png_and_svg(run, name, tmp_path):
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_says_what_it_misses_and_which_command_helps(make_run, name):
-    with pytest.raises(MissingDataError, match=rf"{name} needs .*, but made-up has none; `ldnn (evaluate|resume) RUN`"):
+    with pytest.raises(
+        MissingDataError, match=rf"{name} needs .*, but made-up has none; `ldnn (evaluate|resume|search) R"
+    ):
         figure(load_run(make_run().path), name)
 
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_survives_one_seed_one_trial_and_one_step(make_run, name):
-    folder = make_run()
-    folder.trial("gradient-0000")
+    folder = make_run(**({"config": SEVERAL} if name == "pareto_set" else {}))
+    folder.trial("gradient-0000", num_params=100)
     folder.steps("gradient-0000", [0.4])
     folder.activations("gradient-0000", [0], base="unheard-of", num_types=1)
     folder.evaluations("usual", {"relu": [0.5]})

@@ -66,6 +66,16 @@ def test_failures_hold_the_words_of_the_exception(run):
     assert failures_table(run).rows == (("gradient-0007", "0", "failed", "RuntimeError: no more luck"),)
 
 
+def test_pruned_trials_are_no_failures_and_copies_say_of_what(make_run):
+    folder = make_run()
+    folder.trial("gradient-0000", score=0.5)
+    folder.trial("gradient-0001", status="pruned", score=None)
+    folder.trial("gradient-0002", score=0.5, copied_from="gradient-0000", wall_seconds=0.0)
+    run = load_run(folder.path)
+    assert failures_table(run).rows == ()
+    assert [row[1] for row in trials_table(run).rows] == ["ok", "pruned", "ok, copy of gradient-0000"]
+
+
 def test_settings_are_flattened_to_dotted_keys():
     nested = {"a": {"b": [1, 2], "c": None}, "d": {}, "e": True}
     assert list(settings_rows(nested)) == [("a.b", "1, 2"), ("a.c", NOTHING), ("d", NOTHING), ("e", "True")]

@@ -14,7 +14,8 @@ from jobs.bench import BENCHMARKS, Conditions, run_benchmarks
 from jobs.bench._base import MOST_IN_A_TURN, DisagreementError, Result, agree, seconds_of
 from jobs.bench.memory import measure_here
 from jobs.bench.meta_step import check_outer_step
-from jobs.bench.population import check_relu
+from jobs.bench.padded import padded
+from jobs.bench.population import check_padded, check_relu
 from jobs.bench.references import plain_outer_step, sequential_relu
 from jobs.bench.show import print_results
 from jobs.bench.work import Work, canonical
@@ -22,11 +23,16 @@ from jobs.cli import app
 from ldnn_core.training import Batches
 
 KEYS = {"id", "value", "target", "met", "unit", "sizes", "device", "threads", "versions"}
-IDS = {"meta-step": ["P1", "P1b", "P9"], "population": ["P3", "P4"], "memory": ["P2", "P2-2000"]}
+IDS = {
+    "meta-step": ["P1", "P1b", "P9"],
+    "population": ["P3", "P4", "P3-widths"],
+    "memory": ["P2", "P2-2000"],
+    "estimators": ["E1", "E2", "E3", "E4"],
+}
 
 
-def figure(value, *, at_least, quick=False):
-    return Result("P0", "a figure", value, 2.0, "ratio", (), Conditions(quick=quick), at_least=at_least)
+def figure(value, *, at_least, quick=False, target=2.0):
+    return Result("P0", "a figure", value, target, "ratio", (), Conditions(quick=quick), at_least=at_least)
 
 
 def words(*results):
@@ -47,6 +53,18 @@ def test_sequential_networks_agree_with_the_batch():
     errors = check_relu(work, 1e-9, 1e-9)
     assert set(errors) == {"losses", "accuracy"}
     assert sequential_relu(work)[0].shape == (12, 3)
+
+
+def test_padded_networks_end_as_those_of_buckets():
+    assert check_padded("cpu", steps=12, widths=(3, 5, 8), tolerance=1e-12)["padded"] <= 1e-12
+
+
+def test_padding_needs_its_mask():
+    works = [canonical("cpu", steps=3, width=width, networks=2, dtype=torch.float64) for width in (3, 8)]
+    whole = padded(works)
+    unmasked = dataclasses.replace(whole, mask=torch.ones_like(whole.mask)).train()
+    assert whole.train()[whole.mask == 0].abs().max() == 0
+    assert unmasked[whole.mask == 0].abs().max() > 0
 
 
 def test_the_plain_meta_gradient_is_that_of_the_set():
@@ -114,7 +132,7 @@ def test_quick_form_reports_every_figure_as_not_comparable(name):
     assert "not comparable" in words(*results)
 
 
-@pytest.mark.parametrize("who", ["ours", "plain"])
+@pytest.mark.parametrize("who", ["ours", "plain", "pes"])
 def test_peak_memory_is_that_of_a_process(who):
     size = measure_here("cpu", who, 6, 10)
     assert (size["who"], size["T"], size["width"]) == (who, 6, 10)
@@ -129,6 +147,14 @@ def test_a_missed_target_is_shown_as_missed(value, at_least, met):
     assert result.met is met
     assert result.record()["met"] is met
     assert ("MISSED" in words(result)) is not met
+
+
+def test_a_figure_without_a_target_neither_meets_nor_misses_it():
+    result = figure(1.9, at_least=True, target=None)
+    assert result.met is None
+    assert (result.record()["met"], result.record()["target"], result.record()["comparable"]) == (None, None, True)
+    [line] = [line for line in words(result).splitlines() if line.strip().startswith("P0 ")]
+    assert line.split() == ["P0", "a", "figure", "1.9"]
 
 
 def test_a_figure_that_is_not_a_number_meets_nothing():

@@ -40,6 +40,10 @@ WRONG = {
     "section": (["--set", "lddn.width=50"], ["lddn.width", "Did you mean ldnn.width?"]),
     "form": (["--set", "ldnn.width"], ["ldnn.width", "key=value"]),
     "relation": (["--set", "inner.batch_size=4000"], ["inner.batch_size = 4000", "rows to train on (3200)"]),
+    "scheduler": (
+        ["--set", "search.scheduler=halving", "--set", "search.wave=1"],
+        ["search.wave = 1", "`reduction to the power of rungs (9) <= wave for halving` must hold"],
+    ),
     "name": (["--set", "name=../elsewhere"], ["name = '../elsewhere'", "letters, digits"]),
 }
 
@@ -231,12 +235,36 @@ def test_one_diverged_trial_among_good_ones_is_no_failure(monkeypatch, recipe, t
     assert answer.code == 0
 
 
+HALVING = {"method": "gradient", "search": {"scheduler": "halving", "trials": 4, "wave": 4, "reduction": 2, "rungs": 1}}
+
+
+def test_pruned_trials_are_counted_as_such_and_are_no_failures(recipe, tmp_path):
+    settings = ["method=gradient", *(f"search.{key}={value}" for key, value in HALVING["search"].items())]
+    options = [part for setting in settings for part in ("--set", setting)]
+    answer = ldnn("search", recipe, *options, "--out", tmp_path, "--json")
+    assert (answer.code, answer.json["problems"], answer.json["finished"]) == (0, [], 4 + 2 * 2)
+    states = [trial["state"] for trial in ldnn("status", tmp_path / "tiny", "--json").json["trials"]]
+    assert sorted(states) == ["ok", "ok", "pruned", "pruned"]
+    assert "2 pruned" in ldnn("status", tmp_path / "tiny").out
+
+
+def test_trials_that_wait_at_a_rung_are_shown_as_paused(tmp_path):
+    run, asked = new_run(tmp_path, **HALVING), iter([False] * 3 + [True] * 9)
+    drive_here(run, stop=lambda: next(asked))
+    states = {trial["trial_id"]: trial for trial in ldnn("status", run.path, "--json").json["trials"]}
+    assert [states[f"gradient-000{n}"]["state"] for n in range(4)] == ["paused"] * 3 + ["waiting"]
+    assert states["gradient-0000"]["rung"] == 0
+
+
 def test_dry_run_shows_the_plan_and_does_nothing(recipe, tmp_path):
     answer = ldnn("search", recipe, "--out", tmp_path, "--dry-run", "--workers", 3)
     assert answer.code == 0
     for words in (f"run       {tmp_path / 'tiny'}", "2 trials of each of gradient, evolution", "K = 2 from tanh",
                   "inner_lr, mutation_scale", "about 32 networks, widths 6, 10", "workers   3"):  # fmt: skip
         assert words in answer.out
+    settings = [f"search.{key}={value}" for key, value in HALVING["search"].items()]
+    planned = ldnn("search", recipe, *(part for one in settings for part in ("--set", one)), "--dry-run")
+    assert "scheduler halving, one of 2 goes on after 1/2 of the inner steps" in planned.out
     as_json = ldnn("search", recipe, "--out", tmp_path, "--dry-run", "--json", "--workers", 3)
     assert as_json.json["resources"]["workers"] == 3
     assert as_json.json["evaluation"]["widths"] == [6, 10]

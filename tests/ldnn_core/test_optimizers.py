@@ -135,16 +135,19 @@ def test_cotangents_by_hand_equal_those_of_autograd(optimizer, step, rate, fused
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_fused_rmsprop_equals_the_eager_one(dtype, monkeypatch):
+@pytest.mark.parametrize("optimizer", [RMSprop(), SGD(0.9), Adam()], ids=lambda o: type(o).__name__)
+def test_fused_updates_equal_the_eager_ones(optimizer, dtype, monkeypatch):
     rate = torch.tensor([[0.05], [0.2]], dtype=dtype)
-    arguments = (noise("start").to(dtype), (noise("slot").abs().to(dtype),), noise("gradient", 0).to(dtype), rate, 3)
-    strided = tuple(t.T.contiguous().T if isinstance(t, torch.Tensor) else t for t in arguments)
-    fused, also = RMSprop().update(*arguments), RMSprop().update(*strided)
+    parameters, gradient = noise("start").to(dtype), noise("gradient", 0).to(dtype)
+    slots = tuple(noise("slot", i).abs().to(dtype) for i, _ in enumerate(optimizer.slots(parameters)))
+    strided = [t.T.contiguous().T for t in (parameters, *slots, gradient)]
+    fused = optimizer.update(parameters, slots, gradient, rate, 3)
+    also = optimizer.update(strided[0], tuple(strided[1:-1]), strided[-1], rate, 3)
     monkeypatch.setattr(optimizers, "fits_kernels", lambda *tensors: False)
-    expected = RMSprop().update(*arguments)
+    expected = optimizer.update(parameters, slots, gradient, rate, 3)
     for found in (fused, also):
         torch.testing.assert_close(found[0], expected[0])
-        torch.testing.assert_close(found[1][0], expected[1][0])
+        torch.testing.assert_close(found[1], expected[1])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

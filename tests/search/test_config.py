@@ -176,13 +176,15 @@ def test_canonical_form_is_stable() -> None:
     """Run folders are told apart by it: a changed default or a new key is a change that CHANGELOG has to name."""
     text = json.dumps(canonical(run_with(search={"space": SPACE}))["search"], sort_keys=True)
     assert text == (
-        '{"max_retries": 2, "probe_networks": 4, "records": 12, "sampler": "tpe", "score_networks": 8, '
+        '{"max_retries": 2, "objective_widths": [20, 200], "objectives": ["score"], "population": 8, '
+        '"probe_networks": 4, "records": 12, "reduction": 3, "rungs": 2, "sampler": "tpe", "scheduler": "none", '
+        '"score_networks": 8, "seeds": "own", '
         '"space": {"base": {"choices": ["sin", "zero"]}, '
         '"inner_lr": {"high": 1.0, "log": true, "low": 0.001, "step": null}, '
         '"mutation_scale": {"choices": [0.1, 0.3]}, "num_types": {"choices": [1, 2]}, '
         '"outer_lr": {"high": 1.0, "log": false, "low": 0.1, "step": null}, '
         '"width": {"high": 40, "log": false, "low": 10, "step": 10}}, '
-        '"startup_trials": 4, "trials": 4, "wave": 4}'
+        '"startup_trials": 4, "trials": 4, "warm_start": [], "wave": 4}'
     )
 
 

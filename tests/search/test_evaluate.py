@@ -8,7 +8,7 @@ from ldnn_core.activations import UsualActivation
 from ldnn_core.evaluation import evaluate_arms
 from ldnn_core.randomness import derive_seed
 from search.config import RunConfig
-from search.evaluate import Request, best_trials, evaluation_units, found_set, judge, unique
+from search.evaluate import Request, arm_names, best_trials, evaluation_units, found_set, judge, unique
 from search.setting import load_task, training
 from search.store import Store, StoreError
 from tests.small_runs import drive_here, new_run, tiny_run
@@ -68,13 +68,14 @@ def test_a_found_set_is_the_one_recorded_last(undisturbed):
     expected = torch.tensor(rows.sort_values("type_index")["genome"].tolist(), dtype=torch.float32)
     assert torch.equal(found.genomes, expected)
     assert (found.spec.base, found.spec.num_types, found.spec.hidden, found.spec.scale) == ("tanh", 2, (4,), 0.2)
-    assert list(found.arms((7,))) == ["mixed", "pure-0", "pure-1"]
+    assert arm_names(tiny_run(), found.spec) == ("mixed", "pure-0", "pure-1")
+    assert list(found.arms((7,), ("pure-1", "mixed"))) == ["pure-1", "mixed"]
 
 
 def test_a_set_of_one_type_has_no_pure_arms(store, tmp_path):
     run = new_run(tmp_path, method="gradient", ldnn={"num_types": 1}, search={"trials": 1}, evaluation={"widths": [6]})
     drive_here(run)
-    assert list(found_set(run.store, "gradient-0000").arms((6,))) == ["mixed"]
+    assert arm_names(tiny_run(), found_set(run.store, "gradient-0000").spec) == ("mixed",)
     arms = pd.read_parquet(run.path / "evaluations")["arm"]
     assert set(arms) == {"mixed", "relu", "sin"}
 

@@ -78,6 +78,11 @@ class TestAttempt:
         assert (outcome.status, outcome.score) == (Status.FAILED, PENALTY)
         assert "the score of an outcome must be finite" in outcome.note
 
+    def test_lets_no_other_value_through_that_is_not_finite(self):
+        outcome = attempt(lambda unit: Outcome(Status.OK, 0.5, "", {"flatness": float("nan")}), Unit("a"))
+        assert outcome.status is Status.FAILED
+        assert "the values of an outcome must be finite, but got {'flatness': nan}" in outcome.note
+
     def test_says_when_work_returns_something_else(self):
         assert "work must return an Outcome, but returned NoneType" in attempt(lambda unit: None, Unit("a")).note  # type: ignore[arg-type, return-value]
 
@@ -124,6 +129,18 @@ class TestLedger:
         ledger.ended("t1", {"status": "ok", "score": 1.0, "note": ""})
         assert ledger.over()
 
+    def test_tells_the_plan_every_value_of_an_outcome(self):
+        told: list[Outcome] = []
+
+        class Listening(ListPlan):
+            def finish(self, unit: Unit, outcome: Outcome) -> None:
+                told.append(outcome)
+
+        ledger = Ledger(Listening(units(1)), ignore, None)
+        ledger.hand_out("t1")
+        ledger.ended("t1", {"status": "ok", "score": 0.5, "note": "", "values": '{"num_params": 7.0}'})
+        assert told == [Outcome(Status.OK, 0.5, "", {"num_params": 7.0})]
+
     def test_hands_out_a_unit_again_whose_trial_ended_without_a_result(self):
         told: list[tuple[str, Outcome | None]] = []
         ledger = Ledger(ListPlan(units(1)), lambda event, unit, outcome: told.append((event, outcome)), None)
@@ -138,6 +155,13 @@ class TestLedger:
             ("started", None),
             ("finished", Outcome(Status.KILLED, PENALTY, "its process died: segmentation fault")),
         ]
+
+    def test_hands_on_what_a_trial_reached_and_that_it_waits(self):
+        told: list[Outcome | None] = []
+        ledger = Ledger(ListPlan(units(1)), lambda event, unit, outcome: told.append(outcome), None)
+        ledger.hand_out("t1")
+        ledger.ended("t1", {"status": "ok", "score": 0.3, "note": "", "rungs": [0.2, 0.3], "paused": True})
+        assert told == [Outcome(Status.OK, 0.3, "", (0.2, 0.3), paused=True)]
 
     def test_lets_trials_idle_only_for_units_that_come_later(self):
         class Chain(ListPlan):

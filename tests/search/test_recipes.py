@@ -16,7 +16,15 @@ from search.config_keys import keys_of
 from search.recipes import LARGEST_RECIPE, list_recipes, load_recipe
 
 RECIPES = Path(__file__).parents[2] / "jobs" / "recipes"
-SHIPPED = ["mnist1d-compare", "mnist1d-evolution", "mnist1d-gradient", "quickstart", "smoke"]
+SHIPPED = [
+    "mnist1d-algorithms",
+    "mnist1d-compare",
+    "mnist1d-evolution",
+    "mnist1d-gradient",
+    "quickstart",
+    "scale-safe",
+    "smoke",
+]
 
 BASE = """
 description = "what the tables below are laid over"
@@ -64,12 +72,12 @@ BAD_OVERRIDES: list[tuple[str, list[str]]] = [
     ("ldnn.base=sine", ["ldnn.base = 'sine'", "one of zero, identity", "Did you mean 'sin'?"]),
     ("ldnn.base=ReLu", ["Did you mean 'relu'?"]),
     ("inner.optimizer=adamw", ["one of rmsprop, sgd, adam", "Did you mean 'adam'?"]),
-    ("gradient.estimator=unroled", ["one of unrolled, truncated, first_order", "Did you mean 'unrolled'?"]),
-    ("evolution.algorithm=cma-es", ["one of genetic, sep_cma_es", "Did you mean 'sep_cma_es'?"]),
+    ("gradient.estimator=unroled", ["one of unrolled, truncated, first_order, es, pes", "Did you mean 'unrolled'?"]),
+    ("evolution.algorithm=cma-es", ["one of genetic, openai_es, snes", "Did you mean 'cma_es'?"]),
     ("evolution.algorithm=random", ["'random' is a value of search.sampler"]),
-    ("search.sampler=grid", ["one of tpe, random"]),
+    ("search.sampler=grid", ["one of tpe, random, cmaes, nsga2, gp, qmc"]),
     ("resources.device=gpu", ["one of cpu, cuda, auto", "Did you mean 'cpu'?"]),
-    ("evaluation.lr_protocol=fair", ["evaluation.lr_protocol = 'fair': must be shared"]),
+    ("evaluation.lr_protocol=fair", ["evaluation.lr_protocol = 'fair': must be one of shared, tuned"]),
     ("evaluation.usual=[relu]", ["evaluation.usual = '[relu]'", "a list of"]),
     ("evaluation.usual=['Swish']", ["evaluation.usual[0] = 'Swish'", "relu, silu"]),
     ("evaluation.usual=['zero']", ["evaluation.usual[0] = 'zero'", "'zero' is a value of ldnn.base"]),
@@ -173,12 +181,37 @@ BAD_OVERRIDES: list[tuple[str, list[str]]] = [
     ("search.space.momentum={low=0.1,high=1}", ["search.space.momentum.low = 0.1", "Known here: inner_lr, outer_lr"]),
     # what must hold between fields
     ("ldnn={num_types=3,width=2}", ["`num_types <= width` must hold, but got (num_types = 3, width = 2)"]),
+    (
+        "gradient.carried=true",
+        ["`carried is left out unless estimator = 'truncated'` must hold, but got (carried = true, estimator ="],
+    ),
+    (
+        "gradient={estimator='es',pairs=2048,classifiers=17}",
+        ["`(2 pairs + 1) classifiers <= 65536 for es` must hold, but got (pairs = 2048, classifiers = 17)"],
+    ),
     ("evolution.elites=16", ["`elites < population` must hold, but got (elites = 16, population = 16)"]),
     ("evolution.tournament=17", ["`tournament <= population` must hold"]),
     ("evolution={algorithm='sep_cma_es',population=3}", ["`population >= 4 for sep_cma_es` must hold"]),
+    ("evolution={algorithm='cma_es',population=3}", ["`population >= 4 for cma_es` must hold, but got (popu"]),
+    ("evolution={algorithm='openai_es',population=15}", ["`population is even for openai_es` must hold"]),
+    ("evolution={algorithm='cma_es',population=2000}", ["<= 2^27 for cma_es, with 302 weights in a set", "sep_cma_es"]),
+    ("evolution.layer_scales=[1.0]", ["is empty or has one number per layer of the sub-network (2)"]),
+    ("evolution.layer_scales=[1.0, 0.0]", ["evolution.layer_scales[1] = 0.0", "above 0"]),
+    ("evolution.mutation=curve", ["evolution.mutation = 'curve'", "one of weights, function"]),
+    ("evolution.mean_lr=0", ["evolution.mean_lr = 0", "above 0"]),
+    ("evolution.weight_decay=2", ["evolution.weight_decay = 2", "from 0 to 1"]),
     ("inner.batch_size=3201", ["`inner.batch_size <= rows to train on (3200)` must hold", "task.samples = 5000"]),
     ("evaluation.batch_size=4000", ["evaluation.batch_size = 4000", "rows to train on (3200)"]),
     ("evaluation.widths=[20, 1]", ["`largest num_types <= smallest of evaluation.widths` must hold"]),
+    ("search={scheduler='halving',wave=1}", ["`reduction to the power of rungs (9) <= wave for halving`", "wave = 1"]),
+    ("search={scheduler='halving',wave=9,trials=10}", ["`trials is a multiple of wave for halving` must hold"]),
+    ("search={scheduler='asha',wave=4,trials=4}", ["`reduction <= trials in waves before the last (0) for asha`"]),
+    ("search={scheduler='asha',wave=2,trials=4}", ["before the last (2) for asha` must hold, but got (trials = 4"]),
+    ("search={scheduler='asha',trials=90,rungs=5}", ["search.rungs (243) <= evolution.generations` must hold"]),
+    ("search.reduction=1", ["search.reduction = 1: must be a whole number from 2 to 100"]),
+    ("search.rungs=0", ["search.rungs = 0: must be a whole number from 1 to 10"]),
+    ("search.scheduler=ahsa", ["search.scheduler = 'ahsa'", "Did you mean 'asha'?"]),
+    ("search={seeds='common',space={}}", ["`search.space has a key for gradient when search.seeds = 'common'"]),
     ("resources.gpus_per_trial=0.5", ["`gpus_per_trial is 0 when device = 'cpu'` must hold"]),
     ("resources={device='cuda',gpus_per_trial=1.5}", ["`gpus_per_trial is whole when above 1` must hold"]),
     # no effect

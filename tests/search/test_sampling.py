@@ -16,10 +16,9 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from search.config_space import Choices, Range
 from search.config_tables import SearchConfig
 from search.plan import PENALTY, Outcome, Unit
-from search.sampling import SeededSampler, distributions
+from search.sampling import SamplerSettings, distributions, optuna_suggesters
 from search.schema import Status
 from search.search_plan import Finished, NothingToSample, SamplingChangedError, SearchPlan, Suggester, trial_id
-from search.tune import optuna_suggesters
 
 METHODS = ("gradient", "evolution")
 SPACE = {
@@ -35,7 +34,7 @@ def suggesters(*, seed: int = 3, startup: int = 4, sampler: str = "tpe", space: 
     search = SearchConfig.model_validate(
         {"sampler": sampler, "startup_trials": startup, "space": SPACE if space is None else space}
     )
-    return optuna_suggesters(search, methods=METHODS, seed=seed, study="test")
+    return optuna_suggesters(search, methods=METHODS, seed=seed)
 
 
 def score_of(params: Mapping[str, Any]) -> float:
@@ -122,8 +121,8 @@ class TestDistributions:
 
 class TestSampler:
     def test_refuses_a_name_it_does_not_know(self):
-        with pytest.raises(ValueError, match="sampler must be one of tpe, random, but got 'tpee'"):
-            SeededSampler("tpee", seed=0, method="gradient")
+        with pytest.raises(ValueError, match=r"sampler must be one of tpe, random, .*, qmc, but got 'tpee'"):
+            SamplerSettings("tpee")
 
     def test_draws_differ_between_trials_parameters_methods_and_seeds(self):
         space = {"inner_lr": SPACE["inner_lr"], "outer_lr": SPACE["inner_lr"]}
@@ -229,7 +228,7 @@ class TestSearchPlan:
         told: dict[str, Any] = {}
 
         class Listening(NothingToSample):
-            def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
+            def on_trial_complete(self, trial_id: str, result: Any) -> None:
                 told[trial_id] = result
 
         plan = SearchPlan({"gradient": Listening()}, trials=3, wave=3, max_retries=0)

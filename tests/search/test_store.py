@@ -412,7 +412,7 @@ def test_parts_of_attempts_that_did_not_finish_are_swept(store: Store) -> None:
         *((table, f"part-{name}-0-a0.parquet") for table in ("steps", "activations") for name in ("failed", "dead")),
     }
     assert {one.reason for one in swept} == {
-        "its attempt did not finish: trials has no row of it with the status ok or diverged"
+        "its attempt did not finish: trials has no row of it with the status ok, diverged or pruned"
     }
     assert store.keys("steps") == store.keys("activations") == {"ok-0-a1", "diverged-0-a0"}
     assert store.keys("trials") == {"ok-0-a1", "diverged-0-a0", "failed-0-a0"}

@@ -208,9 +208,9 @@ def test_a_trial_that_diverges_late_keeps_what_it_found_before(monkeypatch, tmp_
     class NanAtThird(Unrolled):
         calls = 0
 
-        def estimate(self, *arguments):
+        def estimate(self, *arguments, **options):
             type(self).calls += 1
-            result = super().estimate(*arguments)
+            result = super().estimate(*arguments, **options)
             return dataclasses.replace(result, outer_loss=math.nan) if self.calls == 3 else result
 
     monkeypatch.setitem(gradient.ESTIMATORS, "unrolled", NanAtThird)

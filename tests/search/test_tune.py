@@ -164,6 +164,10 @@ class TestRun:
         }
         assert list(by_two.published()) == ["unit-0-0", "unit-2-1", "unit-3-0", "unit-5-0"]
 
+    def test_brings_every_value_of_an_outcome(self, by_two: Ran):
+        values = {key: end.values for _, key, _, end in by_two.events if end and end.status is OK}
+        assert values == {f"unit-{i}": {"flatness": 3.0 * i} for i in (0, 2, 3, 5)}
+
     def test_says_why_units_did_not_end_well(self, by_two: Ran):
         notes = {(key, attempt): end.note for _, key, attempt, end in by_two.events if end}
         assert notes["unit-1", 0] == "ValueError: this unit raises"

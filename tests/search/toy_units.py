@@ -22,4 +22,4 @@ def work(unit: Unit, folder: str) -> Outcome:
     about = {"pid": os.getpid(), "threads": os.environ["OMP_NUM_THREADS"], "torch": "torch" in sys.modules}
     with (Path(folder) / f"{unit.key}-{unit.attempt}.json").open("x") as file:
         json.dump(about, file)
-    return Outcome(Status.OK, unit.payload["number"] / 10)
+    return Outcome(Status.OK, unit.payload["number"] / 10, values={"flatness": 3.0 * unit.payload["number"]})
