@@ -11,21 +11,27 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from search import driver_claim
+from search import checkpoint, driver_claim
 from search.driver_claim import FOLDER, Claim, this_process
 from search.driver_lock import driver_lock
 from search.durable import CRASH_EXIT, StoreError
+from search.leg import Leg
 from search.location import LocationError, ObjectUrl, parse_location
 from search.object_storage import ObjectStorage, endpoint_options
 from search.run_folder import RunFolderError, create, open_run
 from search.schema import Status
 from search.storage import storage_at
 from search.store import Published, SchemaError, Store
+from search.trial import run_trial
 from tests.search.s3_server import SECRET, s3_server
-from tests.small_runs import drive_here, rows_of, tiny_run
+from tests.small_runs import drive_here, rows_of, tiny_run, tiny_trial
 
 ROOT = Path(__file__).resolve().parents[2]
 UNITS = 10
+HALVING = {
+    "search": {"scheduler": "halving", "trials": 4, "wave": 4, "reduction": 2, "rungs": 2, "records": 3},
+    "gradient": {"outer_steps": 8},
+}
 DRIVE = """
 import sys
 from search.location import parse_location
@@ -130,6 +136,18 @@ class TestObjects:
         assert "truncated" in report["reason"]
         with pytest.raises(SchemaError):
             run.store.publish("trials", "../x", [row])
+
+    def test_checkpoints_lie_where_the_run_lies(self, run):
+        stands = run_trial(tiny_trial("gradient", **HALVING), leg=Leg(None, 0)).checkpoint
+        assert checkpoint.rungs_reached(run.path) == {}
+        checkpoint.save(run.path, "gradient-0000", "0" * 16, stands)
+        assert checkpoint.rungs_reached(run.path) == {"gradient-0000": 0}
+        found = checkpoint.latest(run.path, "gradient-0000", "0" * 16, 3)
+        assert found.state.keys() == stands.state.keys() != set()
+        checkpoint.clear(run.path, ["gradient-0001"])
+        assert checkpoint.rungs_reached(run.path) == {"gradient-0000": 0}
+        checkpoint.clear(run.path, ["gradient-0000"])
+        assert checkpoint.rungs_reached(run.path) == {}
 
     def test_what_cannot_be_reached_is_said_with_the_way_out(self, place, monkeypatch):
         with pytest.raises(
