@@ -24,14 +24,11 @@ from search.storage import storage_at
 from search.store import Published, SchemaError, Store
 from search.trial import run_trial
 from tests.search.s3_server import SECRET, s3_server
-from tests.small_runs import drive_here, rows_of, tiny_run, tiny_trial
+from tests.search.test_checkpoint import trial
+from tests.small_runs import drive_here, rows_of, tiny_run
 
 ROOT = Path(__file__).resolve().parents[2]
 UNITS = 10
-HALVING = {
-    "search": {"scheduler": "halving", "trials": 4, "wave": 4, "reduction": 2, "rungs": 2, "records": 3},
-    "gradient": {"outer_steps": 8},
-}
 DRIVE = """
 import sys
 from search.location import parse_location
@@ -138,7 +135,7 @@ class TestObjects:
             run.store.publish("trials", "../x", [row])
 
     def test_checkpoints_lie_where_the_run_lies(self, run):
-        stands = run_trial(tiny_trial("gradient", **HALVING), leg=Leg(None, 0)).checkpoint
+        stands = run_trial(trial("gradient"), leg=Leg(None, 0)).checkpoint
         assert checkpoint.rungs_reached(run.path) == {}
         checkpoint.save(run.path, "gradient-0000", "0" * 16, stands)
         assert checkpoint.rungs_reached(run.path) == {"gradient-0000": 0}
