@@ -155,7 +155,13 @@ def _ray(
         # 3. Ray tells of a dead worker on our standard output; we have that from the trial.
         ray_worker.print_to_stdstream = lambda *_, **__: None
         try:
-            ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **arguments)
+            try:
+                ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **arguments)
+            except (ConnectionError, RuntimeError) as error:
+                if address is None:
+                    raise
+                words = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                raise ClusterError(f"cannot join {address} ({words}); start ldnn on a node of that cluster") from error
             ray_setup.restore_signal_handlers(handlers)
             if address is None:
                 here = ray.cluster_resources()  # type: ignore[no-untyped-call]

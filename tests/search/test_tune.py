@@ -302,6 +302,24 @@ class TestBeforeAnythingStarts:
         with pytest.raises(ClusterError, match=r"at auto cannot be joined \(no node of it is here\); start one"):
             cluster_nodes("auto")
 
+    def test_says_that_this_machine_is_no_node_of_the_cluster(self, monkeypatch: pytest.MonkeyPatch):
+        def no_node(**arguments: object):
+            raise RuntimeError("no node has this address\nmore words")
+
+        monkeypatch.setattr(ray_setup, "cluster_nodes", lambda address: [{"CPU": 1.0}])
+        monkeypatch.setattr("ray.init", no_node)
+        words = r"cannot join 192\.0\.2\.1:1 \(no node has this address\); start ldnn on a node of that cluster"
+        with pytest.raises(ClusterError, match=words):
+            run_with_ray(
+                ListPlan([Unit("a")]),
+                toy_units.work,
+                workers=1,
+                threads=1,
+                work_args={},
+                address="192.0.2.1:1",
+                watch=ignore,
+            )
+
     def test_refuses_to_share_a_ray_with_others(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr("ray.is_initialized", lambda: True)
         with pytest.raises(ClusterError, match=r"must not be initialised .* call ray\.shutdown\(\) before"):
