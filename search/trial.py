@@ -17,6 +17,7 @@ from search.provenance import config_hash
 from search.recorder import Recorder, Row
 from search.schema import Status
 from search.setting import Setting
+from search.shards import Shards, ShardsHere
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,18 @@ class TrialRecords:
     activations: list[Row]
 
 
-def run_trial(config: TrialConfig, report: Report = silent, *, device: str = "cpu") -> TrialRecords:
+def run_trial(
+    config: TrialConfig, report: Report = silent, *, device: str = "cpu", shards: Shards | None = None
+) -> TrialRecords:
     """Search one set and score it; whatever goes wrong becomes a status and words, never an exception.
 
     Args:
         config: the trial, complete.
         report: told about every outer step.
         device: where networks are trained.
+        shards: does the pieces of each outer step; None does them in this process.  It changes no number.
     """
+    shards = shards or ShardsHere()
     started_at, clock = datetime.now(UTC), time.monotonic()
     recorder: Recorder | None = None
     planned = 0
@@ -53,12 +58,12 @@ def run_trial(config: TrialConfig, report: Report = silent, *, device: str = "cp
         if config.gradient is not None:
             planned = config.gradient.outer_steps
             recorder = Recorder(setting, planned, report)
-            found = search_by_gradient(setting, config.gradient, recorder)
+            found = search_by_gradient(setting, config.gradient, recorder, shards)
         else:
             assert config.evolution is not None  # the configuration has exactly one of the two
             planned = config.evolution.generations
             recorder = Recorder(setting, planned - 1, report)
-            found = search_by_evolution(setting, config.evolution, recorder)
+            found = search_by_evolution(setting, config.evolution, recorder, shards)
         score, sem = setting.score(found)
         status = Status.OK
         outcome = {"score": score, "score_sem": sem}

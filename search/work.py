@@ -17,17 +17,19 @@ from search.progress import ProgressFile
 from search.provenance import code_version, config_hash, hostname, library_versions
 from search.run_folder import open_run
 from search.schema import Status
+from search.shards import Shards
 from search.store import Store, trial_key
 from search.trial import run_trial
 
 
-def do_unit(unit: Unit, *, run: str, device: str) -> Outcome:
+def do_unit(unit: Unit, *, run: str, device: str, shards: Shards | None = None) -> Outcome:
     """Do a trial or a batch of evaluations; when it returns, its rows are on disk.
 
     Args:
         unit: what to do; the payload's ``kind`` is ``trial`` or ``evaluation``.
         run: the run folder.
         device: cpu, cuda or auto.
+        shards: does the pieces of a trial's outer steps; None does them in this process.
     """
     folder = open_run(Path(run))
     config = RunConfig.model_validate(folder.info.config)
@@ -39,10 +41,12 @@ def do_unit(unit: Unit, *, run: str, device: str) -> Outcome:
         if rows:
             folder.store.publish("evaluations", unit.key, [row | common | provenance for row in rows])
         return Outcome(Status.OK, PENALTY, f"{len(rows)} networks")
-    return _do_trial(unit, config, folder.store, common, place)
+    return _do_trial(unit, config, folder.store, common, place, shards)
 
 
-def _do_trial(unit: Unit, config: RunConfig, store: Store, common: dict[str, Any], place: str) -> Outcome:
+def _do_trial(
+    unit: Unit, config: RunConfig, store: Store, common: dict[str, Any], place: str, shards: Shards | None
+) -> Outcome:
     payload = unit.payload
     # The process of an earlier attempt may have died after its row was on disk, and before it could say so.
     if unit.attempt and (before := _outcome_on_disk(store, unit.key)):
@@ -50,7 +54,7 @@ def _do_trial(unit: Unit, config: RunConfig, store: Store, common: dict[str, Any
     trial = trial_config(config, payload["method"], payload["number"], payload["params"])
     progress = ProgressFile(store.root / "logs", unit.key)
     try:
-        records = run_trial(trial, progress, device=place)
+        records = run_trial(trial, progress, device=place, shards=shards)
     finally:
         progress.close()
     common = {**common, "trial_id": unit.key}

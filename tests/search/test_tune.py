@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from search import ray_setup
+from search.booking import Booking
 from search.plan import ListPlan, Outcome, Unit
 from search.ray_setup import ClusterError, check_resources, cluster_nodes
 from search.schema import Status
@@ -303,18 +304,27 @@ class TestBeforeAnythingStarts:
             run_with_ray(ListPlan([Unit("a")]), toy_units.work, workers=1, threads=1, work_args={}, watch=ignore)
 
     @pytest.mark.parametrize(
-        ("asked", "words"),
+        ("workers", "booking", "words"),
         [
-            ({"workers": 2, "threads": 5, "gpus_per_unit": 0.0}, r"threads <= cores .* \(threads=5, cores=4\)"),
-            ({"workers": 1, "threads": 1, "gpus_per_unit": 2.0}, r"gpus_per_unit=2, GPUs=2, GPUs of one node=1"),
-            ({"workers": 5, "threads": 1, "gpus_per_unit": 0.5}, r"workers=5, gpus_per_unit=0.5, GPUs=2"),
+            (2, Booking(5), r"threads <= cores .* \(threads=5, cores=4\)"),
+            (1, Booking(1, 2.0), r"gpus_per_unit=2, GPUs=2, GPUs of one node=1"),
+            (5, Booking(1, 0.5), r"workers=5, gpus_per_unit=0.5, GPUs=2"),
+            (1, Booking(1, 0.5, 2, 1.0), r"workers_per_trial=2, gpus_per_worker=1, GPUs=2, .* fewer workers_per_trial"),
+            (
+                3,
+                Booking(1, 0.5, 1, 0.25),
+                r"\(workers=3, gpus_per_trial=0.5, workers_per_trial=1, gpus_per_worker=0.25",
+            ),
+            (1, Booking(1, 0.5, 1, 2.0), r"gpus_per_worker <= GPUs of one node must hold"),
+            (1, Booking(3, workers=1), r"\(workers_per_trial=1, threads=3, cores of the nodes=4, 2\); ask for fewer"),
         ],
     )
-    def test_refuses_more_than_there_is(self, asked: dict[str, float], words: str):
+    def test_refuses_more_than_there_is(self, workers: int, booking: Booking, words: str):
         nodes = [{"CPU": 4.0, "GPU": 1.0}, {"CPU": 2.0, "GPU": 1.0}]
         with pytest.raises(ClusterError, match=words):
-            check_resources(nodes, **asked)  # type: ignore[arg-type]
-        check_resources(nodes, workers=4, threads=4, gpus_per_unit=0.5)
+            check_resources(nodes, booking, workers=workers)
+        check_resources(nodes, Booking(4, 0.5), workers=4)
+        check_resources(nodes, Booking(1, 0.5, 2, 0.5), workers=1)
 
 
 class TestSurroundings:
