@@ -136,7 +136,8 @@ def doctor(as_json: Json = False) -> None:
 @app.command(epilog="Example:  ldnn bench meta-step population --json")
 def bench(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAMES]...", help="meta-step, population, memory; by default all.")
+        list[str] | None,
+        typer.Argument(metavar="[NAMES]...", help="meta-step, population, memory, evolution, tune; by default all."),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto: CUDA where there is one.")] = "auto",
     quick: Annotated[bool, typer.Option("--quick", help="Small sizes, to see that it works.")] = False,

@@ -24,8 +24,12 @@ def cluster_of(folder: Path, *cores: int) -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     folder.mkdir(parents=True, exist_ok=True)
-    loopback = {ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0", **ray_setup.token_environment(folder)}
-    with ray_setup.environment(loopback), pytest.MonkeyPatch.context() as patch:
+    environment = {
+        ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0",  # loopback only
+        "RAY_prestart_worker_first_driver": "0",  # processes that nobody needs take seconds to start
+        **ray_setup.token_environment(folder),
+    }
+    with ray_setup.environment(environment), pytest.MonkeyPatch.context() as patch:
         patch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", False)  # read from the environment long ago
         AuthenticationTokenLoader.instance().reset_cache()
         assert maybe_enable_token_auth_if_token_available()

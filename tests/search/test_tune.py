@@ -313,7 +313,7 @@ class TestBeforeAnythingStarts:
             (
                 3,
                 Booking(1, 0.5, 1, 0.25),
-                r"\(workers=3, gpus_per_trial=0.5, workers_per_trial=1, gpus_per_worker=0.25",
+                r"gpus_per_trial=0.5, workers_per_trial=1, gpus_per_worker=0.25",
             ),
             (1, Booking(1, 0.5, 1, 2.0), r"gpus_per_worker <= GPUs of one node must hold"),
             (1, Booking(3, workers=1), r"\(workers_per_trial=1, threads=3, cores of the nodes=4, 2\); ask for fewer"),
