@@ -175,13 +175,14 @@ def _show_plan(config: RunConfig, out: Path, *, as_json: bool) -> None:
     evaluation, names = config.evaluation, methods(config)
     networks = (3 * len(names) * evaluation.best + len(evaluation.usual)) * evaluation.seeds
     networks *= len(evaluation.widths) * len(evaluation.depths)
+    spread = config.resources.workers_per_trial
     lines = [
         f"run       {out / config.name}",
         f"search    {config.search.trials} trials of each of {', '.join(names)} on {config.task.name}, "
         f"K = {config.ldnn.num_types} from {config.ldnn.base}, width {config.ldnn.width}",
         f"sampled   {', '.join(config.search.space) or 'nothing'}",
         f"evaluate  about {networks} networks, widths {', '.join(map(str, evaluation.widths))}",
-        f"workers   {config.resources.workers}",
+        f"workers   {config.resources.workers}" + (f", each trial with {spread} more for its shards" if spread else ""),
     ]
     console().print("\n".join(lines), **_AS_IT_IS)
 

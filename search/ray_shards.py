@@ -121,9 +121,9 @@ class RayShards:
                 except RayError as error:
                     waiting.appendleft(index)
                     tries[index] += 1
+                    self._start(worker)
                     if tries[index] == TRIES:
                         raise WorkersLostError(_lost(outer_step, index, len(shards), error)) from None
-                    self._start(worker)
         return [found[index] for index in range(len(shards))]
 
     def close(self) -> None:

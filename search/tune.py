@@ -44,6 +44,9 @@ if TYPE_CHECKING:  # workers import this module too, and have no use for the con
 
 __all__ = ["ClusterError", "optuna_suggesters", "run_with_ray"]
 
+_LOOK_SECONDS: Final = 2.0
+"""How often it is checked that what waits to start can start."""
+
 _OBJECT_STORE_BYTES: Final = 100 * 2**20
 """Of a local Ray; units pass a few numbers, and data goes by path."""
 
@@ -140,7 +143,7 @@ def run_with_ray(
             param_space={"job": job},
             tune_config=tune.TuneConfig(
                 search_alg=_PlanSearcher(ledger),
-                scheduler=_IdleScheduler(ledger),
+                scheduler=_UnitScheduler(ledger, booking),
                 num_samples=-1,
                 max_concurrent_trials=workers,
                 reuse_actors=True,
@@ -301,16 +304,35 @@ class _PlanSearcher(Searcher):
         """Nothing was saved."""
 
 
-class _IdleScheduler(FIFOScheduler):
-    """Lets an idle trial step on until there is a unit for its actor.
+class _UnitScheduler(FIFOScheduler):
+    """Lets an idle trial step on until there is a unit for its actor, and gives up a trial that can never start.
 
     Without idle trials Tune would end an actor that finds nothing to do, and a new one takes seconds to start;
     at the end of every wave all actors but one would be lost.
+
+    A trial that waits for more bundles than the living nodes could hold would wait for ever: a process that died
+    with its node is known to be dead many seconds before the node is.  Its unit is handed out again, and then asks
+    for what there is.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, booking: Booking) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._ledger = ledger
+        self._booking = booking
+        self._next_look = 0.0
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        if self._booking.workers and time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + _LOOK_SECONDS
+            possible = len(_request(self._booking, {}).bundles)
+            for trial in tune_controller.get_live_trials():
+                asked = len(trial.placement_group_factory.bundles)
+                if trial.status == Trial.PENDING and asked > possible:
+                    cause = f"it waited for {asked} processes, but nodes were lost and the others hold {possible}"
+                    self._ledger.died(trial.trial_id, cause)
+                    tune_controller.request_stop_trial(trial)
+        chosen: Trial | None = super().choose_trial_to_run(tune_controller)
+        return chosen
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         decision: str = TrialScheduler.CONTINUE if self._ledger.idles_on(trial.trial_id) else TrialScheduler.STOP

@@ -17,13 +17,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from ray import tune
 
 from search import ray_setup
 from search.booking import Booking
+from search.ledger import Ledger
 from search.plan import ListPlan, Outcome, Unit
 from search.ray_setup import ClusterError, check_resources, cluster_nodes
 from search.schema import Status
-from search.tune import run_with_ray
+from search.tune import _UnitScheduler, run_with_ray
 from tests.search import toy_units
 
 ROOT = str(Path(__file__).resolve().parents[2])
@@ -325,6 +327,58 @@ class TestBeforeAnythingStarts:
             check_resources(nodes, booking, workers=workers)
         check_resources(nodes, Booking(4, 0.5), workers=4)
         check_resources(nodes, Booking(1, 0.5, 2, 0.5), workers=1)
+
+
+@dataclass(eq=False)
+class Waiting:
+    """A trial of Tune's, and of its controller what a scheduler sees."""
+
+    trial_id: str
+    status: str
+    bundles: int
+
+    @property
+    def placement_group_factory(self) -> tune.PlacementGroupFactory:
+        return tune.PlacementGroupFactory([{"CPU": 1}] * self.bundles)
+
+
+class Controller:
+    def __init__(self, *trials: Waiting) -> None:
+        self.trials = trials
+        self.stopped: list[str] = []
+
+    def get_live_trials(self) -> tuple[Waiting, ...]:
+        return self.trials
+
+    get_trials = get_live_trials
+
+    def request_stop_trial(self, trial: Waiting) -> None:
+        self.stopped.append(trial.trial_id)
+
+
+def test_what_waits_for_nodes_that_are_gone_is_given_up_and_says_so(monkeypatch: pytest.MonkeyPatch):
+    outcomes = []
+    plan = ListPlan([Unit(key) for key in "abc"])
+    ledger = Ledger(plan, lambda event, unit, outcome: outcomes.append((unit.key, outcome)), None)
+    trials = [Waiting("1", "RUNNING", 3), Waiting("2", "PENDING", 3), Waiting("3", "PENDING", 2)]
+    assert all(ledger.hand_out(trial.trial_id) for trial in trials)
+    scheduler, controller = _UnitScheduler(ledger, Booking(1, workers=2)), Controller(*trials)
+
+    monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": {"CPU": 1.0}}] * 3)
+    scheduler.choose_trial_to_run(controller)
+    assert controller.stopped == []
+    monkeypatch.setattr(
+        "ray.nodes", lambda: [{"Alive": i > 0, "Resources": {"CPU": 1.0} if i else {"CPU": 9.0}} for i in range(3)]
+    )
+    scheduler.choose_trial_to_run(controller)
+    assert controller.stopped == []  # it has just looked
+    monkeypatch.setattr("search.tune._LOOK_SECONDS", 0.0)
+    scheduler = _UnitScheduler(ledger, Booking(1, workers=2))
+    scheduler.choose_trial_to_run(controller)
+    assert controller.stopped == ["2"]
+    ledger.ended("2", None)
+    words = "it waited for 3 processes, but nodes were lost and the others hold 2"
+    assert outcomes == [("b", Outcome(KILLED, 0.0, words))]
 
 
 class TestSurroundings:
