@@ -325,12 +325,12 @@ class _UnitScheduler(FIFOScheduler):
         if self._booking.workers and time.monotonic() >= self._next_look:
             self._next_look = time.monotonic() + _LOOK_SECONDS
             possible = len(_request(self._booking, {}).bundles)
-            for trial in tune_controller.get_live_trials():
+            for trial in list(tune_controller.get_live_trials()):
                 asked = len(trial.placement_group_factory.bundles)
                 if trial.status == Trial.PENDING and asked > possible:
                     cause = f"it waited for {asked} processes, but nodes were lost and the others hold {possible}"
                     self._ledger.died(trial.trial_id, cause)
-                    tune_controller.request_stop_trial(trial)
+                    tune_controller.stop_trial(trial)
         chosen: Trial | None = super().choose_trial_to_run(tune_controller)
         return chosen
 

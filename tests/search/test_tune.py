@@ -352,7 +352,7 @@ class Controller:
 
     get_trials = get_live_trials
 
-    def request_stop_trial(self, trial: Waiting) -> None:
+    def stop_trial(self, trial: Waiting) -> None:
         self.stopped.append(trial.trial_id)
 
 
