@@ -76,8 +76,9 @@ def started_with(token: str) -> set[int]:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def own_temporary_folder() -> Iterator[None]:
+def own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Scratch folders of runs beside these tests must not be taken for theirs; short, for the paths of sockets."""
+    tmp_path_factory.getbasetemp()  # made now, where it outlives this module
     with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", folder)
         patch.setenv("TMPDIR", folder)  # for the drivers that tests start
