@@ -198,7 +198,10 @@ def doctor(as_json: Json = False) -> None:
 def bench(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAMES]...", help="meta-step, population, memory, estimators; by default all."),
+        typer.Argument(
+            metavar="[NAMES]...",
+            help="meta-step, population, memory, estimators, evolution, tune; by default all.",
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto: CUDA where there is one.")] = "auto",
     quick: Annotated[bool, typer.Option("--quick", help="Small sizes, to see that it works.")] = False,

@@ -17,6 +17,7 @@ from typing import Any, Final
 from jobs.display import Display
 from jobs.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED
 from jobs.results import console, print_verdict, verdict_json
+from search.booking import Booking
 from search.config import ResourcesConfig, RunConfig, methods, stored_config
 from search.config_errors import ConfigError, Problem, checked
 from search.launch import Account, drive
@@ -171,7 +172,8 @@ def _resources(run: RunFolder, workers: int | None) -> ResourcesConfig:
 
 def _require_machines(resources: ResourcesConfig, address: str | None) -> None:
     """Refuse what the machines cannot do, before anything is made or started."""
-    workers = resources.workers
+    workers, spread = resources.workers, resources.workers_per_trial
+    booking = Booking(resources.threads, resources.gpus_per_trial, spread, resources.gpus_per_worker)
     if address is not None and workers == 0:
         problem = Problem("--workers", "0", "a cluster (--address) is used by workers: at least 1")
         raise ConfigError([problem], "the command line")
@@ -181,11 +183,12 @@ def _require_machines(resources: ResourcesConfig, address: str | None) -> None:
         if resources.device == "cuda" and not torch.cuda.is_available():
             problem = Problem("resources.device", '"cuda"', "this machine has no CUDA device; allowed here: cpu, auto")
             raise ConfigError([problem], "the configuration")
-        nodes = [{"CPU": float(resources.threads), "GPU": float(torch.cuda.device_count())}]
+        cores = workers * len(booking.bundles) * resources.threads  # Ray is told so of this machine
+        nodes = [{"CPU": float(cores), "GPU": float(torch.cuda.device_count())}]
     else:
         nodes = cluster_nodes(address)
     if workers:
-        check_resources(nodes, workers=workers, threads=resources.threads, gpus_per_unit=resources.gpus_per_trial)
+        check_resources(nodes, booking, workers=workers)
 
 
 def _show_plan(config: RunConfig, out: Location, *, as_json: bool) -> None:
@@ -196,6 +199,7 @@ def _show_plan(config: RunConfig, out: Location, *, as_json: bool) -> None:
     evaluation, names = config.evaluation, methods(config)
     networks = (3 * len(names) * evaluation.best + len(evaluation.usual)) * evaluation.seeds
     networks *= len(evaluation.widths) * len(evaluation.depths)
+    spread = config.resources.workers_per_trial
     lines = [
         f"run       {out / config.name}",
         f"search    {config.search.trials} trials of each of {', '.join(names)} on {config.task.name}, "
@@ -205,7 +209,7 @@ def _show_plan(config: RunConfig, out: Location, *, as_json: bool) -> None:
         *([] if warm is None else [f"warmed    {warm}"]),
         f"evaluate  about {networks} networks, widths {', '.join(map(str, evaluation.widths))}",
         *([f"scheduler {_scheduler_words(config)}"] if config.search.scheduler != "none" else []),
-        f"workers   {config.resources.workers}",
+        f"workers   {config.resources.workers}" + (f", each trial with {spread} more for its shards" if spread else ""),
     ]
     console().print("\n".join(lines), **_AS_IT_IS)
 

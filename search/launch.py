@@ -144,6 +144,8 @@ def _run(
         threads=resources.threads,
         work_args=work_args,
         gpus_per_unit=resources.gpus_per_trial,
+        workers_per_unit=resources.workers_per_trial,
+        gpus_per_worker=resources.gpus_per_worker,
         address=address,
         watch=watch,
         stop=stop,
