@@ -65,9 +65,9 @@ def test_inner_steps_are_those_of_every_network_and_piece(name):
 def test_classifiers_are_fresh_when_the_inner_loop_is_over(name, monkeypatch):
     asked, original = [], Setting.classifiers
 
-    def spy(self, problem, outer_step, count):
+    def spy(self, problem, outer_step, count, first=0):
         asked.append(outer_step)
-        return original(self, problem, outer_step, count)
+        return original(self, problem, outer_step, count, first)
 
     monkeypatch.setattr(Setting, "classifiers", spy)
     searched(name)
