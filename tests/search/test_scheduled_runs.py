@@ -208,10 +208,10 @@ def test_a_trial_that_fails_after_a_rung_stays_failed_once_others_were_stopped(
 ):
     victim = trials_of(whole["halving"]).query("method == 'gradient' and number < 4 and status == 'ok'").index[0]
 
-    def search(setting: Any, config: Any, recorder: Any) -> Any:
+    def search(setting: Any, config: Any, recorder: Any, shards: Any) -> Any:
         if setting.config.trial_id == victim and recorder.next_step > 4:
             raise OSError("the data is gone")
-        return search_by_gradient(setting, config, recorder)
+        return search_by_gradient(setting, config, recorder, shards)
 
     monkeypatch.setattr("search.trial.search_by_gradient", search)
     run = scheduled(tmp_path, "halving", **ONE_WAVE)

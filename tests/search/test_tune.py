@@ -245,8 +245,9 @@ def test_a_stop_lets_running_units_end_and_starts_no_other(tmp_path: Path):
     os.killpg(driver.pid, signal.SIGINT)  # as a terminal does: to the driver and to all that it started
     lines.append(driver.stdout.readline().strip())
     os.kill(driver.pid, signal.SIGTERM)
-    rest, _ = driver.communicate(timeout=60)
-    lines += rest.splitlines()
+    lines += driver.stdout.read().splitlines()  # not communicate, which loses what readline has buffered
+    driver.stdout.close()
+    driver.wait(60)
 
     assert (driver.returncode, lines[-1]) == (130, "stopped by 2 15")
     started, finished = ({line.split()[1] for line in lines if line.startswith(word)} for word in ("start", "finish"))
