@@ -54,6 +54,21 @@ class Grid:
         if self.scale < 1 or self.scale & (self.scale - 1):
             raise ValueError(f"cells per unit must be a power of two, so that knots are exact, but got {self.scale}")
 
+    @staticmethod
+    def symmetric(half_range: float, scale: int) -> Grid:
+        """Cells of 1 / scale from -half_range to half_range.
+
+        Raises:
+            ValueError: the ends are no knots, or the scale is not a power of two.
+        """
+        cells = half_range * scale
+        if cells != int(cells) or cells < 1:
+            raise ValueError(
+                "the ends of a table must be knots (range times cells per unit is whole and at least 1), "
+                f"but got {half_range} times {scale} = {cells}"
+            )
+        return Grid(scale, int(cells), 2 * int(cells))
+
     @property
     def ends(self) -> tuple[float, float]:
         """The first and the last knot."""
