@@ -19,8 +19,8 @@ from ldnn_core.hermite import Grid
 from ldnn_core.subnetwork import ActivationSpec, exact_values_and_slopes
 
 _POINTS_PER_UNIT = 256
-_BLOCK = 4096
-"""Points whose derivatives are formed together: about 100 MB for a sub-network of 50 units."""
+_BLOCK = 1 << 18
+"""Hidden units, over all points, whose derivatives are formed together: they take about 100 MB, whatever the sizes."""
 _LARGEST_SCALE = 4096
 
 
@@ -44,7 +44,8 @@ def fourth_derivative(spec: ActivationSpec, genomes: Tensor, grid: Grid) -> floa
     rows = genomes.detach().double().flatten(0, 1)
     low, high = grid.ends
     points = (torch.arange(round(_POINTS_PER_UNIT * (high - low)), dtype=torch.float64) + 0.5) / _POINTS_PER_UNIT + low
-    return max(_largest_fourth(spec, row, x) for row in rows.split(1) for x in points.to(rows.device).split(_BLOCK))
+    blocks = points.to(rows.device).split(max(1, _BLOCK // sum(spec.hidden)))
+    return max(_largest_fourth(spec, row, x) for row in rows.split(1) for x in blocks)
 
 
 def _largest_fourth(spec: ActivationSpec, rows: Tensor, points: Tensor) -> float:

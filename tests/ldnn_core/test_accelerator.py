@@ -55,6 +55,7 @@ def assert_same(ours, expected):
 
 @needs_compiler
 @torchs_own
+@torch.inference_mode()  # as in the sweeps of training
 def test_compiled_look_ups_equal_the_eager_ones_at_every_size():
     eager = hermite_arithmetic.tangent.eager
     ours = compiled(hermite_arithmetic.tangent)
