@@ -13,7 +13,16 @@ import pandas as pd
 import pyarrow as pa
 
 from search.schema import UNIQUE_KEYS, Status
-from search.store import BadPart, SchemaError, StoreError, read_table
+from search.store import (
+    BadPart,
+    Location,
+    LocationError,
+    SchemaError,
+    StoreError,
+    parse_location,
+    read_table,
+    storage_at,
+)
 
 _FRAMES: Final = ("trials", "steps", "activations", "evaluations")
 _PANDAS_TYPES: Final = {
@@ -35,11 +44,11 @@ class Run:
     The frames belong to the run: filter or copy them, do not change them in place.
 
     Attributes:
-        path: the folder, as it was given.
+        path: the folder or the address, as it was given.
         info: what ``run.json`` says: name, run_id, config, code_version, ...
     """
 
-    path: Path
+    path: Location
     info: Mapping[str, Any]
 
     @property
@@ -96,25 +105,31 @@ class Run:
         return self._kept[table]
 
 
-def load_run(path: str | Path) -> Run:
-    """Open a run folder.
+def load_run(path: str | Location) -> Run:
+    """Open a run.
 
     Args:
-        path: the folder that holds ``run.json``.
+        path: the folder that holds ``run.json``, or its address in an object store, ``s3://bucket/prefix``.
 
     Raises:
         RunFolderError: the path is not a folder, or its ``run.json`` is missing or unreadable.
     """
-    folder = Path(path)
-    if not folder.is_dir():
+    try:
+        folder = parse_location(path)
+        storage = storage_at(folder)
+    except LocationError as error:
+        raise RunFolderError(str(error)) from error
+    if isinstance(folder, Path) and not folder.is_dir():
         raise RunFolderError(f"A run must be a folder, but {str(path)!r} is not one; `ldnn search` makes run folders.")
     file = folder / "run.json"
-    if not file.is_file():
+    try:
+        info = json.loads(storage.read("run.json"))
+    except FileNotFoundError:
         raise RunFolderError(
             f"A run folder must hold run.json, but {str(path)!r} does not; give the folder of one run: runs/NAME."
-        )
-    try:
-        info = json.loads(file.read_text(encoding="utf-8"))
+        ) from None
+    except OSError as error:
+        raise RunFolderError(f"{str(file)!r} cannot be read: {error}") from error
     except ValueError as error:
         raise RunFolderError(
             f"run.json must be JSON, but {str(file)!r} is not ({error}); restore it from a copy, the tables are whole."
@@ -124,7 +139,7 @@ def load_run(path: str | Path) -> Run:
     return Run(folder, info)
 
 
-def read_frame(folder: Path, table: str) -> tuple[pd.DataFrame, list[BadPart]]:
+def read_frame(folder: Location, table: str) -> tuple[pd.DataFrame, list[BadPart]]:
     """The rows of all sound parts of one table, and the parts that are damaged.
 
     The frame has all columns of the schema, also if there are no parts yet.  Rows that repeat a unique key are

@@ -33,6 +33,7 @@ from analysis.tables import (
     settings_rows,
     trials_table,
 )
+from search.store import Location, storage_at
 
 
 @dataclass(frozen=True)
@@ -50,23 +51,38 @@ class _Missing:
     command: str
 
 
-def write_report(run: Run | str | Path, out: str | Path | None = None) -> Path:
+def write_report(run: Run | str | Location, out: str | Path | None = None) -> Location:
     """Write the report of a run, replacing an earlier one at once.
 
-    Beside the HTML file come ``figures/`` (PNG and SVG) and ``cross_size.csv``.
+    Beside the HTML file come ``figures/`` (PNG and SVG) and ``cross_size.csv``.  In an object store they are objects
+    like these, uploaded when the report is complete, the HTML file last.
 
     Args:
-        run: the run or its folder.
-        out: the HTML file; ``report/index.html`` in the run folder if not given.
+        run: the run, or where it lies.
+        out: the HTML file; ``report/index.html`` of the run if not given.
 
     Returns:
         The HTML file.
 
     Raises:
         RunFolderError: the path is not a run folder, or a table cannot be read.
+        OSError: the report cannot be written.
     """
     run = run if isinstance(run, Run) else load_run(run)
-    page = Path(out) if out is not None else run.path / "report" / "index.html"
+    if out is not None:
+        return _write(run, Path(out))
+    if isinstance(run.path, Path):
+        return _write(run, run.path / "report" / "index.html")
+    storage = storage_at(run.path)
+    with tempfile.TemporaryDirectory(prefix="ldnn-report-") as folder:
+        page = _write(run, Path(folder) / "index.html")
+        files = [file for file in sorted(page.parent.rglob("*")) if file.is_file() and file != page]
+        for file in (*files, page):
+            storage.replace(f"report/{file.relative_to(folder).as_posix()}", file.read_bytes())
+    return run.path / "report" / "index.html"
+
+
+def _write(run: Run, page: Path) -> Path:
     page.parent.mkdir(parents=True, exist_ok=True)
     judged = verdict(run)
     _replace(page.parent / "cross_size.csv", csv_text(judged.sizes))
@@ -126,6 +142,8 @@ def _figures(run: Run, folder: Path) -> Iterator[_Picture | _Missing]:
 
 def _place(run: Run) -> str:
     """The run folder with its parent: enough to repeat a command, and nothing of the machine's layout."""
+    if not isinstance(run.path, Path):
+        return str(run.path)
     return "/".join(part for part in run.path.parts[-2:] if part not in {"/", "..", "."})
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -28,13 +28,33 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the recipe, e.g. search.trials=8; repeatable."),
 ]
-Out = Annotated[Path, typer.Option(help="Folder that holds the run folders.")]
+
+
+def _location(text: Any) -> Any:
+    from search.location import LocationError, parse_location
+
+    try:
+        return parse_location(text)
+    except LocationError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+# Typer knows no unions, so a folder or an address (`search.location.Location`) is Any to it.
+Out = Annotated[
+    Any,
+    typer.Option(metavar="PLACE", parser=_location, help="Folder that holds the run folders, or s3://bucket/prefix."),
+]
 Workers = Annotated[
     int | None, typer.Option(min=0, help="Units of work at the same time; 0 works in this process, without Ray.")
 ]
 Address = Annotated[str | None, typer.Option(help="Ray cluster to use, host:port or auto; by default one is started.")]
 Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON object, for programs.")]
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, e.g. runs/quickstart.")]
+RunArgument = Annotated[
+    Any,
+    typer.Argument(
+        metavar="RUN", parser=_location, help="Run folder, e.g. runs/quickstart, or s3://bucket/prefix/quickstart."
+    ),
+]
 
 
 @app.command(epilog="Example:  ldnn search quickstart --set search.trials=8 --workers 4")
@@ -100,7 +120,7 @@ def evaluate(
 
 @app.command(epilog="Example:  ldnn compare runs/quickstart runs/quickstart-seed1")
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="One or several run folders.")],
+    runs: Annotated[list[Any], typer.Argument(metavar="RUN...", parser=_location, help="One or several runs.")],
     as_json: Json = False,
 ) -> None:
     """Compare gradient with evolution at equal inner steps and at equal time, with intervals."""
@@ -159,6 +179,14 @@ def recipes(as_json: Json = False) -> None:
 
 
 @app.command()
+def cluster(as_json: Json = False) -> None:
+    """Say where the files for clusters are: Ray's cluster launcher, KubeRay, Slurm."""
+    from jobs.results import show_cluster_files
+
+    show_cluster_files(as_json=as_json)
+
+
+@app.command()
 def doctor(as_json: Json = False) -> None:
     """Say what works on this machine: versions, cores, memory, devices, compiled kernels, disk."""
     from jobs.doctor import show_doctor
@@ -170,7 +198,10 @@ def doctor(as_json: Json = False) -> None:
 def bench(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAMES]...", help="meta-step, population, memory, estimators; by default all."),
+        typer.Argument(
+            metavar="[NAMES]...",
+            help="meta-step, population, memory, estimators, evolution, tune; by default all.",
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto: CUDA where there is one.")] = "auto",
     quick: Annotated[bool, typer.Option("--quick", help="Small sizes, to see that it works.")] = False,

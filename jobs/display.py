@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from search.launch import Account
 from search.plan import Outcome, Plan, Unit, Watch
-from search.progress import read_progress
+from search.progress import progress_folder, read_progress
 from search.run_folder import RunFolder
 from search.schema import Status
 
@@ -116,7 +116,7 @@ class Display:
     def _refresh(self) -> None:
         if self._plan is None or not self._live:
             return
-        states = read_progress(self._run.path / "logs")
+        states = read_progress(progress_folder(self._run.path))
         running = []
         for key in sorted(self._running):
             state = states.get(key)

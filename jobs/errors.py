@@ -21,13 +21,14 @@ def user_errors() -> Iterator[None]:
     from analysis import RunFolderError as AnalysisRunFolderError
     from search.config import ConfigError
     from search.durable import StoreError
+    from search.location import LocationError
     from search.ray_setup import ClusterError
     from search.run_folder import RunFolderError
     from search.search_plan import SamplingChangedError
 
     try:
         yield
-    except (ConfigError, RunFolderError, AnalysisRunFolderError, SamplingChangedError) as error:
+    except (ConfigError, LocationError, RunFolderError, AnalysisRunFolderError, SamplingChangedError) as error:
         _say(error)
         sys.exit(EXIT_WRONG_INPUT)
     except (StoreError, ClusterError) as error:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rich import box
 from rich.console import Console
@@ -16,6 +17,14 @@ from rich.table import Table as RichTable
 from analysis import Run, compare, load_run, objectives_of, pareto_table, verdict
 from analysis.pareto import pareto_sentence
 from analysis.tables import Table, accuracy_tables, advantage_tables, comparison_tables, pareto_tables
+from search.location import Location
+
+CLUSTER_FILES: Final = Path(str(files("jobs"))) / "cluster"
+_CLUSTER_FILES: Final = {
+    "ray-cluster.yaml": "machines reached by SSH: Ray's cluster launcher, `ray up`",
+    "rayjob.yaml": "Kubernetes: a RayJob of KubeRay, `kubectl create -f`",
+    "slurm.sh": "Slurm: `sbatch`",
+}
 
 
 def console() -> Console:
@@ -23,7 +32,7 @@ def console() -> Console:
     return Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 
-def print_verdict(path: Path) -> None:
+def print_verdict(path: Location) -> None:
     """The cross-size tables, and in words what holds where the sets were learned."""
     run, out = load_run(path), console()
     found = verdict(run)
@@ -36,7 +45,7 @@ def print_verdict(path: Path) -> None:
         _print_sentences(out, compare(run).sentences)
 
 
-def verdict_json(path: Path) -> dict[str, Any]:
+def verdict_json(path: Location) -> dict[str, Any]:
     """The verdict for programs: sentences, a record per set, size and rival, and one per trial with all objectives."""
     run = load_run(path)
     found = verdict(run)
@@ -44,7 +53,7 @@ def verdict_json(path: Path) -> dict[str, Any]:
     return {"sentences": list(found.sentences), "rows": _records(found.table), "pareto": pareto}
 
 
-def show_comparison(paths: Sequence[Path], *, as_json: bool) -> None:
+def show_comparison(paths: Sequence[Location], *, as_json: bool) -> None:
     """Gradient against evolution over all trials of the given runs."""
     runs: list[Run] = [load_run(path) for path in paths]
     found = compare(*runs)
@@ -77,6 +86,16 @@ def show_recipes(*, as_json: bool) -> None:
     for name, text in found:
         table.add_row(escape(name), escape(text))
     console().print(table)
+
+
+def show_cluster_files(*, as_json: bool) -> None:
+    """Where the files for clusters are, and what each is for; every one begins with its instructions."""
+    found = [(str(CLUSTER_FILES / name), text) for name, text in _CLUSTER_FILES.items()]
+    if as_json:
+        print(json.dumps([{"path": path, "description": text} for path, text in found]))  # noqa: T201
+        return
+    for path, text in found:
+        console().print(f"{path}\n  {text}", markup=False, soft_wrap=True)
 
 
 def _print_table(out: Console, table: Table) -> None:

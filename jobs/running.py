@@ -17,12 +17,15 @@ from typing import Any, Final
 from jobs.display import Display
 from jobs.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED
 from jobs.results import console, print_verdict, verdict_json
+from search.booking import Booking
 from search.config import ResourcesConfig, RunConfig, methods, stored_config
 from search.config_errors import ConfigError, Problem, checked
 from search.launch import Account, drive
+from search.location import Location
 from search.plan import Plan, Watch
+from search.ray_setup import check_resources, cluster_nodes
 from search.recipes import load_recipe
-from search.run_folder import RunFolder, create, open_run
+from search.run_folder import RunFolder, create, is_run, open_run
 from search.schema import Status
 from search.warm_start import gather
 
@@ -35,7 +38,7 @@ _AS_IT_IS: Final[dict[str, Any]] = {"markup": False, "soft_wrap": True}
 def start(
     recipe: str,
     overrides: Sequence[str],
-    out: Path,
+    out: Location,
     *,
     resume: bool,
     address: str | None,
@@ -48,12 +51,12 @@ def start(
     if workers is not None:
         resources = config.resources.model_dump() | {"workers": workers}
         config = config.model_copy(update={"resources": checked(ResourcesConfig, resources, "--workers")})
-    _require_device(config.resources)
     if dry:
         _show_plan(config, out, as_json=as_json)
         return
+    _require_machines(config.resources, address)
     described = config.model_dump(mode="json")
-    if resume and (out / config.name / "run.json").exists():
+    if resume and is_run(out / config.name):
         run = open_run(out / config.name)
         as_it_was = replace(run.info, config=stored_config(run.info.config, run.path).model_dump(mode="json"))
         replace(run, info=as_it_was).require_same_config(described, may_change=("resources", "description"))
@@ -67,14 +70,16 @@ def start(
     _drive(run, config.resources, address=address, as_json=as_json)
 
 
-def go_on(path: Path, *, address: str | None, workers: int | None, as_json: bool) -> None:
+def go_on(path: Location, *, address: str | None, workers: int | None, as_json: bool) -> None:
     """Drive an existing run to its end; leaves the process with its exit code."""
     run = open_run(path)
-    _drive(run, _resources(run, workers), address=address, as_json=as_json)
+    resources = _resources(run, workers)
+    _require_machines(resources, address)
+    _drive(run, resources, address=address, as_json=as_json)
 
 
 def judge_more(
-    path: Path,
+    path: Location,
     *,
     best: int | None,
     trials: Sequence[str],
@@ -104,11 +109,12 @@ def judge_more(
     if not ids:
         raise ConfigError([Problem("", "", "no trial has ended well yet, so there is no set to judge")], str(path))
     request = Request(ids, evaluation.widths, evaluation.depths, evaluation.seeds)
-    _drive(run, _resources(run, workers), address=address, as_json=as_json, search=False, request=request)
+    resources = _resources(run, workers)
+    _require_machines(resources, address)
+    _drive(run, resources, address=address, as_json=as_json, search=False, request=request)
 
 
 def _drive(run: RunFolder, resources: ResourcesConfig, *, address: str | None, as_json: bool, **options: Any) -> None:
-    _require_device(resources)
     display = Display(run, quiet=as_json)
     begin: Callable[[Plan, Account], Watch] = display.begin
     with _asked_to_stop(display.say_stopping) as stop, display:
@@ -123,7 +129,7 @@ def _drive(run: RunFolder, resources: ResourcesConfig, *, address: str | None, a
     sys.exit(code)
 
 
-def _write_report(run: RunFolder) -> Path:
+def _write_report(run: RunFolder) -> Location:
     from analysis import write_report
 
     return write_report(run.path)
@@ -133,7 +139,7 @@ def _any_ok(run: RunFolder) -> bool:
     return Status.OK in run.store.read("trials", columns=["status"])["status"].to_pylist()
 
 
-def _say_end(run: RunFolder, account: Account, code: int, report: Path | None) -> None:
+def _say_end(run: RunFolder, account: Account, code: int, report: Location | None) -> None:
     out = console()
     if code == EXIT_INTERRUPTED:
         out.print(f"Interrupted. What is finished is on disk; go on with `ldnn resume {run.path}`", **_AS_IT_IS)
@@ -144,7 +150,7 @@ def _say_end(run: RunFolder, account: Account, code: int, report: Path | None) -
     out.print(f"\nRun:    {run.path}\nReport: {report}", **_AS_IT_IS)
 
 
-def _summary(run: RunFolder, account: Account, code: int, report: Path | None) -> dict[str, Any]:
+def _summary(run: RunFolder, account: Account, code: int, report: Location | None) -> dict[str, Any]:
     return {
         "run": str(run.path),
         "exit_code": code,
@@ -164,17 +170,28 @@ def _resources(run: RunFolder, workers: int | None) -> ResourcesConfig:
     return checked(ResourcesConfig, resources.model_dump() | {"workers": workers}, "--workers")
 
 
-def _require_device(resources: ResourcesConfig) -> None:
-    if resources.device != "cuda":
-        return
-    import torch
+def _require_machines(resources: ResourcesConfig, address: str | None) -> None:
+    """Refuse what the machines cannot do, before anything is made or started."""
+    workers, spread = resources.workers, resources.workers_per_trial
+    booking = Booking(resources.threads, resources.gpus_per_trial, spread, resources.gpus_per_worker)
+    if address is not None and workers == 0:
+        problem = Problem("--workers", "0", "a cluster (--address) is used by workers: at least 1")
+        raise ConfigError([problem], "the command line")
+    if address is None:
+        import torch
 
-    if not torch.cuda.is_available():
-        problem = Problem("resources.device", '"cuda"', "this machine has no CUDA device; allowed here: cpu, auto")
-        raise ConfigError([problem], "the configuration")
+        if resources.device == "cuda" and not torch.cuda.is_available():
+            problem = Problem("resources.device", '"cuda"', "this machine has no CUDA device; allowed here: cpu, auto")
+            raise ConfigError([problem], "the configuration")
+        cores = workers * len(booking.bundles) * resources.threads  # Ray is told so of this machine
+        nodes = [{"CPU": float(cores), "GPU": float(torch.cuda.device_count())}]
+    else:
+        nodes = cluster_nodes(address)
+    if workers:
+        check_resources(nodes, booking, workers=workers)
 
 
-def _show_plan(config: RunConfig, out: Path, *, as_json: bool) -> None:
+def _show_plan(config: RunConfig, out: Location, *, as_json: bool) -> None:
     warm = gather(config)
     if as_json:
         print(json.dumps(config.model_dump(mode="json")))  # noqa: T201
@@ -182,6 +199,7 @@ def _show_plan(config: RunConfig, out: Path, *, as_json: bool) -> None:
     evaluation, names = config.evaluation, methods(config)
     networks = (3 * len(names) * evaluation.best + len(evaluation.usual)) * evaluation.seeds
     networks *= len(evaluation.widths) * len(evaluation.depths)
+    spread = config.resources.workers_per_trial
     lines = [
         f"run       {out / config.name}",
         f"search    {config.search.trials} trials of each of {', '.join(names)} on {config.task.name}, "
@@ -191,7 +209,7 @@ def _show_plan(config: RunConfig, out: Path, *, as_json: bool) -> None:
         *([] if warm is None else [f"warmed    {warm}"]),
         f"evaluate  about {networks} networks, widths {', '.join(map(str, evaluation.widths))}",
         *([f"scheduler {_scheduler_words(config)}"] if config.search.scheduler != "none" else []),
-        f"workers   {config.resources.workers}",
+        f"workers   {config.resources.workers}" + (f", each trial with {spread} more for its shards" if spread else ""),
     ]
     console().print("\n".join(lines), **_AS_IT_IS)
 

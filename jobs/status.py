@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from stat import S_ISREG
 from typing import Any
 
 from rich import box
@@ -16,13 +14,14 @@ from analysis.pareto import pareto_sentence
 from jobs.results import console
 from search.checkpoint import rungs_reached
 from search.config import methods, stored_config
-from search.progress import read_progress
+from search.location import Location
+from search.progress import progress_folder, read_progress
 from search.run_folder import open_run
 from search.schema import OBJECTIVES
 from search.search_plan import trial_id
 
 
-def run_status(path: Path) -> dict[str, Any]:
+def run_status(path: Location) -> dict[str, Any]:
     """Everything that `ldnn status` says, as plain JSON values.
 
     Raises:
@@ -34,7 +33,7 @@ def run_status(path: Path) -> dict[str, Any]:
     last: dict[str, dict[str, Any]] = {}
     for row in sorted(rows.to_pylist(), key=lambda row: row["attempt"]):
         last[row["trial_id"]] = row
-    running = read_progress(run.path / "logs")
+    running = read_progress(progress_folder(run.path))
     paused = rungs_reached(run.path)
     trials = []
     for method in methods(config):
@@ -65,20 +64,11 @@ def run_status(path: Path) -> dict[str, Any]:
         "pareto_words": pareto_sentence(found),
         "evaluated_networks": evaluations.num_rows,
         "damaged_parts": [str(part) for part in (*bad, *bad_evaluations)],
-        "disk_bytes": sum(_size(path) for path in run.path.rglob("*")),
+        "disk_bytes": run.store.storage.total_bytes(),
     }
 
 
-def _size(path: Path) -> int:
-    """Bytes of a file; 0 for a folder, and for what a running worker has just moved or removed."""
-    try:
-        status = path.lstat()
-    except OSError:
-        return 0
-    return status.st_size if S_ISREG(status.st_mode) else 0
-
-
-def show_status(path: Path, *, as_json: bool) -> None:
+def show_status(path: Location, *, as_json: bool) -> None:
     """Print `run_status`."""
     found = run_status(path)
     if as_json:

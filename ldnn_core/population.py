@@ -89,7 +89,8 @@ def evaluate_activation(
         raise ValueError(
             f"one stream of batches per classifier is needed, but got {batches.rows.shape[1]} for {classifiers}"
         )
-    trained = train(problem, parameters.repeat(candidates, 1), batches.repeated(candidates), activation)
+    everyone = parameters.repeat(candidates, 1)
+    trained = train(problem.repeated(candidates), everyone, batches.repeated(candidates), activation)
     if problem.validation is None:
         weights = trained.losses.new_tensor(loss_weights(len(batches), 1, window))
         outer = (trained.losses * weights.unsqueeze(1)).sum(dim=0)

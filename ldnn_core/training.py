@@ -169,6 +169,12 @@ class InnerProblem:
         parameters, slots = self.optimizer.update(state.parameters, state.slots, gradient, self.lr, state.step)
         return TrainState(parameters, slots, state.step + 1)
 
+    def repeated(self, times: int) -> InnerProblem:
+        """The same problem for ``times`` groups of its networks, one group after the other."""
+        if not isinstance(self.lr, Tensor) or self.lr.numel() == 1:
+            return self
+        return replace(self, lr=self.lr.repeat(times, 1))
+
     def validation_loss(self, parameters: Tensor, activation: Activation) -> Tensor:
         """What the validation rows say of trained networks (N, Θ) → (N,), without a graph or noise.
 

@@ -16,7 +16,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from search.durable import StoreError, describe_failure, place_once
+from search.durable import StoreError, describe_failure
+from search.location import Location
+from search.storage import storage_at
 
 if TYPE_CHECKING:  # whoever asks how far a run is has no use for torch, which takes seconds to load
     from torch import Tensor
@@ -26,7 +28,7 @@ _SUFFIX: Final = ".safetensors"
 _ABOUT: Final = "about"
 _STATE: Final = "state."
 _DIGEST: Final = "sha256"
-_NAME: Final = re.compile(r"(.+)-[0-9a-f]{16}-r([0-9]+)")
+_NAME: Final = re.compile(r"(.+)-[0-9a-f]{16}-r([0-9]+)\.safetensors")
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Checkpoint:
         return tuple(row["val_accuracy"] for row in self.steps if row["step"] in rungs)
 
 
-def save(root: Path, trial_id: str, config_hash: str, checkpoint: Checkpoint, *, staging: Path) -> None:
+def save(root: Location, trial_id: str, config_hash: str, checkpoint: Checkpoint) -> None:
     """Place a checkpoint durably, unless there is one of that trial, configuration and rung.
 
     Raises:
@@ -72,58 +74,67 @@ def save(root: Path, trial_id: str, config_hash: str, checkpoint: Checkpoint, *,
     about = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint) if field.name != "state"}
     tensors = {_ABOUT: torch.frombuffer(bytearray(json.dumps(about).encode()), dtype=torch.uint8)}
     tensors |= {_STATE + name: tensor.contiguous() for name, tensor in checkpoint.state.items()}
-    target = _path(root, trial_id, config_hash, checkpoint.rung)
+    storage = storage_at(root)
     try:
-        target.parent.mkdir(exist_ok=True)
+        storage.prepare([FOLDER])
     except OSError as error:
-        raise StoreError(describe_failure(f"make {target.parent}", error)) from error
-    place_once(save_tensors(tensors, {_DIGEST: _digest(tensors)}), target, staging=staging)
+        raise StoreError(describe_failure(f"make {root / FOLDER}", error)) from error
+    name = _name(trial_id, config_hash, checkpoint.rung)
+    storage.place_once(name, save_tensors(tensors, {_DIGEST: _digest(tensors)}))
 
 
-def load(root: Path, trial_id: str, config_hash: str, rung: int) -> Checkpoint | None:
+def load(root: Location, trial_id: str, config_hash: str, rung: int) -> Checkpoint | None:
     """The checkpoint of a trial at a rung; None if it is not there, or damaged, when it is removed."""
     from safetensors import SafetensorError
 
-    path = _path(root, trial_id, config_hash, rung)
+    storage, name = storage_at(root), _name(trial_id, config_hash, rung)
     try:
-        return _parse(path.read_bytes())
+        return _parse(storage.read(name))
     except FileNotFoundError:
         return None
     except (SafetensorError, ValueError, KeyError, TypeError):
-        path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            storage.delete(name)
         return None
 
 
-def latest(root: Path, trial_id: str, config_hash: str, rung: int) -> Checkpoint | None:
+def latest(root: Location, trial_id: str, config_hash: str, rung: int) -> Checkpoint | None:
     """The checkpoint of a trial at the last rung, up to the given one, of which there is a sound one."""
     found = (load(root, trial_id, config_hash, one) for one in range(rung, -1, -1))
     return next((one for one in found if one is not None), None)
 
 
-def rungs_reached(root: Path) -> dict[str, int]:
+def rungs_reached(root: Location) -> dict[str, int]:
     """Trial → the last rung of which there is a checkpoint."""
     reached: dict[str, int] = {}
-    for path in (root / FOLDER).glob(f"*{_SUFFIX}"):
-        if match := _NAME.fullmatch(path.stem):
+    for name in storage_at(root).names(FOLDER):
+        if match := _NAME.fullmatch(name):
             reached[match[1]] = max(int(match[2]), reached.get(match[1], 0))
     return reached
 
 
-def clear(root: Path, trials: Collection[str]) -> None:
+def clear(root: Location, trials: Collection[str]) -> None:
     """Remove the checkpoints of trials that are over."""
     with suppress(OSError):
-        for path in (root / FOLDER).glob(f"*{_SUFFIX}"):
-            if (match := _NAME.fullmatch(path.stem)) and match[1] in trials:
-                path.unlink()
+        storage = storage_at(root)
+        for name in storage.names(FOLDER):
+            if (match := _NAME.fullmatch(name)) and match[1] in trials:
+                storage.delete(f"{FOLDER}/{name}")
 
 
-def clear_all(root: Path) -> None:
+def clear_all(root: Location) -> None:
     """Remove every checkpoint of a run; for the driver, when no trial will go on."""
-    shutil.rmtree(root / FOLDER, ignore_errors=True)
+    if isinstance(root, Path):
+        shutil.rmtree(root / FOLDER, ignore_errors=True)
+        return
+    storage = storage_at(root)
+    with suppress(OSError):
+        for name in storage.names(FOLDER):
+            storage.delete(f"{FOLDER}/{name}")
 
 
-def _path(root: Path, trial_id: str, config_hash: str, rung: int) -> Path:
-    return root / FOLDER / f"{trial_id}-{config_hash}-r{rung}{_SUFFIX}"
+def _name(trial_id: str, config_hash: str, rung: int) -> str:
+    return f"{FOLDER}/{trial_id}-{config_hash}-r{rung}{_SUFFIX}"
 
 
 def _parse(data: bytes) -> Checkpoint:

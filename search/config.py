@@ -122,7 +122,7 @@ class RunConfig(Table):
             measure != "val_accuracy" or self.method == "evolution" or estimator in ("es", "pes"),
             ("objective.measure", "method", "gradient.estimator"),
         )
-        in_pieces = self.method != "evolution" and (estimator == "pes" or self.gradient.carried)
+        in_pieces = self.method != "evolution" and self.gradient.in_pieces
         yield Relation(
             "objective.relative_to = 'nothing' when outer steps are pieces of an inner loop (pes, or carried)",
             self.objective.relative_to == "nothing" or not in_pieces,

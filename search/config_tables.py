@@ -172,6 +172,13 @@ class GradientConfig(Table):
     """Every element of the outer gradient is clamped to plus or minus this."""
     classifiers: Networks = 1
     """Fresh classifiers whose outer gradients are averaged in one outer step."""
+    shard: Networks = 8
+    """Classifiers that are trained together as one shard, the piece of an outer step that one worker does."""
+
+    @property
+    def in_pieces(self) -> bool:
+        """Whether an outer step is a piece of an inner loop, whose training the next one carries on."""
+        return self.estimator == "pes" or self.carried
 
     def _relations(self) -> Iterator[Relation]:
         rule = "carried is left out unless estimator = 'truncated'"
@@ -193,6 +200,8 @@ class EvolutionConfig(Table):
     """Genomes in a generation."""
     classifiers: Networks = 1
     """Fresh classifiers per genome and generation; the genomes of a generation share initial weights and batches."""
+    shard: Annotated[int, Field(ge=1, le=4096)] = 32
+    """Genomes that are judged together as one shard, the piece of a generation that one worker does."""
     elites: Annotated[int, Field(ge=0, le=4095)] = 2
     """Best genomes that enter the next generation unchanged; read by genetic only."""
     tournament: Annotated[int, Field(ge=1, le=4096)] = 3
@@ -369,6 +378,10 @@ class ResourcesConfig(Table):
     """auto takes a CUDA device if there is one."""
     gpus_per_trial: Annotated[float, Field(ge=0, le=64)] = 0.0
     """GPUs booked for a trial; a fraction lets several trials share one."""
+    workers_per_trial: Annotated[int, Field(ge=0, le=1000)] = 0
+    """Further processes over which each trial spreads its shards; 0, or workers = 0, lets a trial do them itself."""
+    gpus_per_worker: Annotated[float, Field(ge=0, le=64)] = 0.0
+    """GPUs booked for each of those processes; a fraction lets several share one."""
 
     def _relations(self) -> Iterator[Relation]:
         gpus = self.gpus_per_trial
@@ -376,3 +389,9 @@ class ResourcesConfig(Table):
             "gpus_per_trial is 0 when device = 'cpu'", self.device != "cpu" or gpus == 0, ("gpus_per_trial", "device")
         )
         yield Relation("gpus_per_trial is whole when above 1", gpus <= 1 or gpus == int(gpus), ("gpus_per_trial",))
+        spread, own = self.workers_per_trial, self.gpus_per_worker
+        yield Relation("gpus_per_worker is whole when above 1", own <= 1 or own == int(own), ("gpus_per_worker",))
+        # A trial trains its probes and its score by itself, on the same kind of device as its shards.
+        rule = "gpus_per_worker is above 0 exactly when gpus_per_trial and workers_per_trial are"
+        keys = ("gpus_per_worker", "gpus_per_trial", "workers_per_trial")
+        yield Relation(rule, (own > 0) == (gpus > 0 and spread > 0), keys)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -14,8 +15,9 @@ from typing import Final
 from filelock import FileLock, Timeout
 
 from search.durable import StoreError, describe_failure
+from search.location import ObjectUrl
 from search.provenance import hostname
-from search.run_folder import RunFolder, RunFolderError
+from search.run_folder import RunFolder, RunFolderError, open_run
 
 _LOCK_FILE: Final = ".driver.lock"
 _HOLDER_FILE: Final = ".driver.json"
@@ -40,10 +42,15 @@ class Holder:
 
 
 @contextmanager
-def driver_lock(run: RunFolder) -> Iterator[Holder | None]:
+def driver_lock(run: RunFolder, lost: threading.Event | None = None) -> Iterator[Holder | None]:
     """Hold the right to drive a run.
 
-    The operating system drops the lock when its holder dies, however it dies, so a dead driver is no obstacle.
+    The operating system drops the lock of a folder when its holder dies, however it dies, so a dead driver is no
+    obstacle.  For a run in an object store see `search.driver_claim`.
+
+    Args:
+        run: the run.
+        lost: set if the right is lost to another driver, which can happen in an object store only.
 
     Yields:
         The driver that died while it held the lock, whose place is taken over; None if there was none.
@@ -52,6 +59,10 @@ def driver_lock(run: RunFolder) -> Iterator[Holder | None]:
         RunFolderError: a living process holds the lock; the words name its host and process id.
         StoreError: the folder cannot be written.
     """
+    if isinstance(run.path, ObjectUrl):
+        with _claim(run, run.path, lost or threading.Event()) as before:
+            yield before
+        return
     lock = FileLock(run.path / _LOCK_FILE, timeout=0)
     record = run.path / _HOLDER_FILE
     try:
@@ -83,6 +94,26 @@ def driver_lock(run: RunFolder) -> Iterator[Holder | None]:
                 record.unlink()
     finally:
         lock.release()
+
+
+@contextmanager
+def _claim(run: RunFolder, url: ObjectUrl, lost: threading.Event) -> Iterator[Holder | None]:
+    from search.driver_claim import DEAD_SECONDS, Held, claimed, this_process
+    from search.object_storage import ObjectStorage
+
+    own = this_process(datetime.now(UTC).isoformat(timespec="seconds"), hostname())
+    try:
+        with claimed(ObjectStorage(url), own, lost) as before:
+            # Nothing in an object store keeps two processes from making a run of one name at the same moment.
+            if open_run(url).info.run_id != run.info.run_id:
+                raise RunFolderError(f"{url} was made again by another process meanwhile: `ldnn resume {url}`")
+            yield None if before is None else Holder(before.host, before.pid, before.machine, before.started_at)
+    except Held as held:
+        who = f"process {held.by.pid} on {held.by.host} since {held.by.started_at}" if held.by else "another process"
+        raise RunFolderError(
+            f"{url} is being driven by {who}, last heard of {held.silent:.0f} s ago. Wait for it or end it, then "
+            f"`ldnn resume {url}`; a driver that is silent for {DEAD_SECONDS:.0f} s counts as dead"
+        ) from None
 
 
 def _read_holder(record: Path) -> Holder | None:

@@ -34,6 +34,9 @@ _WAYS_OUT: Final[dict[int, str]] = {
         "This process may not do that there: make the run folder readable and writable, then `ldnn resume` the run",
     ),
 }
+_OF_A_NETWORK: Final = (
+    "See to the network, the bucket, the endpoint (AWS_ENDPOINT_URL) and the credentials, then `ldnn resume` the run"
+)
 
 
 class StoreError(RuntimeError):
@@ -42,7 +45,9 @@ class StoreError(RuntimeError):
 
 def describe_failure(action: str, error: OSError) -> str:
     """A sentence for people: what was tried, why it failed, and what to do about it."""
-    way_out = _WAYS_OUT.get(error.errno or 0, "See to the disk, then `ldnn resume` the run")
+    # What an object store answers has no number, only words.
+    usual = _OF_A_NETWORK if "AWS Error" in str(error) else "See to the disk, then `ldnn resume` the run"
+    way_out = _WAYS_OUT.get(error.errno or 0, usual)
     return f"could not {action}: {error.strerror or error}. {way_out}."
 
 

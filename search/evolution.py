@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from search.config import EvolutionConfig
 from search.divergence import Diverged
 from search.recorder import Recorder
 from search.setting import Setting
+from search.shards import Arrays, Shards, joined
 
 OPTIONS: Final[dict[str, tuple[str, ...]]] = {
     "genetic": ("elites", "tournament", "crossover_rate", "mutation"),
@@ -31,10 +33,13 @@ def make_algorithm(setting: Setting, config: EvolutionConfig) -> Algorithm:
     return ALGORITHMS[config.algorithm](setting.spec, setting.config.seed, **options)
 
 
-def candidate_losses(
-    setting: Setting, config: EvolutionConfig, generation: int, candidates: Tensor
-) -> PopulationLosses:
-    """The objective of each candidate (Q, K, P), from fresh classifiers of every size that sets are tried at."""
+def evaluate_candidates(setting: Setting, generation: int, candidates: Tensor) -> PopulationLosses:
+    """The objective of each candidate (Q, K, P), from fresh classifiers of every size that sets are tried at.
+
+    The others of the generation make no difference to a candidate.
+    """
+    config = setting.config.evolution
+    assert config is not None  # a trial of this method has it
     genomes, window = candidates.to(setting.device), setting.config.inner.loss_window
     losses, finals, inner_steps = [], [], 0
     for problem in setting.problems:
@@ -49,7 +54,17 @@ def candidate_losses(
     return PopulationLosses(outer_loss, torch.stack(finals).mean(dim=0), inner_steps)
 
 
-def search_by_evolution(setting: Setting, config: EvolutionConfig, recorder: Recorder) -> Tensor:
+def evaluate_shard(setting: Setting, generation: int, shard: Arrays) -> Arrays:
+    """The body of a shard: ``candidates`` (Q, K, P) → their ``outer_loss`` and ``final_loss`` (Q,), ``inner_steps``."""
+    losses = evaluate_candidates(setting, generation, torch.tensor(shard["candidates"]))
+    return {
+        "outer_loss": losses.outer_loss.cpu().numpy(),
+        "final_loss": losses.final_loss.cpu().numpy(),
+        "inner_steps": np.array(losses.inner_steps),
+    }
+
+
+def search_by_evolution(setting: Setting, config: EvolutionConfig, recorder: Recorder, shards: Shards) -> Tensor:
     """Run all generations and return the incumbent of the last one, (K, P).
 
     Raises:
@@ -62,9 +77,10 @@ def search_by_evolution(setting: Setting, config: EvolutionConfig, recorder: Rec
         incumbent = algorithm.incumbent()
     for generation in range(recorder.next_step, config.generations):
         candidates = algorithm.ask()
-        losses = candidate_losses(setting, config, generation, candidates)
-        recorder.spend(losses.inner_steps)
-        outer_losses = losses.outer_loss.cpu()
+        pieces = [{"candidates": part.numpy()} for part in candidates.split(config.shard)]
+        found = shards.map(evaluate_shard, setting, generation, pieces)
+        recorder.spend(sum(int(part["inner_steps"]) for part in found))
+        outer_losses = torch.from_numpy(joined(found, "outer_loss"))
         finite = outer_losses[torch.isfinite(outer_losses)]
         if not len(finite):
             raise Diverged(
@@ -79,7 +95,7 @@ def search_by_evolution(setting: Setting, config: EvolutionConfig, recorder: Rec
             incumbent,
             inner_steps_total=recorder.inner_steps_total,
             outer_loss=float(outer_losses[best]),
-            inner_final_loss=float(losses.final_loss[best]),
+            inner_final_loss=float(joined(found, "final_loss")[best]),
             step_size=float((incumbent - previous).norm()) if len(previous) else None,
             population_best=float(finite.min()),
             population_mean=float(finite.mean()),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from search.config import GradientConfig
 from search.divergence import Diverged
 from search.recorder import Recorder
 from search.setting import Setting
+from search.shards import Arrays, Shards
 
 
 def make_estimator(config: GradientConfig) -> Estimator:
@@ -66,62 +68,88 @@ class OuterStep:
     unfinished: tuple[InnerLoop, ...] = ()
 
 
-def outer_gradient(
-    setting: Setting,
-    config: GradientConfig,
-    estimator: Estimator,
-    step: int,
-    genomes: Tensor,
-    loops: Sequence[InnerLoop] = (),
-) -> OuterStep:
-    """The gradient of the objective at the genomes (1, K, P), from classifiers of every size.
+def fresh_loops(setting: Setting, outer_step: int, classifiers: range) -> tuple[InnerLoop, ...]:
+    """The inner loops of some of an outer step's classifiers, one for each size."""
+    begun = (setting.classifiers(one, outer_step, len(classifiers), classifiers.start) for one in setting.problems)
+    return tuple(InnerLoop(one, *parts) for one, parts in zip(setting.problems, begun, strict=True))
 
-    They are fresh ones, unless there are inner loops to go on with.  All sizes are perturbed alike where an estimator
-    draws.
+
+def estimate(
+    setting: Setting, outer_step: int, genomes: Tensor, loops: Sequence[InnerLoop]
+) -> tuple[Arrays, tuple[InnerLoop, ...]]:
+    """Sums over the classifiers of inner loops of each of S sizes, and the loops that are not over.
+
+    The sums are of the ``gradient`` (S, 1, K, P) at the set (K, P), the ``outer_loss`` (S,) and the ``final_loss``
+    (S,); there are ``inner_steps``.  All are float64, in which a sum of one shard divided by its count is the mean
+    itself, to the bit.  All sizes are perturbed alike where an estimator draws.
+    """
+    config = setting.config.gradient
+    assert config is not None  # a trial of this method has it
+    estimator, window = make_estimator(config), setting.config.inner.loss_window
+    seed = derive_seed(setting.config.seed, "outer-gradient", outer_step)
+    gradients, losses, finals, unfinished, inner_steps = [], [], [], [], 0
+    for loop in loops:
+        problem, parameters, count = loop.problem, loop.parameters, len(loop.parameters)
+        mixed = setting.mixed(genomes, problem.network.hidden)
+        result = estimator.estimate(problem, parameters, loop.batches, mixed, window, seed=seed, carry=loop.carry)
+        if result.carry is not None:
+            unfinished.append(replace(loop, carry=result.carry))
+        baseline, extra = setting.baseline(problem, parameters, loop.batches)
+        gradients.append(count * result.gradient.cpu().double().numpy())
+        losses.append(count * (result.outer_loss - baseline))
+        finals.append(count * float(result.losses[-1].mean()))
+        inner_steps += result.inner_steps + extra
+    sums = {"gradient": np.stack(gradients), "outer_loss": np.array(losses), "final_loss": np.array(finals)}
+    return sums | {"inner_steps": np.array(inner_steps)}, tuple(unfinished)
+
+
+def estimate_shard(setting: Setting, outer_step: int, shard: Arrays) -> Arrays:
+    """The body of a shard: ``genomes`` (K, P) and ``classifiers`` (first, count) → the sums of `estimate`."""
+    first, count = shard["classifiers"].tolist()
+    loops = fresh_loops(setting, outer_step, range(first, first + count))
+    return estimate(setting, outer_step, torch.tensor(shard["genomes"]), loops)[0]
+
+
+def combined(
+    setting: Setting, genomes: Tensor, found: Sequence[Arrays], classifiers: int, unfinished: tuple[InnerLoop, ...] = ()
+) -> OuterStep:
+    """The objective and its gradient at the set (K, P), from the sums of all shards in the order of the classifiers.
 
     By the chain rule the gradients of the sizes are added up, each with the derivative of the objective by its loss.
     """
-    window = setting.config.inner.loss_window
-    seed = derive_seed(setting.config.seed, "outer-gradient", step)
-    if not loops:
-        fresh = (setting.classifiers(problem, step, config.classifiers) for problem in setting.problems)
-        loops = [InnerLoop(problem, *begun) for problem, begun in zip(setting.problems, fresh, strict=True)]
-    results, losses, unfinished, inner_steps = [], [], [], 0
-    for loop in loops:
-        problem, parameters, batches = loop.problem, loop.parameters, loop.batches
-        mixed = setting.mixed(genomes[0], problem.network.hidden)
-        result = estimator.estimate(problem, parameters, batches, mixed, window, seed=seed, carry=loop.carry)
-        if result.carry is not None:
-            unfinished.append(replace(loop, carry=result.carry))
-        baseline, extra = setting.baseline(problem, parameters, batches)
-        results.append(result)
-        losses.append(result.outer_loss - baseline)
-        inner_steps += result.inner_steps + extra
-    combined = torch.tensor(losses, dtype=torch.float64)
-    weights = setting.objective.weights(combined).tolist()
+    losses = torch.from_numpy(sum(part["outer_loss"] for part in found) / classifiers)
+    gradients = torch.from_numpy(sum(part["gradient"] for part in found) / classifiers)
+    finals = sum(part["final_loss"] for part in found) / classifiers
     with torch.enable_grad():
-        leaf = genomes.detach().double().requires_grad_()
+        leaf = genomes.detach().cpu().double().unsqueeze(0).requires_grad_()
         penalty = setting.objective.penalty(setting.spec, leaf).sum()
         gradient = torch.autograd.grad(penalty, leaf)[0] if penalty.requires_grad else torch.zeros_like(leaf)
-    penalty = penalty.detach()
-    for weight, result in zip(weights, results, strict=True):
-        gradient = gradient + weight * result.gradient
+    weights = setting.objective.weights(losses)
+    gradient = gradient + (weights.view(-1, 1, 1, 1) * gradients).sum(dim=0)
     return OuterStep(
-        gradient=gradient.to(genomes.dtype),
-        outer_loss=float(setting.objective.combine(combined) + penalty),
-        final_loss=float(torch.stack([result.losses[-1].mean() for result in results]).mean()),
-        inner_steps=inner_steps,
-        unfinished=tuple(unfinished),
+        gradient=gradient.to(genomes),
+        outer_loss=float(setting.objective.combine(losses) + penalty.detach()),
+        final_loss=float(np.mean(finals)),
+        inner_steps=sum(int(part["inner_steps"]) for part in found),
+        unfinished=unfinished,
     )
 
 
-def search_by_gradient(setting: Setting, config: GradientConfig, recorder: Recorder) -> Tensor:
+def outer_gradient(setting: Setting, outer_step: int, genomes: Tensor, loops: Sequence[InnerLoop] = ()) -> OuterStep:
+    """One outer step at the set (K, P), in this process: from fresh classifiers, or with loops to go on with."""
+    config = setting.config.gradient
+    assert config is not None  # a trial of this method has it
+    loops = loops or fresh_loops(setting, outer_step, range(config.classifiers))
+    sums, unfinished = estimate(setting, outer_step, genomes, loops)
+    return combined(setting, genomes, [sums], config.classifiers, unfinished)
+
+
+def search_by_gradient(setting: Setting, config: GradientConfig, recorder: Recorder, shards: Shards) -> Tensor:
     """Run the outer loop and return the set it ends with, (K, P).
 
     Raises:
         Diverged: an outer loss or gradient is not finite.
     """
-    estimator = make_estimator(config)
     outer = OuterSGD(config.outer_lr, config.momentum, config.clamp)
     genomes = initial_genomes(setting.spec, setting.config.seed).to(setting.device)
     momentum = outer.start(genomes)
@@ -130,7 +158,13 @@ def search_by_gradient(setting: Setting, config: GradientConfig, recorder: Recor
         genomes, momentum = (start[name].to(setting.device) for name in ("genomes", "momentum"))
     for step in range(recorder.next_step, config.outer_steps):
         known = recorder.inner_steps_total
-        result = outer_gradient(setting, config, estimator, step, genomes, loops)
+        if config.in_pieces:  # training that is carried on stays where it is
+            result = outer_gradient(setting, step, genomes[0], loops)
+        else:
+            own, count = genomes[0].cpu().numpy(), config.classifiers
+            pieces = [(first, min(config.shard, count - first)) for first in range(0, count, config.shard)]
+            asked = [{"genomes": own, "classifiers": np.array(piece)} for piece in pieces]
+            result = combined(setting, genomes[0], shards.map(estimate_shard, setting, step, asked), count)
         loops = result.unfinished
         recorder.spend(result.inner_steps)
         gradient_norm = float(result.gradient.norm())

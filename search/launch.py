@@ -7,6 +7,7 @@ look what is there, do what is missing.
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,13 +17,13 @@ from search.config import ResourcesConfig, RunConfig, canonical, identity, metho
 from search.driver_lock import driver_lock
 from search.evaluate import Request, best_trials, evaluation_units
 from search.plan import ChainPlan, ListPlan, Outcome, Plan, Unit, Watch, run_here
-from search.progress import clear_progress
+from search.progress import clear_progress, progress_folder
 from search.provenance import config_hash, hostname
 from search.run_folder import RunFolder
 from search.schedule import make_scheduler
 from search.schema import FINISHED, OBJECTIVES, Status
 from search.search_plan import Finished, SearchPlan, trial_id
-from search.store import BadPart, Store, trial_key
+from search.store import BadPart, Store, StoreError, trial_key
 from search.warm_start import EarlierTrial, earlier_trials
 
 _AS_PLANNED = (Status.OK, Status.PRUNED)
@@ -78,10 +79,14 @@ def drive(
         ClusterError: no cluster answers, or it is too small.
     """
     config = stored_config(run.info.config, run.path)
-    store, account = run.store, Account()
-    with driver_lock(run):
+    store, account, lost = run.store, Account(), threading.Event()
+
+    def over() -> bool:
+        return lost.is_set() or (stop is not None and stop())
+
+    with driver_lock(run, lost):
         account.quarantined = [*store.repair(), *store.sweep_orphans()]
-        clear_progress(run.path / "logs")
+        clear_progress(progress_folder(run.path))
         earlier = earlier_trials(run.info.warm_start)
         plan = _plan(config, store, search=search, request=request, resources=resources, earlier=earlier)
         account.skipped = plan.done
@@ -102,8 +107,13 @@ def drive(
 
         work_args = {"run": str(run.path), "device": resources.device}
         if plan.done < plan.total:
-            _run(plan, resources, work_args, watch, address, stop)
+            _run(plan, resources, work_args, watch, address, over)
         account.problems = list(problems.values())
+        if lost.is_set():
+            raise StoreError(
+                f"{run.path} was taken over by another driver while this one was silent. What it has finished is kept; "
+                f"see `ldnn status {run.path}`."
+            )
         account.quarantined += store.sweep_orphans()
         account.interrupted = plan.done < plan.total
         if search and not account.interrupted:
@@ -134,6 +144,8 @@ def _run(
         threads=resources.threads,
         work_args=work_args,
         gpus_per_unit=resources.gpus_per_trial,
+        workers_per_unit=resources.workers_per_trial,
+        gpus_per_worker=resources.gpus_per_worker,
         address=address,
         watch=watch,
         stop=stop,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -10,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+from search.location import Location
 from search.provenance import hostname
 
 _SUFFIX: Final = ".progress.json"
@@ -22,6 +24,22 @@ Report = Callable[[int, int, float], None]
 
 def silent(done: int, total: int, loss: float) -> None:
     """A report to nobody."""
+
+
+def progress_folder(run: Location) -> Path:
+    """Where the progress of a run's trials is: its logs.
+
+    For a run in an object store, which is no place for a small file a second, a folder of this machine's cache: there
+    only trials that run on this machine are seen.
+    """
+    if isinstance(run, Path):
+        return run / "logs"
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(os.environ.get("LDNN_CACHE") or Path(cache) / "ldnn") / "progress"
+    folder /= hashlib.sha256(str(run).encode()).hexdigest()[:16]
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 class ProgressFile:

@@ -24,7 +24,9 @@ from typing import Any, Final
 
 from filelock import FileLock, Timeout
 
-CONNECT_SECONDS: Final = 25.0
+from search.booking import Booking
+
+CONNECT_SECONDS: Final = 20.0
 """How long a cluster may take to answer; with what comes around it, a wrong address fails within 30 s."""
 
 _TCP_SECONDS: Final = 5.0
@@ -67,6 +69,12 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
         for name in os.environ.keys() - before.keys():
             del os.environ[name]
         os.environ.update(before)
+
+
+def limit_threads(threads: int) -> None:
+    """Let mathematical libraries that this process loads later use so many threads."""
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[variable] = str(threads)
 
 
 def import_root(module: ModuleType) -> str | None:
@@ -161,10 +169,19 @@ def restore_signal_handlers(handlers: Mapping[int, Any]) -> None:
 
 _LOOK = """
 import json, sys
-import ray
-ray.init(address=sys.argv[1], log_to_driver=False, logging_level="CRITICAL")
-print(json.dumps([node["Resources"] for node in ray.nodes() if node["Alive"]]))
+from ray._private import services
+from ray._private.authentication import authentication_token_setup as token
+from ray._raylet import GcsClient
+from ray.exceptions import AuthenticationError
+try:
+    token.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+    address = services.canonicalize_bootstrap_address_or_die(sys.argv[1])
+    nodes = GcsClient(address=address).get_all_node_info(timeout=5).values()
+    print(json.dumps([dict(node.resources_total) for node in nodes if node.state == 0]))
+except AuthenticationError:
+    print(json.dumps("token"))
 """
+"""Asks the one process of a cluster that knows all nodes; a look leaves nothing behind there."""
 
 
 def cluster_nodes(address: str) -> list[dict[str, float]]:
@@ -174,7 +191,7 @@ def cluster_nodes(address: str) -> list[dict[str, float]]:
     process that asked.
 
     Raises:
-        ClusterError: the address has the wrong form, or no cluster answers there in time.
+        ClusterError: the address has the wrong form, no cluster answers there in time, or it refuses the token.
     """
     way_out = (
         "start one with `ray start --head`, or give the address of one that runs, with its token (RAY_AUTH_TOKEN_PATH) "
@@ -202,16 +219,28 @@ def cluster_nodes(address: str) -> list[dict[str, float]]:
     if look.returncode != 0 or not look.stdout.strip():
         words = look.stderr.strip().splitlines()[-1:] or ["no reason given"]
         raise ClusterError(f"the Ray cluster at {address} cannot be joined ({words[0]}); {way_out}")
-    nodes: list[dict[str, float]] = json.loads(look.stdout.strip().splitlines()[-1])
-    return nodes
+    answer: list[dict[str, float]] | str = json.loads(look.stdout.strip().splitlines()[-1])
+    if isinstance(answer, str):
+        raise ClusterError(
+            f"the Ray cluster at {address} refuses the token of this process, or there is none; set "
+            "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to a copy of the file that the cluster was started with"
+        )
+    return answer
 
 
-def check_resources(nodes: list[dict[str, float]], *, workers: int, threads: int, gpus_per_unit: float) -> None:
+def check_resources(nodes: list[dict[str, float]], booking: Booking, *, workers: int) -> None:
     """Refuse what could never be scheduled, which Tune would wait for.
 
+    Args:
+        nodes: resources of each.
+        booking: of each unit.
+        workers: units at the same time.
+
     Raises:
-        ClusterError: no node has enough cores or GPUs for one unit, or there are too few GPUs for all workers.
+        ClusterError: no node has enough cores or GPUs for one bundle, the cluster has too few cores for one unit, or
+            it has too few GPUs for all units that run at the same time.
     """
+    threads, spread = booking.threads, booking.workers
     cores = max((node.get("CPU", 0.0) for node in nodes), default=0.0)
     if threads > cores:
         raise ClusterError(
@@ -220,9 +249,23 @@ def check_resources(nodes: list[dict[str, float]], *, workers: int, threads: int
         )
     largest = max((node.get("GPU", 0.0) for node in nodes), default=0.0)
     gpus = sum(node.get("GPU", 0.0) for node in nodes)
-    if gpus_per_unit > largest or workers * gpus_per_unit > gpus:
+    if booking.gpus > largest or (not spread and workers * booking.gpus > gpus):
         raise ClusterError(
             "workers * gpus_per_unit <= GPUs and gpus_per_unit <= GPUs of one node must hold, but got "
-            f"(workers={workers}, gpus_per_unit={gpus_per_unit:g}, GPUs={gpus:g}, GPUs of one node={largest:g}); "
+            f"(workers={workers}, gpus_per_unit={booking.gpus:g}, GPUs={gpus:g}, GPUs of one node={largest:g}); "
             "ask for fewer workers, for a part of a GPU per unit, or for none (gpus_per_unit=0)"
+        )
+    if booking.gpus_per_worker > largest or workers * booking.all_gpus > gpus:
+        raise ClusterError(
+            "workers * (gpus_per_trial + workers_per_trial * gpus_per_worker) <= GPUs and gpus_per_worker <= GPUs of "
+            f"one node must hold, but got (workers={workers}, gpus_per_trial={booking.gpus:g}, "
+            f"workers_per_trial={spread}, gpus_per_worker={booking.gpus_per_worker:g}, GPUs={gpus:g}, "
+            f"GPUs of one node={largest:g}); ask for fewer workers, fewer workers_per_trial, or parts of a GPU"
+        )
+    if not booking.fits(nodes):
+        counts = ", ".join(f"{node.get('CPU', 0.0):g}" for node in nodes)
+        raise ClusterError(
+            "a trial's 1 + workers_per_trial processes of `threads` cores each must fit into the cluster, but got "
+            f"(workers_per_trial={spread}, threads={threads}, cores of the nodes={counts}); "
+            "ask for fewer workers_per_trial or threads"
         )

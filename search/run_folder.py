@@ -12,10 +12,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from search.durable import StoreError, describe_failure, place_once
+from search.durable import StoreError, describe_failure
+from search.location import Location
 from search.provenance import canonical_json, code_version, config_hash, hostname, library_versions
 from search.schema import SCHEMA_VERSION, TABLES
-from search.store import QUARANTINE, STAGING, Store
+from search.storage import STAGING, storage_at
+from search.store import QUARANTINE, Store
 
 RUN_FILE: Final = "run.json"
 NAME_PATTERN: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
@@ -89,11 +91,11 @@ class RunFolder:
     """A run that exists.
 
     Attributes:
-        path: its folder, absolute.
+        path: its folder, absolute, or its prefix in an object store.
         info: what its ``run.json`` says.
     """
 
-    path: Path
+    path: Location
     info: RunInfo
 
     @property
@@ -125,7 +127,7 @@ class RunFolder:
 
 
 def create(
-    parent: Path,
+    parent: Location,
     name: str,
     config: Mapping[str, Any],
     *,
@@ -140,7 +142,7 @@ def create(
     adopted.
 
     Args:
-        parent: where run folders lie; made if it is missing.
+        parent: where runs lie; a folder is made if it is missing.
         name: the run's name; must match `NAME_PATTERN`.
         config: the resolved configuration, as plain JSON values.
         seed: the run's seed.
@@ -162,19 +164,33 @@ def create(
     info = _describe(name, json.loads(canonical_json(config)), seed, lineage, command, warm_start)
     _refuse_foreign(path)
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        for folder in _PLAIN_FOLDERS:
-            (path / folder).mkdir(exist_ok=True)
+        if isinstance(path, Path):
+            path.mkdir(parents=True, exist_ok=True)
+        storage_at(path).prepare(_PLAIN_FOLDERS)
     except OSError as error:
         raise StoreError(describe_failure(f"make {path}", error)) from error
     store = Store.create(path)
     text = json.dumps(asdict(info), indent=2, allow_nan=False) + "\n"
-    if not place_once(text.encode(), path / RUN_FILE, staging=store.staging):
+    if not store.storage.place_once(RUN_FILE, text.encode()):
         raise _is_a_run(path)
     return RunFolder(path, info)
 
 
-def open_run(path: Path) -> RunFolder:
+def is_run(path: Location) -> bool:
+    """Whether there is a ``run.json``.
+
+    Raises:
+        StoreError: the place cannot be read.
+    """
+    try:
+        return storage_at(path).size(RUN_FILE) is not None
+    except NotADirectoryError:
+        return False
+    except OSError as error:
+        raise StoreError(describe_failure(f"look into {path}", error)) from error
+
+
+def open_run(path: Location) -> RunFolder:
     """Open an existing run.
 
     Raises:
@@ -182,14 +198,10 @@ def open_run(path: Path) -> RunFolder:
             ``run.json``, that file was edited, or it was written under a newer schema.
     """
     path = path.absolute()
-    if path.is_symlink():
-        raise RunFolderError(f"{path} is a symbolic link, and run folders must be real: give the folder itself")
-    if not path.is_dir():
-        raise RunFolderError(f"there is no run folder {path}. `ldnn search RECIPE` makes one")
-    if links := [entry.name for entry in path.iterdir() if entry.is_symlink()]:
-        raise RunFolderError(f"{path} holds symbolic links ({', '.join(links)}): put what they point to in their place")
+    if isinstance(path, Path):
+        _require_real(path)
     try:
-        content = json.loads((path / RUN_FILE).read_bytes())
+        content = json.loads(storage_at(path).read(RUN_FILE))
     except FileNotFoundError:
         raise RunFolderError(
             f"{path} is not a run: it has no {RUN_FILE}. `ldnn search RECIPE` makes a run, here too if it is empty"
@@ -201,6 +213,16 @@ def open_run(path: Path) -> RunFolder:
             f"{path / RUN_FILE} is damaged: {error}. Put its backup back, or start a new run"
         ) from None
     return RunFolder(path, _parse(path, content))
+
+
+def _require_real(path: Path) -> None:
+    """Raise unless the path is a folder, and it and what it holds are no symbolic links."""
+    if path.is_symlink():
+        raise RunFolderError(f"{path} is a symbolic link, and run folders must be real: give the folder itself")
+    if not path.is_dir():
+        raise RunFolderError(f"there is no run folder {path}. `ldnn search RECIPE` makes one")
+    if links := [entry.name for entry in path.iterdir() if entry.is_symlink()]:
+        raise RunFolderError(f"{path} holds symbolic links ({', '.join(links)}): put what they point to in their place")
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Difference]:
@@ -241,7 +263,7 @@ def _describe(
     return RunInfo(run_id=f"{name}-{config_hash({**content, 'pid': os.getpid()})[:8]}", **content)
 
 
-def _parse(path: Path, content: Any) -> RunInfo:
+def _parse(path: Location, content: Any) -> RunInfo:
     file = path / RUN_FILE
     version = content.get("schema_version") if isinstance(content, dict) else None
     if not isinstance(version, int) or isinstance(version, bool):
@@ -273,8 +295,14 @@ def _hash_of(config: Any) -> str | None:
         return None
 
 
-def _refuse_foreign(path: Path) -> None:
+def _refuse_foreign(path: Location) -> None:
     """Raise unless a run can be made at the path."""
+    if not isinstance(path, Path):
+        if is_run(path):
+            raise _is_a_run(path)
+        if held := storage_at(path).names(""):
+            raise _is_foreign(path, held[0])
+        return
     if path.is_symlink():
         raise RunFolderError(
             f"{path} is a symbolic link, and run folders must be real: remove it or choose another --out"
@@ -289,13 +317,16 @@ def _refuse_foreign(path: Path) -> None:
     for entry in path.iterdir():
         is_empty_table = entry in own and entry.is_dir() and not entry.is_symlink() and not any(entry.iterdir())
         if entry.name not in _HIDDEN and not is_empty_table:
-            raise RunFolderError(
-                f"{path} exists, is not a run, and holds {entry.name}. Choose another --out or another name with "
-                "--set name=..."
-            )
+            raise _is_foreign(path, entry.name)
 
 
-def _is_a_run(path: Path) -> RunFolderError:
+def _is_foreign(path: Location, holds: str) -> RunFolderError:
+    return RunFolderError(
+        f"{path} exists, is not a run, and holds {holds}. Choose another --out or another name with --set name=..."
+    )
+
+
+def _is_a_run(path: Location) -> RunFolderError:
     return RunFolderError(
         f"{path} is a run already. Go on with it with `ldnn resume {path}`, or choose another --out or another name "
         "with --set name=..."

@@ -86,13 +86,19 @@ class Setting:
         """Where the data lies."""
         return self.data.train.x.device
 
-    def classifiers(self, problem: InnerProblem, outer_step: int, count: int) -> tuple[Tensor, Batches]:
+    def classifiers(self, problem: InnerProblem, outer_step: int, count: int, first: int = 0) -> tuple[Tensor, Batches]:
         """Fresh classifiers (count, Θ) and their inner loops' batches, different at every outer step.
 
         Networks of all sizes see the same batches.
+
+        Args:
+            problem: their size.
+            outer_step: outer step or generation.
+            count: how many.
+            first: the number of the first, for a shard of the outer step's classifiers.
         """
         seed, inner = self.config.seed, self.config.inner
-        index = [(outer_step, c) for c in range(count)]
+        index = [(outer_step, c) for c in range(first, first + count)]
         parameters = problem.network.initial_parameters([generator(seed, "classifier", *i) for i in index])
         sources = [generator(seed, "batches", *i) for i in index]
         rows = shuffled_rows(len(self.data.train), inner.batch_size, inner.steps, sources).to(self.device)

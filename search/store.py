@@ -1,6 +1,7 @@
 """The results store: the system of record of a run.
 
-A table is a folder of immutable Parquet parts, ``<run>/<table>/part-<key>.parquet``.  A part is published whole and
+A table is a folder of immutable Parquet parts, ``<run>/<table>/part-<key>.parquet``; the run lies in a folder or in an
+object store (`search.storage`).  A part is published whole and
 durably or not at all, and is never overwritten; so what a reader sees is done, whatever is killed next.  Any number
 of processes may publish and read at the same time.  Only the driver of a run, which holds its lock, may move parts:
 damaged and orphaned ones go to ``<run>/quarantine/<table>/`` with a report beside them, never away.
@@ -11,31 +12,39 @@ This module needs only pyarrow and the standard library: `analysis` uses it wher
 from __future__ import annotations
 
 import json
-import os
 import re
-import stat
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
 
-from search.durable import StoreError, crash_point, describe_failure, place_once, sync_folder
+from search.durable import StoreError, crash_point, describe_failure
+from search.location import Location, LocationError, parse_location
 from search.part import NewerSchemaError, PartError, SchemaError, check_names, decode, encode, verify
 from search.schema import FINISHED, TABLES, Status
+from search.storage import STAGING, NotAFileError, Storage, storage_at
 
-__all__ = ["BadPart", "Published", "SchemaError", "Store", "StoreError", "read_table", "trial_key"]
+__all__ = [
+    "STAGING",
+    "BadPart",
+    "Location",
+    "LocationError",
+    "Published",
+    "SchemaError",
+    "Store",
+    "StoreError",
+    "parse_location",
+    "read_table",
+    "storage_at",
+    "trial_key",
+]
 
 QUARANTINE: Final = "quarantine"
 """The folder beside the tables that takes what the driver moves away."""
-
-STAGING: Final = ".staging"
-"""The folder in which files wait until they are whole; hidden from readers of the run folder."""
 
 MOVE_CRASH_POINTS: Final = ("reported", "moved")
 """The steps of moving a part to quarantine, for `search.durable.crash_point`."""
@@ -68,7 +77,7 @@ class BadPart:
     """
 
     table: str
-    path: Path
+    path: Location
     reason: str
     size: int
 
@@ -81,9 +90,11 @@ def trial_key(trial_id: str, attempt: int) -> str:
     return f"{trial_id}-a{attempt}"
 
 
-def read_table(root: Path | str, table: str, *, columns: Sequence[str] | None = None) -> tuple[pa.Table, list[BadPart]]:
+def read_table(
+    root: Location | str, table: str, *, columns: Sequence[str] | None = None
+) -> tuple[pa.Table, list[BadPart]]:
     """All sound rows of one table of a run folder, and the parts that were left out; see `Store.read_checked`."""
-    return Store(Path(root)).read_checked(table, columns=columns)
+    return Store(parse_location(root)).read_checked(table, columns=columns)
 
 
 @dataclass(frozen=True)
@@ -91,29 +102,32 @@ class Store:
     """The tables of one run folder.
 
     Attributes:
-        root: the run folder.
+        root: the run folder, or its prefix in an object store.
     """
 
-    root: Path
+    root: Location
 
     @classmethod
-    def create(cls, root: Path) -> Store:
+    def create(cls, root: Location) -> Store:
         """The store of a folder, whose tables' folders are made if they are missing.
 
         Raises:
             StoreError: ``root`` does not exist or is not writable.
         """
         try:
-            for name in (*TABLES, QUARANTINE, STAGING):
-                (root / name).mkdir(exist_ok=True)
-            sync_folder(root)
+            storage_at(root).prepare((*TABLES, QUARANTINE))
         except OSError as error:
             raise StoreError(describe_failure(f"make the tables' folders in {root}", error)) from error
         return cls(root)
 
     @property
-    def staging(self) -> Path:
-        """Where files wait until they are whole, on the same file system as the tables."""
+    def storage(self) -> Storage:
+        """The place where the run lies."""
+        return storage_at(self.root)
+
+    @property
+    def staging(self) -> Location:
+        """Where files of a run folder wait until they are whole."""
         return self.root / STAGING
 
     def publish(self, table: str, key: str, rows: Sequence[Mapping[str, Any]]) -> Published:
@@ -132,13 +146,9 @@ class Store:
             SchemaError: an unknown table or column, a bad key, a value of the wrong type or not finite.
             StoreError: the disk is full, or the run folder is gone or not writable.
         """
-        target = self._part(table, key)
-        data = encode(table, rows)
-        try:
-            self.staging.mkdir(exist_ok=True)
-        except OSError as error:
-            raise StoreError(describe_failure(f"publish {target.name} in {target.parent}", error)) from error
-        return Published.NEW if place_once(data, target, staging=self.staging) else Published.ALREADY_THERE
+        name = f"{table}/{self._part(table, key).name}"
+        is_new = self.storage.place_once(name, encode(table, rows))
+        return Published.NEW if is_new else Published.ALREADY_THERE
 
     def keys(self, table: str) -> set[str]:
         """The keys of the parts that are there, damaged ones included.
@@ -192,7 +202,7 @@ class Store:
         wanted = list(schema.names if columns is None else columns)
         check_names(f"column of {table}", wanted, schema.names)
         paths = self._files(table) if keys is None else [self._part(table, key) for key in sorted(set(keys))]
-        loaded = list(_load_all(table, paths, wanted))
+        loaded = list(_load_all(self.storage, table, paths, wanted))
         good = [part for part in loaded if not isinstance(part, BadPart)]
         empty = pa.schema([schema.field(name) for name in wanted]).empty_table()
         return pa.concat_tables([empty, *good]).combine_chunks(), [part for part in loaded if isinstance(part, BadPart)]
@@ -204,7 +214,8 @@ class Store:
             SchemaError: an unknown table.
             StoreError: the run folder or a part cannot be read at all, or a part was written under a newer schema.
         """
-        return [part for part in _load_all(table, self._files(table), None) if isinstance(part, BadPart)]
+        loaded = _load_all(self.storage, table, self._files(table), None)
+        return [part for part in loaded if isinstance(part, BadPart)]
 
     def repair(self) -> list[BadPart]:
         """Move damaged parts to quarantine.  Only for the driver, while no worker of the run is alive.
@@ -268,31 +279,30 @@ class Store:
             if _key(path) not in finished
         ]
 
-    def _part(self, table: str, key: str) -> Path:
+    def _part(self, table: str, key: str) -> Location:
         check_names("table", [table], TABLES)
         if not re.fullmatch(_KEY, key):
             raise SchemaError(f"a part's key must match {_KEY}, but got {key!r}")
         return self.root / table / f"part-{key}.parquet"
 
-    def _files(self, table: str) -> list[Path]:
+    def _files(self, table: str) -> list[Location]:
         """What readers of the folder would take for parts, in order of their names."""
         check_names("table", [table], TABLES)
         folder = self.root / table
         try:
             # A table without a folder has no rows; a run without a folder is a fault.
-            missing = not folder.exists() and self.root.is_dir()
-            names = [] if missing else sorted(path.name for path in folder.iterdir())
+            names = self.storage.names(table)
         except OSError as error:
             raise StoreError(describe_failure(f"read {folder}", error)) from error
         return [folder / name for name in names if not name.startswith((".", "_"))]
 
-    def _quarantine(self, table: str, path: Path, reason: str) -> BadPart:
-        folder = self.root / QUARANTINE / table
+    def _quarantine(self, table: str, path: Location, reason: str) -> BadPart:
+        storage, folder = self.storage, f"{QUARANTINE}/{table}"
         try:
-            size = path.lstat().st_size
-            folder.mkdir(parents=True, exist_ok=True)
+            size = storage.size(f"{table}/{path.name}") or 0
+            taken = set(storage.names(folder))
             number = 0
-            while os.path.lexists(home := folder / (path.name if number == 0 else f"{path.name}.{number}")):
+            while (home := path.name if number == 0 else f"{path.name}.{number}") in taken:
                 number += 1
             report = {
                 "table": table,
@@ -302,55 +312,50 @@ class Store:
                 "moved_at": datetime.now(UTC).isoformat(),
             }
             # The report first: a part in quarantine always has one.
-            Path(f"{home}.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+            storage.replace(f"{folder}/{home}.json", (json.dumps(report, indent=2) + "\n").encode())
             crash_point("reported", f"{table}/{path.name}")
-            path.rename(home)
-            crash_point("moved", f"{table}/{path.name}")
-            sync_folder(folder)
-            sync_folder(path.parent)
+            storage.move(f"{table}/{path.name}", f"{folder}/{home}")
         except OSError as error:
-            raise StoreError(describe_failure(f"move {path} to {folder}", error)) from error
-        return BadPart(table, home, reason, size)
+            raise StoreError(describe_failure(f"move {path} to {self.root / folder}", error)) from error
+        return BadPart(table, self.root / folder / home, reason, size)
 
     def _clear_staging(self) -> None:
-        oldest = time.time() - _LEFT_BEHIND_SECONDS
         try:
-            for path in self.staging.iterdir() if self.staging.exists() else ():
-                if not path.name.startswith(".") and path.stat().st_mtime < oldest:
-                    path.unlink()
+            self.storage.clear_staging(older_than=_LEFT_BEHIND_SECONDS)
         except OSError as error:
             raise StoreError(describe_failure(f"clear {self.staging}", error)) from error
 
 
-def _key(path: Path) -> str | None:
+def _key(path: Location) -> str | None:
     """The key in a part's name; None if it is no name of a part."""
     match = re.fullmatch(rf"part-({_KEY})\.parquet", path.name)
     return match and match[1]
 
 
-def _load_all(table: str, paths: Sequence[Path], columns: Sequence[str] | None) -> Iterator[pa.Table | BadPart | None]:
-    # Reading is mostly decompressing in C++, which lets other threads run.
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        yield from pool.map(lambda path: _load(table, path, columns), paths)
+def _load_all(
+    storage: Storage, table: str, paths: Sequence[Location], columns: Sequence[str] | None
+) -> Iterator[pa.Table | BadPart | None]:
+    # Reading is mostly decompressing in C++, or waiting for a network, which lets other threads run.
+    with ThreadPoolExecutor(max_workers=storage.readers) as pool:
+        yield from pool.map(lambda path: _load(storage, table, path, columns), paths)
 
 
-def _load(table: str, path: Path, columns: Sequence[str] | None) -> pa.Table | BadPart | None:
+def _load(storage: Storage, table: str, path: Location, columns: Sequence[str] | None) -> pa.Table | BadPart | None:
     """These columns of a part, or what is wrong with it; without columns only the latter."""
-    bad = BadPart(table, path, reason="", size=0)
+    bad, name = BadPart(table, path, reason="", size=0), f"{table}/{path.name}"
     try:
-        status = path.lstat()
-        bad = replace(bad, size=status.st_size)
         if _key(path) is None:
-            return replace(bad, reason="its name is not part-<key>.parquet")
-        if not stat.S_ISREG(status.st_mode):
-            return replace(bad, reason="it is not a regular file")
-        data = path.read_bytes()
+            return replace(bad, reason="its name is not part-<key>.parquet", size=storage.size(name) or 0)
+        data = storage.read(name)
+        bad = replace(bad, size=len(data))
         if columns is not None:
             return decode(table, data, columns)
         verify(table, data)
         return None
     except FileNotFoundError:
         return replace(bad, reason="it is not there")
+    except NotAFileError:
+        return replace(bad, reason="it is not a regular file", size=storage.size(name) or 0)
     except OSError as error:
         # Not the part's fault, and no reason to move it: too many open files, no permission, a failing disk.
         raise StoreError(describe_failure(f"read {path}", error)) from error

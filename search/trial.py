@@ -20,6 +20,7 @@ from search.provenance import config_hash
 from search.recorder import Recorder, Row
 from search.schema import Status
 from search.setting import Setting
+from search.shards import Shards, ShardsHere
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,12 @@ class TrialRecords:
 
 
 def run_trial(
-    config: TrialConfig, report: Report = silent, *, device: str = "cpu", leg: Leg | None = None
+    config: TrialConfig,
+    report: Report = silent,
+    *,
+    device: str = "cpu",
+    leg: Leg | None = None,
+    shards: Shards | None = None,
 ) -> TrialRecords:
     """Search one set and score it; whatever goes wrong becomes a status and words, never an exception.
 
@@ -58,7 +64,9 @@ def run_trial(
         report: told about every outer step.
         device: where networks are trained.
         leg: the part of the trial to run; all of it if None.
+        shards: does the pieces of each outer step; None does them in this process.  It changes no number.
     """
+    shards = shards or ShardsHere()
     started_at, clock = datetime.now(UTC), time.monotonic()
     leg = leg or Leg()
     if leg.start:
@@ -75,12 +83,12 @@ def run_trial(
         if config.gradient is not None:
             planned = config.gradient.outer_steps
             recorder = Recorder(setting, planned, report, leg)
-            found = search_by_gradient(setting, config.gradient, recorder)
+            found = search_by_gradient(setting, config.gradient, recorder, shards)
         else:
             assert config.evolution is not None  # the configuration has exactly one of the two
             planned = config.evolution.generations
             recorder = Recorder(setting, planned - 1, report, leg)
-            found = search_by_evolution(setting, config.evolution, recorder)
+            found = search_by_evolution(setting, config.evolution, recorder, shards)
         outcome = measured_objectives(setting, found)
         status = Status.OK
     except AtRung as end:

@@ -1,4 +1,4 @@
-"""Ray Tune as the runner of a plan: the one module that imports Ray.
+"""Ray Tune as the runner of a plan; with `search.ray_shards` the only module that imports Ray.
 
 A unit is a Tune trial of one step, and actors are reused from unit to unit.  Tune schedules, starts processes and
 notices when they die; what is to be done is the plan's, and results are published by the work itself.  So nothing
@@ -15,6 +15,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,12 +32,17 @@ from ray.tune.experiment import Trial  # noqa: E402
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
+from search.booking import Booking  # noqa: E402
 from search.ledger import IDLE, IDLE_SECONDS_PER_WORKER, Ledger  # noqa: E402
 from search.plan import PENALTY, Outcome, Plan, Unit, Watch, attempt  # noqa: E402
 from search.ray_setup import ClusterError  # noqa: E402
+from search.ray_shards import RayShards  # noqa: E402
 from search.search_plan import METRIC  # noqa: E402
 
 __all__ = ["ClusterError", "run_with_ray"]
+
+_LOOK_SECONDS: Final = 2.0
+"""How often it is checked that what waits to start can start."""
 
 _OBJECT_STORE_BYTES: Final = 100 * 2**20
 """Of a local Ray; units pass a few numbers, and data goes by path."""
@@ -50,6 +56,8 @@ def run_with_ray(
     threads: int,
     work_args: Mapping[str, Any],
     gpus_per_unit: float = 0.0,
+    workers_per_unit: int = 0,
+    gpus_per_worker: float = 0.0,
     address: str | None = None,
     watch: Watch,
     stop: Callable[[], bool] | None = None,
@@ -67,6 +75,9 @@ def run_with_ray(
         threads: cores that each unit may use.
         work_args: further arguments of the work; JSON-able, the same for all units.
         gpus_per_unit: whole GPUs, or a part of one.
+        workers_per_unit: further processes for each unit, which do shards for it; then the work is called with a
+            further argument ``shards``.  Where nodes are lost a unit has as many as the others can hold.
+        gpus_per_worker: whole GPUs, or a part of one, for each of those.
         address: host:port of a Ray cluster that this machine is a node of, or "auto"; None starts a Ray of our own.
         watch: told when a unit starts and when it ends.
         stop: asked often; once it says true no further unit starts, and the call returns when the running ones end.
@@ -80,6 +91,7 @@ def run_with_ray(
             "workers >= 1, threads >= 1 and gpus_per_unit >= 0, whole above 1, must hold, "
             f"but got (workers={workers}, threads={threads}, gpus_per_unit={gpus_per_unit})"
         )
+    booking = Booking(threads, gpus_per_unit, workers_per_unit, gpus_per_worker)
     name = work if isinstance(work, str) else f"{work.__module__}:{work.__qualname__}"
     if not isinstance(work, str) and (work.__module__ == "__main__" or _imported(name) is not work):
         raise ValueError(f"work must be a function that can be imported by its name, but got {name}")
@@ -89,19 +101,21 @@ def run_with_ray(
         return
     ledger = Ledger(plan, watch, stop)
     job = json.dumps(
-        {"work": name, "work_args": dict(work_args), "threads": threads, "pause": IDLE_SECONDS_PER_WORKER * workers}
+        {
+            "work": name,
+            "work_args": dict(work_args),
+            "threads": threads,
+            "pause": IDLE_SECONDS_PER_WORKER * workers,
+            "gpus_per_worker": gpus_per_worker if workers_per_unit else None,
+        }
     )
-    with (
-        ray_setup.scratch() as scratch,
-        _ray(scratch, address, python_path, workers=workers, threads=threads, gpus_per_unit=gpus_per_unit),
-    ):
-        request = tune.PlacementGroupFactory([{"CPU": threads, **({"GPU": gpus_per_unit} if gpus_per_unit else {})}])
+    with ray_setup.scratch() as scratch, _ray(scratch, address, python_path, booking, workers=workers):
         tune.Tuner(
-            tune.with_resources(_UnitTrainable, request),
+            tune.with_resources(_UnitTrainable, partial(_request, booking)),
             param_space={"job": job},
             tune_config=tune.TuneConfig(
                 search_alg=_PlanSearcher(ledger),
-                scheduler=_IdleScheduler(ledger),
+                scheduler=_UnitScheduler(ledger, booking),
                 num_samples=-1,
                 max_concurrent_trials=workers,
                 reuse_actors=True,
@@ -119,16 +133,20 @@ def run_with_ray(
         raise ledger.error
 
 
+def _request(booking: Booking, config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
+    """What a trial asks for: its booking, with fewer workers when nodes that were there at the start are lost."""
+    if booking.workers:
+        booking = booking.fitting(node["Resources"] for node in ray.nodes() if node["Alive"])  # type: ignore[no-untyped-call]
+    return tune.PlacementGroupFactory(booking.bundles)
+
+
 @contextlib.contextmanager
-def _ray(
-    scratch: Path, address: str | None, python_path: str, *, workers: int, threads: int, gpus_per_unit: float
-) -> Iterator[None]:
+def _ray(scratch: Path, address: str | None, python_path: str, booking: Booking, *, workers: int) -> Iterator[None]:
     """A running Ray, local or joined; shut down, and everything about this process put back, afterwards."""
     if ray.is_initialized():
         raise ClusterError("Ray must not be initialised in this process yet, but it is; call ray.shutdown() before")
-    asked: dict[str, Any] = {"workers": workers, "threads": threads, "gpus_per_unit": gpus_per_unit}
     if address is not None:
-        ray_setup.check_resources(ray_setup.cluster_nodes(address), **asked)
+        ray_setup.check_resources(ray_setup.cluster_nodes(address), booking, workers=workers)
         environment = {}
         arguments: dict[str, Any] = {"address": address, "runtime_env": {"env_vars": {"PYTHONPATH": python_path}}}
     else:
@@ -140,7 +158,7 @@ def _ray(
         }
         arguments = {
             "address": "local",  # not that of RAY_ADDRESS
-            "num_cpus": workers * threads,
+            "num_cpus": workers * (1 + booking.workers) * booking.threads,
             "include_dashboard": False,
             "object_store_memory": _OBJECT_STORE_BYTES,
             "_temp_dir": str(scratch),
@@ -149,17 +167,24 @@ def _ray(
     many_nodes, print_message = ray_constants.ENABLE_RAY_CLUSTER, ray_worker.print_to_stdstream
     with _quiet_logs(), ray_setup.kept_signal_handlers() as handlers, ray_setup.environment(environment):
         # 1. Read from the environment when Ray is imported, which may be long ago.
-        ray_constants.ENABLE_RAY_CLUSTER = address is not None
+        on_loopback = os.environ.get(ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR) == "0"
+        ray_constants.ENABLE_RAY_CLUSTER = address is not None and not on_loopback
         # 2. The token of an earlier Ray in this process.
         AuthenticationTokenLoader.instance().reset_cache()
         # 3. Ray tells of a dead worker on our standard output; we have that from the trial.
         ray_worker.print_to_stdstream = lambda *_, **__: None
         try:
-            ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **arguments)
+            try:
+                ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **arguments)
+            except (ConnectionError, RuntimeError) as error:
+                if address is None:
+                    raise
+                words = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                raise ClusterError(f"cannot join {address} ({words}); start ldnn on a node of that cluster") from error
             ray_setup.restore_signal_handlers(handlers)
             if address is None:
                 here = ray.cluster_resources()  # type: ignore[no-untyped-call]
-                ray_setup.check_resources([here], **asked)
+                ray_setup.check_resources([here], booking, workers=workers)
             yield
         finally:
             ray.shutdown()
@@ -196,8 +221,10 @@ class _UnitTrainable(tune.Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         self._job = json.loads(config["job"])
         # Read when the mathematical libraries are loaded, which the import of the work does first.
-        for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-            os.environ[variable] = str(self._job["threads"])
+        ray_setup.limit_threads(self._job["threads"])
+        self._shards: RayShards | None = None
+        if (gpus := self._job["gpus_per_worker"]) is not None:
+            self._shards = RayShards(threads=self._job["threads"], gpus=gpus)
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -217,7 +244,12 @@ class _UnitTrainable(tune.Trainable):
         work = _imported(self._job["work"])
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(self._job["threads"])
-        return work(unit, **self._job["work_args"])
+        more = {"shards": self._shards} if self._shards else {}
+        return work(unit, **self._job["work_args"], **more)
+
+    def cleanup(self) -> None:
+        if self._shards:
+            self._shards.close()
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing: a unit is done whole or not at all."""
@@ -252,25 +284,40 @@ class _PlanSearcher(Searcher):
         """Nothing was saved."""
 
 
-class _IdleScheduler(FIFOScheduler):
-    """Lets an idle trial step on until there is a unit for its actor.
+class _UnitScheduler(FIFOScheduler):
+    """Lets an idle trial step on until there is a unit for its actor, and gives up a trial that can never start.
 
     Without idle trials Tune would end an actor that finds nothing to do, and a new one takes seconds to start;
     at the end of every wave all actors but one would be lost.
+
+    A trial that waits for more bundles than the living nodes could hold would wait for ever: a process that died
+    with its node is known to be dead many seconds before the node is.  Its unit is handed out again, and then asks
+    for what there is.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, booking: Booking) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._ledger = ledger
+        self._booking = booking
+        self._next_look = 0.0
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        if self._booking.workers and time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + _LOOK_SECONDS
+            possible = len(_request(self._booking, {}).bundles)
+            for trial in list(tune_controller.get_live_trials()):
+                asked = len(trial.placement_group_factory.bundles)
+                if trial.status == Trial.PENDING and asked > possible:
+                    cause = f"it waited for {asked} processes, but nodes were lost and the others hold {possible}"
+                    self._ledger.died(trial.trial_id, cause)
+                    tune_controller.stop_trial(trial)
+        # Tune's own looks through all trials there ever were, each time; of those that are left few are pending, and
+        # which of them is first changes no result.
+        return next((one for one in tune_controller.get_live_trials() if one.status == Trial.PENDING), None)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         decision: str = TrialScheduler.CONTINUE if self._ledger.idles_on(trial.trial_id) else TrialScheduler.STOP
         return decision
-
-    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        # Tune's own looks through all trials there ever were, each time; of those that are left few are pending, and
-        # which of them is first changes no result.
-        return next((one for one in tune_controller.get_live_trials() if one.status == Trial.PENDING), None)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         with contextlib.suppress(OSError):

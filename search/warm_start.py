@@ -10,13 +10,13 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from search.config import RunConfig, TrialConfig, methods
 from search.config_errors import ConfigError, Problem
 from search.config_keys import shown
 from search.config_space import SAMPLED_INTO, Choices, Range, sampled_keys
+from search.location import parse_location
 from search.run_folder import RunFolder, RunFolderError, open_run
 from search.schema import OBJECTIVES, Status
 from search.store import StoreError
@@ -106,7 +106,7 @@ def gather(config: RunConfig) -> WarmStart | None:
     problems, runs = [], []
     for place in config.search.warm_start:
         try:
-            run = open_run(Path(place))
+            run = open_run(parse_location(place))
             runs.append((run, run.store.read("trials").to_pylist()))
         except (RunFolderError, StoreError) as error:
             problems.append(Problem("search.warm_start", shown(place), str(error).rstrip(".")))

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,24 +15,27 @@ from search.config import RunConfig, TrialConfig, canonical, trial_config
 from search.copies import copy_of
 from search.evaluate import judge
 from search.leg import Leg
+from search.location import parse_location
 from search.plan import PENALTY, Outcome, Unit
-from search.progress import ProgressFile
+from search.progress import ProgressFile, progress_folder
 from search.provenance import code_version, config_hash, hostname, library_versions
 from search.run_folder import open_run
 from search.schema import FINISHED, OBJECTIVES, Status
+from search.shards import Shards
 from search.store import Store, trial_key
 from search.trial import run_trial
 
 
-def do_unit(unit: Unit, *, run: str, device: str) -> Outcome:
+def do_unit(unit: Unit, *, run: str, device: str, shards: Shards | None = None) -> Outcome:
     """Do a trial or a batch of evaluations; when it returns, its rows are on disk.
 
     Args:
         unit: what to do; the payload's ``kind`` is ``trial`` or ``evaluation``.
-        run: the run folder.
+        run: the run folder, or its address in an object store.
         device: cpu, cuda or auto.
+        shards: does the pieces of a trial's outer steps; None does them in this process.
     """
-    folder = open_run(Path(run))
+    folder = open_run(parse_location(run))
     config = RunConfig.model_validate(folder.info.config)
     place = resolve_device(device)
     common = {"run_id": folder.info.run_id, "attempt": unit.attempt}
@@ -43,10 +45,12 @@ def do_unit(unit: Unit, *, run: str, device: str) -> Outcome:
         if rows:
             folder.store.publish("evaluations", unit.key, [row | common | provenance for row in rows])
         return Outcome(Status.OK, PENALTY, f"{len(rows)} networks")
-    return _do_trial(unit, config, folder.store, common, place)
+    return _do_trial(unit, config, folder.store, common, place, shards)
 
 
-def _do_trial(unit: Unit, config: RunConfig, store: Store, common: dict[str, Any], place: str) -> Outcome:
+def _do_trial(
+    unit: Unit, config: RunConfig, store: Store, common: dict[str, Any], place: str, shards: Shards | None
+) -> Outcome:
     payload = unit.payload
     # The process of an earlier attempt may have died after its row was on disk, and before it could say so.
     if unit.attempt and (before := _outcome_on_disk(store, unit.key)):
@@ -58,14 +62,14 @@ def _do_trial(unit: Unit, config: RunConfig, store: Store, common: dict[str, Any
         copy = copy_of(store, original, trial)
         store.publish("trials", key, [copy | common | _provenance(place)])
         return _outcome(copy)
-    progress = ProgressFile(store.root / "logs", unit.key)
+    progress = ProgressFile(progress_folder(store.root), unit.key)
     try:
-        records = run_trial(trial, progress, device=place, leg=_leg(store, trial, payload))
+        records = run_trial(trial, progress, device=place, leg=_leg(store, trial, payload), shards=shards)
     finally:
         progress.close()
     if records.checkpoint and "until" in payload and "below" not in payload:
         name = config_hash(canonical(trial))
-        checkpoint.save(store.root, unit.key, name, records.checkpoint, staging=store.staging)
+        checkpoint.save(store.root, unit.key, name, records.checkpoint)
         return replace(_outcome(records.trial), status=Status.OK, paused=True)
     if records.status in FINISHED:
         for table, rows in (("steps", records.steps), ("activations", records.activations)):

@@ -105,7 +105,15 @@ def drive_here(run: RunFolder, **options: Any) -> tuple[Account, Listener]:
 
 def rows(path: Path, table: str) -> pd.DataFrame:
     """All rows of a table in the order of their keys, without what may differ between equal runs."""
-    frame = pd.read_parquet(path / table)
+    return _comparable(pd.read_parquet(path / table), table)
+
+
+def rows_of(run: RunFolder, table: str) -> pd.DataFrame:
+    """The same through the store, wherever the run lies."""
+    return _comparable(run.store.read(table).to_pandas(), table)
+
+
+def _comparable(frame: pd.DataFrame, table: str) -> pd.DataFrame:
     keys = [key for key in UNIQUE_KEYS[table] if key != "attempt"]
     frame = frame.sort_values(keys, kind="stable").reset_index(drop=True)
     return frame[[name for name in frame.columns if name not in WHEN_AND_WHERE]]

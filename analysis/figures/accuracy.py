@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PANEL: Final = ["trial_id", "task", "lr_protocol", "depth"]
 """Columns that say which panel a network belongs to."""
 
-_SHARED: Final = ["run_id", "task", "architecture", "lr_protocol", "split"]
+_SHARED: Final = ["run_id", "task", "architecture", "lr_protocol", "split", "width", "depth"]
 _COLUMNS: Final = [*PANEL, "method", "learned_width", "split", "arm", "width", "seed", "accuracy"]
 
 
@@ -48,12 +48,12 @@ def arm_violins_data(run: Run) -> pd.DataFrame:
 
 
 def arm_violins(data: pd.DataFrame) -> Figure:
-    """Violins of accuracy per arm at the learned size, one panel per set, each network a dot and ReLU's mean a line.
+    """Violins of accuracy per arm, one panel per set and learned size, each network a dot and ReLU's mean a line.
 
     Args:
         data: what `arm_violins_data` returns, not empty.
     """
-    panels = _panels(data)
+    panels = _panels(data.sort_values(["depth", "width"], kind="stable"), [*PANEL, "width"])
     with look():
         figure, grid = canvas(len(panels), height=0.3 + 3.0 * len(panels), sharey=True)
         for axes, (title, rows) in zip(grid[:, 0], panels, strict=True):
@@ -79,7 +79,7 @@ def accuracy_by_width(data: pd.DataFrame) -> Figure:
     """
     from matplotlib.patches import Patch
 
-    panels = _panels(data)
+    panels = _panels(data, PANEL)
     arms = arm_order(data["arm"])
     pitch = 0.84 / len(arms)
     with look():
@@ -95,8 +95,8 @@ def accuracy_by_width(data: pd.DataFrame) -> Figure:
                     axes.axvline(place - 0.5, color="#dddddd", linewidth=0.8)
             axes.set_xticks(range(len(widths)), [str(width) for width in widths])
             axes.set_xlim(-0.5, len(widths) - 0.5)
-            learned = rows["learned_width"].iloc[0]
-            axes.set_title(title if pd.isna(learned) else f"{title}, learned at width {learned}")
+            learned = ", ".join(str(width) for width in sorted(rows["learned_width"].dropna().unique()))
+            axes.set_title(f"{title}, learned at width {learned}" if learned else title)
             axes.set_ylabel(f"{rows['split'].iloc[0]} accuracy [%]")
             horizontal_grid(axes)
         grid[-1, 0].set_xlabel("width [neurons per hidden layer]")
@@ -107,11 +107,11 @@ def accuracy_by_width(data: pd.DataFrame) -> Figure:
     return figure
 
 
-def _panels(data: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+def _panels(data: pd.DataFrame, by: list[str]) -> list[tuple[str, pd.DataFrame]]:
     """The rows of each panel with its title, in the order of the data."""
     varying = [column for column in PANEL[1:] if len(data[column].unique()) > 1]
     panels = []
-    for _, rows in data.groupby(PANEL, sort=False):
+    for _, rows in data.groupby(by, sort=False):
         first = rows.iloc[0]
         extra = [f"depth {first[column]}" if column == "depth" else str(first[column]) for column in varying]
         panels.append((", ".join([f"set of {first['trial_id']}", *extra]), rows))

@@ -60,11 +60,11 @@ def _panel(axes: Axes, rows: pd.DataFrame) -> None:
     horizontal_grid(axes)
     axes.axhline(0, color=FAINT, linewidth=1.2)
     widths = sorted(int(width) for width in rows["width"].unique())
-    learned = rows["learned_width"].iloc[0]
-    if pd.notna(learned):
-        axes.axvline(float(learned), color=FAINT, linewidth=1.0, linestyle=(0, (2, 2)))
-        place: dict[str, Any] = {"xycoords": axes.get_xaxis_transform(), "textcoords": "offset points"}
-        axes.annotate("learned here", (float(learned), 1.0), (4, -4), va="top", fontsize=8.5, color="#606060", **place)
+    place: dict[str, Any] = {"xycoords": axes.get_xaxis_transform(), "textcoords": "offset points"}
+    for index, learned in enumerate(sorted(float(width) for width in rows["learned_width"].dropna().unique())):
+        axes.axvline(learned, color=FAINT, linewidth=1.0, linestyle=(0, (2, 2)))
+        if index == 0:
+            axes.annotate("learned here", (learned, 1.0), (4, -4), va="top", fontsize=8.5, color="#606060", **place)
     for slot, rival in enumerate(RIVALS):
         own = rows[rows["rival"] == rival].sort_values("width")
         # Side by side, so that intervals do not cover each other.

@@ -47,7 +47,7 @@ def found_curves(data: pd.DataFrame, *, x_limit: float = 4.0) -> Figure:
         table = curve_distances(data)
         distances = table.to_numpy(float)
         names = [f"{trial}\ntype {k}" for _, trial, k in table.index]
-        right.imshow(distances, cmap="Greys", vmin=0, vmax=1.6 * max(distances.max(), 1e-12))
+        right.imshow(distances, cmap="Greys", vmin=0, vmax=3 * max(distances.max(), 1e-12))
         for i, j in np.ndindex(distances.shape):
             right.text(j, i, f"{distances[i, j]:.2f}", ha="center", va="center", color=INK)
         right.set_xticks(range(len(names)), names, rotation=30, ha="right")

@@ -11,15 +11,19 @@ from typing import Final
 
 from jobs.bench._base import Conditions, DisagreementError, Result, one_thread
 from jobs.bench.estimators import measure_estimators
+from jobs.bench.evolution import measure_evolution
 from jobs.bench.memory import measure_memory
 from jobs.bench.meta_step import measure_meta_step
 from jobs.bench.population import measure_population
+from jobs.bench.tune import measure_tune
 
 BENCHMARKS: Final[dict[str, Callable[[Conditions], list[Result]]]] = {
     "meta-step": measure_meta_step,
     "population": measure_population,
     "memory": measure_memory,
     "estimators": measure_estimators,
+    "evolution": measure_evolution,
+    "tune": measure_tune,
 }
 """By the name that a person types."""
 

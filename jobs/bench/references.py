@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jobs.bench.work import LR, RULES, SPEC, Work
+from ldnn_core.mlp import MlpSpec
 
 
 def plain_outer_step(work: Work) -> tuple[Tensor, Tensor]:
@@ -54,30 +55,76 @@ def train_sequentially(work: Work) -> None:
         _train_relu(work, n)
 
 
+class MixedLayer(nn.Module):
+    """A learned set in a layer of a network: exact sub-networks, the types in contiguous blocks.
+
+    Args:
+        genomes: of the set, (K, P); frozen.
+    """
+
+    def __init__(self, genomes: Tensor) -> None:
+        super().__init__()
+        self.genomes = list(genomes)
+
+    def forward(self, a: Tensor) -> Tensor:
+        """Apply each type to its neurons, (B, H) → (B, H)."""
+        blocks = torch.tensor_split(a, len(self.genomes), dim=1)
+        return torch.cat([_sub_network(block, g) for block, g in zip(blocks, self.genomes, strict=True)], dim=1)
+
+
+def train_candidate(
+    network: MlpSpec, parameters: Tensor, x: Tensor, y: Tensor, rows: Tensor, genomes: Tensor
+) -> Tensor:
+    """Training losses (T,) of one classifier with a candidate set, by `nn.Module` and `torch.optim`.
+
+    Args:
+        network: its sizes; one hidden layer.
+        parameters: the initial classifier, (1, Θ).
+        x: all rows of data.
+        y: their classes.
+        rows: of each inner step, (T, B).
+        genomes: the candidate, (K, P).
+    """
+    model = nn.Sequential(
+        nn.Linear(network.inputs, network.hidden[0]),
+        MixedLayer(genomes),
+        nn.Linear(network.hidden[0], network.outputs),
+    ).to(parameters)
+    return torch.stack(_train(model, _tensors(network, parameters), x, y, rows))
+
+
 def _train_relu(work: Work, n: int) -> tuple[nn.Module, list[Tensor]]:
     network = work.network
     model = nn.Sequential(
         nn.Linear(network.inputs, network.hidden[0]), nn.ReLU(), nn.Linear(network.hidden[0], network.outputs)
     ).to(work.parameters)
+    return model, _train(model, _weights(work, n), work.batches.x, work.batches.y, work.batches.rows[:, n])
+
+
+def _train(model: nn.Module, weights: list[Tensor], x: Tensor, y: Tensor, rows: Tensor) -> list[Tensor]:
     optimizer = torch.optim.RMSprop(model.parameters(), lr=LR, alpha=RULES.decay, eps=RULES.epsilon)
     with torch.no_grad():
-        for parameter, initial in zip(model.parameters(), _weights(work, n), strict=True):
+        for parameter, initial in zip(model.parameters(), weights, strict=True):
             parameter.copy_(initial)
             # the published rule starts the squared-gradient average at ones, torch.optim at zeros
             optimizer.state[parameter] = {"step": torch.tensor(0.0), "square_avg": torch.ones_like(parameter)}
     losses = []
-    for rows in work.batches.rows[:, n]:
+    for batch in rows:
         optimizer.zero_grad()
-        loss = F.cross_entropy(model(work.batches.x[rows]), work.batches.y[rows])
+        loss = F.cross_entropy(model(x[batch]), y[batch])
         loss.backward()
         optimizer.step()
         losses.append(loss.detach())
-    return model, losses
+    return losses
 
 
 def _weights(work: Work, n: int) -> list[Tensor]:
     """Weights and biases of network n as `nn.Linear` keeps them, leaves of a graph."""
-    layers = work.network.layers(work.parameters[n : n + 1])
+    return _tensors(work.network, work.parameters[n : n + 1])
+
+
+def _tensors(network: MlpSpec, parameters: Tensor) -> list[Tensor]:
+    layers = network.layers(parameters)
     pairs = [(weight[0].T.contiguous(), bias.flatten().clone()) for weight, bias in layers]
     return [tensor.requires_grad_() for pair in pairs for tensor in pair]
 

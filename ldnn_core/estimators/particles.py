@@ -111,7 +111,7 @@ def estimate_by_differences(
     """
     networks, pairs, bank = len(parameters), perturbation.pairs, activation.bank
     particles = 2 * pairs + 1
-    everyone = parameters.repeat(particles, 1)
+    problem, everyone = problem.repeated(particles), parameters.repeat(particles, 1)
     start = begin(problem, everyone, carry, (pairs, *bank.genomes.shape))
     epsilon = perturbation.draw(bank.genomes, seed).to(bank.genomes.device)
     total = epsilon if carry is None or carry.perturbation is None else carry.perturbation + epsilon

@@ -12,15 +12,19 @@ from typer.testing import CliRunner
 
 from jobs.bench import BENCHMARKS, Conditions, run_benchmarks
 from jobs.bench._base import MOST_IN_A_TURN, DisagreementError, Result, agree, seconds_of
+from jobs.bench.evolution import bench_setting, check_candidates, timed_generations
 from jobs.bench.memory import measure_here
 from jobs.bench.meta_step import check_outer_step
 from jobs.bench.padded import padded
 from jobs.bench.population import check_padded, check_relu
 from jobs.bench.references import plain_outer_step, sequential_relu
 from jobs.bench.show import print_results
+from jobs.bench.tune import Session
 from jobs.bench.work import Work, canonical
 from jobs.cli import app
 from ldnn_core.training import Batches
+from search.plan import Outcome, Unit
+from search.schema import Status
 
 KEYS = {"id", "value", "target", "met", "unit", "sizes", "device", "threads", "versions"}
 IDS = {
@@ -28,6 +32,8 @@ IDS = {
     "population": ["P3", "P4", "P3-widths"],
     "memory": ["P2", "P2-2000"],
     "estimators": ["E1", "E2", "E3", "E4"],
+    "evolution": ["P6", "P6b"],
+    "tune": ["P5", "P5b"],
 }
 
 
@@ -87,6 +93,47 @@ def test_a_set_for_each_network_trains_each_network_with_its_own():
         torch.testing.assert_close(losses[:, own], alone.train_mixed().losses, rtol=1e-12, atol=0)
 
 
+def test_candidates_trained_one_by_one_agree_with_a_generation():
+    setting = bench_setting("cpu", 3, steps=8, width=11)
+    assert set(check_candidates(setting, 1e-5)) == {"outer_loss"}
+    with pytest.raises(DisagreementError, match="outer losses of candidates"):
+        check_candidates(bench_setting("cpu", 3, steps=8, width=11), -1.0)
+
+
+def test_the_parts_of_a_generation_make_the_whole():
+    size = timed_generations(bench_setting("cpu", 4, steps=5, width=10, generations=2))
+    assert size["training"] + size["lowering"] + size["outside"] == pytest.approx(1.0)
+    assert min(size["training"], size["lowering"], size["outside"]) > 0
+    assert size["seconds_per_candidate"] == pytest.approx(size["seconds"] / 4)
+
+
+def session(ends):
+    found = Session(started=0.0)
+    for worker, time_of_end, work in ends:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(time, "perf_counter", lambda now=time_of_end: now)
+            found.watch("finished", Unit("unit"), Outcome(Status.OK, work, worker))
+    return found
+
+
+def test_what_a_trial_costs_is_the_time_between_ends_less_the_work():
+    one = session([("a", 5.0, 2.0), ("a", 7.25, 2.0), ("a", 9.5, 2.0)])
+    assert one.first_end == 5.0
+    assert one.cycles() == [[(2.25, 2.0), (2.25, 2.0)]]
+    assert one.throughput() == pytest.approx(1 / 2.25)
+
+
+def test_throughput_counts_only_while_every_worker_has_a_unit():
+    two = session([("a", 1.0, 1.0), ("b", 1.5, 1.0), ("a", 2.0, 1.0), ("b", 2.5, 1.0), ("a", 9.0, 1.0)])
+    assert two.cycles() == [[(1.0, 1.0)], [(1.0, 1.0)]]
+    assert two.throughput() == pytest.approx(2.0)
+
+
+def test_a_unit_that_fails_ends_the_measurement():
+    with pytest.raises(RuntimeError, match="unit ended as failed: no such thing"):
+        Session(0.0).watch("finished", Unit("unit"), Outcome(Status.FAILED, 0.0, "no such thing"))
+
+
 def test_numbers_that_disagree_are_not_timed():
     with pytest.raises(DisagreementError, match=r"the relative error to the reference must be <= 0\.01, but is 0\.5"):
         agree("loss", torch.tensor([1.5]), torch.tensor([1.0]), 0.01)
@@ -116,7 +163,7 @@ def test_actions_are_timed_alternately_after_a_warm_up():
     assert 0.001 <= taken[1] < taken[0]
 
 
-@pytest.mark.parametrize("name", BENCHMARKS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.ray if n == "tune" else ()) for n in BENCHMARKS])
 def test_quick_form_reports_every_figure_as_not_comparable(name):
     threads = torch.get_num_threads()
     results = run_benchmarks([name], Conditions(quick=True))

@@ -77,3 +77,17 @@ def test_genomes_that_are_not_finite_are_refused():
     genomes[1, 0, 0] = float("nan")
     with pytest.raises(ValueError, match="genomes must be finite, but 1 of"):
         losses(case, genomes)
+
+
+def test_every_classifier_keeps_its_learning_rate_with_every_candidate():
+    case = small_case(networks=2, steps=3)
+    rates = torch.tensor([[0.01], [0.2]], dtype=torch.float64)
+    genomes = initial_genomes(case.spec, 4, sets=3, dtype=torch.float64)
+    problem = dataclasses.replace(case.problem, lr=rates)
+    together = evaluate_population(problem, case.spec, genomes, case.parameters, case.batches, 3)
+    alone = []
+    for n in range(2):
+        own = dataclasses.replace(case.batches, rows=case.batches.rows[:, n : n + 1], stream=None)
+        one = dataclasses.replace(case.problem, lr=float(rates[n]))
+        alone.append(evaluate_population(one, case.spec, genomes, case.parameters[n : n + 1], own, 3).outer_loss)
+    torch.testing.assert_close(together.outer_loss, (alone[0] + alone[1]) / 2, rtol=1e-12, atol=0)

@@ -57,7 +57,7 @@ def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     for until in (0, 1, None):
         legs.append(run_trial(config, leg=Leg(start, until)))
         if (stands := legs[-1].checkpoint) is not None:
-            checkpoint.save(root, config.trial_id, HASH, stands, staging=root)
+            checkpoint.save(root, config.trial_id, HASH, stands)
             start = checkpoint.latest(root, config.trial_id, HASH, 9)
             assert start is not None
     return config, run_trial(config), legs
@@ -143,7 +143,7 @@ def kept(tmp_path: Path) -> tuple[Path, Checkpoint]:
         wall_seconds=2.5,
         started_at="2026-01-01T00:00:00+00:00",
     )
-    checkpoint.save(tmp_path, "gradient-0000", HASH, stands, staging=tmp_path)
+    checkpoint.save(tmp_path, "gradient-0000", HASH, stands)
     return tmp_path, stands
 
 
@@ -194,4 +194,4 @@ def test_one_of_another_configuration_or_rung_is_not_taken(kept: tuple[Path, Che
 def test_a_run_folder_that_is_gone_is_told(kept: tuple[Path, Checkpoint]):
     root, stands = kept
     with pytest.raises(StoreError, match=r"could not make .*checkpoints"):
-        checkpoint.save(root / "gone", "gradient-0000", HASH, stands, staging=root)
+        checkpoint.save(root / "gone", "gradient-0000", HASH, stands)

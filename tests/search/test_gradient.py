@@ -65,9 +65,9 @@ def test_inner_steps_are_those_of_every_network_and_piece(name):
 def test_classifiers_are_fresh_when_the_inner_loop_is_over(name, monkeypatch):
     asked, original = [], Setting.classifiers
 
-    def spy(self, problem, outer_step, count):
+    def spy(self, problem, outer_step, count, first=0):
         asked.append(outer_step)
-        return original(self, problem, outer_step, count)
+        return original(self, problem, outer_step, count, first)
 
     monkeypatch.setattr(Setting, "classifiers", spy)
     searched(name)
@@ -112,17 +112,16 @@ def test_the_set_follows_after_every_piece():
 def test_every_size_has_an_inner_loop_of_its_own_to_go_on_with(name):
     options = {"estimator": name.partition(",")[0], "outer_steps": 4, **FIVE_STEPS[name][0]}
     setting = Setting.of(tiny_trial("gradient", gradient=options, objective={"widths": [6, 12]}), "cpu")
-    config, genomes = setting.config.gradient, initial_genomes(setting.spec, 5)
-    estimator = make_estimator(config)
-    both = outer_gradient(setting, config, estimator, 0, genomes)
-    again = outer_gradient(setting, config, estimator, 1, genomes, both.unfinished)
+    genomes = initial_genomes(setting.spec, 5)[0]
+    both = outer_gradient(setting, 0, genomes)
+    again = outer_gradient(setting, 1, genomes, both.unfinished)
     for width, loop in zip((6, 12), both.unfinished, strict=True):
         alone = Setting.of(tiny_trial("gradient", gradient=options, ldnn={"width": width}), "cpu")
-        first = outer_gradient(alone, config, estimator, 0, genomes)
+        first = outer_gradient(alone, 0, genomes)
         assert torch.equal(loop.carry.state.parameters, first.unfinished[0].carry.state.parameters)
-        part = outer_gradient(alone, config, estimator, 1, genomes, first.unfinished)
+        part = outer_gradient(alone, 1, genomes, first.unfinished)
         again = replace(again, gradient=again.gradient - part.gradient / 2)
-    torch.testing.assert_close(again.gradient, torch.zeros_like(genomes), rtol=0, atol=1e-6)
+    torch.testing.assert_close(again.gradient[0], torch.zeros_like(genomes), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["es", "pes"])

@@ -356,7 +356,9 @@ def test_the_choice_between_here_and_ray_is_the_number_of_workers(monkeypatch, t
     asked = {}
     monkeypatch.setattr("search.tune.run_with_ray", lambda plan, work, **options: asked.update(options, work=work))
     run = new_run(tmp_path)
-    resources = RunConfig.model_validate(run.info.config).resources.model_copy(update={"workers": 3, "threads": 2})
+    resources = RunConfig.model_validate(run.info.config).resources.model_copy(
+        update={"workers": 3, "threads": 2, "workers_per_trial": 4}
+    )
     account = drive(run, resources, lambda plan, account: lambda *_: None, address="auto")
     assert (asked["work"], asked["workers"], asked["threads"], asked["address"]) == (
         "search.work:do_unit",
@@ -364,5 +366,6 @@ def test_the_choice_between_here_and_ray_is_the_number_of_workers(monkeypatch, t
         2,
         "auto",
     )
+    assert (asked["workers_per_unit"], asked["gpus_per_unit"], asked["gpus_per_worker"]) == (4, 0.0, 0.0)
     assert asked["work_args"] == {"run": str(run.path), "device": "cpu"}
     assert account.interrupted

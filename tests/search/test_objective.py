@@ -7,12 +7,11 @@ import pandas as pd
 import pytest
 import torch
 
-from ldnn_core.estimators import Unrolled
 from ldnn_core.subnetwork import initial_genomes
 from search.config import ConfigError, TrialConfig, trial_config
 from search.config_errors import checked
 from search.evaluate import NORMALIZED, Request, found_set
-from search.evolution import candidate_losses
+from search.evolution import evaluate_candidates
 from search.gradient import outer_gradient
 from search.schema import UNIQUE_KEYS, Status
 from search.setting import Setting
@@ -43,50 +42,43 @@ def test_a_trial_over_several_sizes_ends_well_and_says_which(method, measure):
 
 
 def test_the_gradient_over_sizes_is_that_of_the_mean_of_their_losses():
-    genomes = initial_genomes(setting().spec, 5)
-    config = setting().config.gradient
-    both = outer_gradient(setting(**TWO), config, Unrolled(), 0, genomes)
-    parts = [outer_gradient(alone(width), config, Unrolled(), 0, genomes) for width in (6, 12)]
+    genomes = initial_genomes(setting().spec, 5)[0]
+    both = outer_gradient(setting(**TWO), 0, genomes)
+    parts = [outer_gradient(alone(width), 0, genomes) for width in (6, 12)]
     assert both.outer_loss == pytest.approx(sum(part.outer_loss for part in parts) / 2, rel=1e-6)
     torch.testing.assert_close(both.gradient, (parts[0].gradient + parts[1].gradient) / 2, rtol=1e-5, atol=1e-8)
 
 
 def test_the_gradient_of_the_worst_size_is_that_of_this_size_alone():
-    genomes = initial_genomes(setting().spec, 5)
-    config = setting().config.gradient
-    worst = outer_gradient(setting(over="worst", **TWO), config, Unrolled(), 0, genomes)
-    parts = [outer_gradient(alone(width), config, Unrolled(), 0, genomes) for width in (6, 12)]
+    genomes = initial_genomes(setting().spec, 5)[0]
+    worst = outer_gradient(setting(over="worst", **TWO), 0, genomes)
+    parts = [outer_gradient(alone(width), 0, genomes) for width in (6, 12)]
     expected = max(parts, key=lambda part: part.outer_loss)
     torch.testing.assert_close(worst.gradient, expected.gradient, rtol=1e-6, atol=0)
 
 
 def test_candidates_are_judged_at_every_size_and_their_losses_combined():
     genomes = initial_genomes(setting().spec, 5, sets=3)
-    config = setting("evolution").config.evolution
-    both = candidate_losses(setting("evolution", over="worst", **TWO), config, 0, genomes)
-    parts = [candidate_losses(alone(width, "evolution"), config, 0, genomes) for width in (6, 12)]
+    both = evaluate_candidates(setting("evolution", over="worst", **TWO), 0, genomes)
+    parts = [evaluate_candidates(alone(width, "evolution"), 0, genomes) for width in (6, 12)]
     torch.testing.assert_close(both.outer_loss, torch.maximum(parts[0].outer_loss, parts[1].outer_loss))
     assert both.inner_steps == 2 * parts[0].inner_steps
 
 
 def test_both_methods_mean_the_same_objective():
     objective = {"over": "mean_minus_spread", "relative_to": "sin", "closeness_weight": 0.3, "measure": "val_loss"}
-    genomes = initial_genomes(setting().spec, 5)
-    by_gradient = outer_gradient(
-        setting(**objective, **TWO), setting().config.gradient, Unrolled(), 2, genomes
-    ).outer_loss
+    genomes = initial_genomes(setting().spec, 5)[0]
+    by_gradient = outer_gradient(setting(**objective, **TWO), 2, genomes).outer_loss
     config = tiny_trial("evolution", objective=objective | TWO)
     as_gradient = config.model_copy(update={"seed": setting().config.seed})
-    evolution = as_gradient.evolution
-    by_evolution = candidate_losses(Setting.of(as_gradient, "cpu"), evolution, 2, genomes).outer_loss
+    by_evolution = evaluate_candidates(Setting.of(as_gradient, "cpu"), 2, genomes.unsqueeze(0)).outer_loss
     assert by_gradient == pytest.approx(float(by_evolution), rel=1e-5)
 
 
 def test_a_usual_activation_can_be_subtracted():
-    genomes = torch.zeros_like(initial_genomes(setting().spec, 0))  # the base function, tanh, itself
-    config = setting().config.gradient
-    relative = outer_gradient(setting(relative_to="tanh", **TWO), config, Unrolled(), 0, genomes)
-    plain = outer_gradient(setting(**TWO), config, Unrolled(), 0, genomes)
+    genomes = torch.zeros_like(initial_genomes(setting().spec, 0)[0])  # the base function, tanh, itself
+    relative = outer_gradient(setting(relative_to="tanh", **TWO), 0, genomes)
+    plain = outer_gradient(setting(**TWO), 0, genomes)
     assert relative.outer_loss == pytest.approx(0.0, abs=1e-5)
     torch.testing.assert_close(relative.gradient, plain.gradient, rtol=1e-6, atol=0)
     assert relative.inner_steps == 2 * plain.inner_steps

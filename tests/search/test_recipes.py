@@ -218,6 +218,14 @@ BAD_OVERRIDES: list[tuple[str, list[str]]] = [
     ("search={seeds='common',space={}}", ["`search.space has a key for gradient when search.seeds = 'common'"]),
     ("resources.gpus_per_trial=0.5", ["`gpus_per_trial is 0 when device = 'cpu'` must hold"]),
     ("resources={device='cuda',gpus_per_trial=1.5}", ["`gpus_per_trial is whole when above 1` must hold"]),
+    ("resources.workers_per_trial=-1", ["resources.workers_per_trial = -1", "from 0 to 1000"]),
+    ("resources={device='auto',gpus_per_trial=1.0,workers_per_trial=2,gpus_per_worker=1.5}", ["is whole when above 1"]),
+    (
+        "resources={device='auto',gpus_per_trial=1.0,workers_per_trial=2}",
+        ["`gpus_per_worker is above 0 exactly when gpus_per_trial and workers_per_trial are` must hold"],
+    ),
+    ("resources.gpus_per_worker=1.0", ["`gpus_per_worker is above 0 exactly when", "gpus_per_worker = 1"]),
+    ("evolution.shard=0", ["evolution.shard = 0", "from 1 to 4096"]),
     # no effect
     ("inner.lr=0.1", ["inner.lr = 0.1: has no effect", "search.space.inner_lr={choices=[0.1]}", "search.space={}"]),
     ("ldnn.width=30", ["ldnn.width = 30: has no effect"]),

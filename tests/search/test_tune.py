@@ -17,13 +17,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from ray import tune
 
 from search import ray_setup
+from search.booking import Booking
 from search.ledger import Ledger
 from search.plan import ListPlan, Outcome, Unit
 from search.ray_setup import ClusterError, check_resources, cluster_nodes
 from search.schema import Status
-from search.tune import _IdleScheduler, _Starts, run_with_ray
+from search.tune import _Starts, _UnitScheduler, run_with_ray
 from tests.search import toy_units
 
 ROOT = str(Path(__file__).resolve().parents[2])
@@ -74,8 +76,9 @@ def started_with(token: str) -> set[int]:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def own_temporary_folder() -> Iterator[None]:
+def own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Scratch folders of runs beside these tests must not be taken for theirs; short, for the paths of sockets."""
+    tmp_path_factory.getbasetemp()  # made now, where it outlives this module
     with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", folder)
         patch.setenv("TMPDIR", folder)  # for the drivers that tests start
@@ -302,24 +305,103 @@ class TestBeforeAnythingStarts:
         with pytest.raises(ClusterError, match=r"at auto cannot be joined \(no node of it is here\); start one"):
             cluster_nodes("auto")
 
+    def test_says_that_this_machine_is_no_node_of_the_cluster(self, monkeypatch: pytest.MonkeyPatch):
+        def no_node(**arguments: object):
+            raise RuntimeError("no node has this address\nmore words")
+
+        monkeypatch.setattr(ray_setup, "cluster_nodes", lambda address: [{"CPU": 1.0}])
+        monkeypatch.setattr("ray.init", no_node)
+        words = r"cannot join 192\.0\.2\.1:1 \(no node has this address\); start ldnn on a node of that cluster"
+        with pytest.raises(ClusterError, match=words):
+            run_with_ray(
+                ListPlan([Unit("a")]),
+                toy_units.work,
+                workers=1,
+                threads=1,
+                work_args={},
+                address="192.0.2.1:1",
+                watch=ignore,
+            )
+
     def test_refuses_to_share_a_ray_with_others(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr("ray.is_initialized", lambda: True)
         with pytest.raises(ClusterError, match=r"must not be initialised .* call ray\.shutdown\(\) before"):
             run_with_ray(ListPlan([Unit("a")]), toy_units.work, workers=1, threads=1, work_args={}, watch=ignore)
 
     @pytest.mark.parametrize(
-        ("asked", "words"),
+        ("workers", "booking", "words"),
         [
-            ({"workers": 2, "threads": 5, "gpus_per_unit": 0.0}, r"threads <= cores .* \(threads=5, cores=4\)"),
-            ({"workers": 1, "threads": 1, "gpus_per_unit": 2.0}, r"gpus_per_unit=2, GPUs=2, GPUs of one node=1"),
-            ({"workers": 5, "threads": 1, "gpus_per_unit": 0.5}, r"workers=5, gpus_per_unit=0.5, GPUs=2"),
+            (2, Booking(5), r"threads <= cores .* \(threads=5, cores=4\)"),
+            (1, Booking(1, 2.0), r"gpus_per_unit=2, GPUs=2, GPUs of one node=1"),
+            (5, Booking(1, 0.5), r"workers=5, gpus_per_unit=0.5, GPUs=2"),
+            (1, Booking(1, 0.5, 2, 1.0), r"workers_per_trial=2, gpus_per_worker=1, GPUs=2, .* fewer workers_per_trial"),
+            (
+                3,
+                Booking(1, 0.5, 1, 0.25),
+                r"gpus_per_trial=0.5, workers_per_trial=1, gpus_per_worker=0.25",
+            ),
+            (1, Booking(1, 0.5, 1, 2.0), r"gpus_per_worker <= GPUs of one node must hold"),
+            (1, Booking(3, workers=1), r"\(workers_per_trial=1, threads=3, cores of the nodes=4, 2\); ask for fewer"),
         ],
     )
-    def test_refuses_more_than_there_is(self, asked: dict[str, float], words: str):
+    def test_refuses_more_than_there_is(self, workers: int, booking: Booking, words: str):
         nodes = [{"CPU": 4.0, "GPU": 1.0}, {"CPU": 2.0, "GPU": 1.0}]
         with pytest.raises(ClusterError, match=words):
-            check_resources(nodes, **asked)  # type: ignore[arg-type]
-        check_resources(nodes, workers=4, threads=4, gpus_per_unit=0.5)
+            check_resources(nodes, booking, workers=workers)
+        check_resources(nodes, Booking(4, 0.5), workers=4)
+        check_resources(nodes, Booking(1, 0.5, 2, 0.5), workers=1)
+
+
+@dataclass(eq=False)
+class Waiting:
+    """A trial of Tune's, and of its controller what a scheduler sees."""
+
+    trial_id: str
+    status: str
+    bundles: int
+
+    @property
+    def placement_group_factory(self) -> tune.PlacementGroupFactory:
+        return tune.PlacementGroupFactory([{"CPU": 1}] * self.bundles)
+
+
+class Controller:
+    def __init__(self, *trials: Waiting) -> None:
+        self.trials = trials
+        self.stopped: list[str] = []
+
+    def get_live_trials(self) -> tuple[Waiting, ...]:
+        return self.trials
+
+    get_trials = get_live_trials
+
+    def stop_trial(self, trial: Waiting) -> None:
+        self.stopped.append(trial.trial_id)
+
+
+def test_what_waits_for_nodes_that_are_gone_is_given_up_and_says_so(monkeypatch: pytest.MonkeyPatch):
+    outcomes = []
+    plan = ListPlan([Unit(key) for key in "abc"])
+    ledger = Ledger(plan, lambda event, unit, outcome: outcomes.append((unit.key, outcome)), None)
+    trials = [Waiting("1", "RUNNING", 3), Waiting("2", "PENDING", 3), Waiting("3", "PENDING", 2)]
+    assert all(ledger.hand_out(trial.trial_id) for trial in trials)
+    scheduler, controller = _UnitScheduler(ledger, Booking(1, workers=2)), Controller(*trials)
+
+    monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": {"CPU": 1.0}}] * 3)
+    scheduler.choose_trial_to_run(controller)
+    assert controller.stopped == []
+    monkeypatch.setattr(
+        "ray.nodes", lambda: [{"Alive": i > 0, "Resources": {"CPU": 1.0} if i else {"CPU": 9.0}} for i in range(3)]
+    )
+    scheduler.choose_trial_to_run(controller)
+    assert controller.stopped == []  # it has just looked
+    monkeypatch.setattr("search.tune._LOOK_SECONDS", 0.0)
+    scheduler = _UnitScheduler(ledger, Booking(1, workers=2))
+    scheduler.choose_trial_to_run(controller)
+    assert controller.stopped == ["2"]
+    ledger.ended("2", None)
+    words = "it waited for 3 processes, but nodes were lost and the others hold 2"
+    assert outcomes == [("b", Outcome(KILLED, 0.0, words))]
 
 
 class TestSurroundings:
@@ -368,7 +450,7 @@ class TestManyTrials:
 
         running, pending = (Trial("none", stub=True) for _ in range(2))
         running.set_status(Trial.RUNNING)
-        scheduler = _IdleScheduler(Ledger(ListPlan.empty(), ignore, None))
+        scheduler = _UnitScheduler(Ledger(ListPlan.empty(), ignore, None), Booking(1))
         assert scheduler.choose_trial_to_run(Controller(running, pending)) is pending
         assert scheduler.choose_trial_to_run(Controller(running)) is None
 

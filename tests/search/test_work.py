@@ -55,7 +55,7 @@ def test_a_diverged_trial_keeps_its_words(tmp_path):
 
 
 def test_a_failed_trial_leaves_its_row_and_nothing_else(run, monkeypatch):
-    def fail_late(setting, config, recorder):
+    def fail_late(setting, config, recorder, shards):
         from ldnn_core.subnetwork import initial_genomes
 
         recorder.step(0, initial_genomes(setting.spec, 0)[0], inner_steps_total=0)

@@ -1,0 +1,109 @@
+"""A run in a folder of a POSIX file system: files appear by a hard link and are flushed with their folders."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from stat import S_ISDIR, S_ISREG
+from typing import ClassVar
+
+from search.durable import StoreError, crash_point, describe_failure, place_once, sync_folder
+from search.storage import STAGING, NotAFileError, Storage
+
+
+@dataclass(frozen=True)
+class LocalStorage(Storage):
+    """See `search.storage.Storage`.
+
+    Attributes:
+        root: the run folder.
+    """
+
+    readers: ClassVar[int] = min(8, os.cpu_count() or 1)
+
+    root: Path
+
+    @property
+    def staging(self) -> Path:
+        """Where files wait until they are whole, on the same file system as the tables."""
+        return self.root / STAGING
+
+    def prepare(self, folders: Sequence[str]) -> None:
+        """Make the folders; the run folder itself must exist."""
+        for name in (*folders, STAGING):
+            (self.root / name).mkdir(exist_ok=True)
+        sync_folder(self.root)
+
+    def place_once(self, name: str, data: bytes) -> bool:
+        """Through `search.durable.place_once`: exactly one of several processes places its file."""
+        target = self.root / name
+        try:
+            self.staging.mkdir(exist_ok=True)
+        except OSError as error:
+            raise StoreError(describe_failure(f"publish {target.name} in {target.parent}", error)) from error
+        return place_once(data, target, staging=self.staging)
+
+    def replace(self, name: str, data: bytes) -> None:
+        """Write the file where it lies."""
+        target = self.root / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+
+    def read(self, name: str) -> bytes:
+        """The whole contents; a link or a device is not opened, as that could block or lead elsewhere."""
+        path = self.root / name
+        mode = path.lstat().st_mode
+        if not S_ISREG(mode):
+            what = (errno.EISDIR, os.strerror(errno.EISDIR)) if S_ISDIR(mode) else (errno.EINVAL, "Not a regular file")
+            raise NotAFileError(*what, str(path))
+        return path.read_bytes()
+
+    def size(self, name: str) -> int | None:
+        """Bytes of what lies at the name, links not followed."""
+        try:
+            return (self.root / name).lstat().st_size
+        except FileNotFoundError:
+            return None
+
+    def names(self, folder: str) -> list[str]:
+        """Names in a folder; a run folder that is gone is an error, a folder in it that is gone has none."""
+        path = self.root / folder
+        if not path.exists() and self.root.is_dir():
+            return []
+        return sorted(entry.name for entry in path.iterdir())
+
+    def move(self, name: str, to: str) -> None:
+        """Rename, and flush both folders."""
+        source, target = self.root / name, self.root / to
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source.rename(target)
+        crash_point("moved", name)
+        sync_folder(target.parent)
+        sync_folder(source.parent)
+
+    def delete(self, name: str) -> None:
+        """Unlink the file."""
+        (self.root / name).unlink()
+
+    def clear_staging(self, *, older_than: float) -> None:
+        """Remove old files of the staging folder; its hidden lock stays."""
+        oldest = time.time() - older_than
+        for path in self.staging.iterdir() if self.staging.exists() else ():
+            if not path.name.startswith(".") and path.stat().st_mtime < oldest:
+                path.unlink()
+
+    def total_bytes(self) -> int:
+        """Of all regular files; what a running worker has just moved or removed does not count."""
+        return sum(_size(path) for path in self.root.rglob("*"))
+
+
+def _size(path: Path) -> int:
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return 0
+    return status.st_size if S_ISREG(status.st_mode) else 0

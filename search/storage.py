@@ -1,0 +1,102 @@
+"""What a run needs of the place where it lies: the same few operations in a folder and in an object store."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar, Final
+
+from search.location import Location
+
+STAGING: Final = ".staging"
+"""The folder in which files wait until they are whole; hidden from readers of the run folder."""
+
+
+class NotAFileError(OSError):
+    """Something lies at a name that is neither a file nor an object."""
+
+
+class Storage(ABC):
+    """The files or objects of one run, by names relative to it such as ``trials/part-a.parquet``.
+
+    Any number of processes may read and place at the same time.  An object appears whole or not at all, and a
+    listing shows what was placed before it was asked for.  `move`, `replace` and `clear_staging` are for the driver.
+    All raise OSError when the place cannot be read or written; `place_once` says it as StoreError.
+
+    Attributes:
+        readers: how many objects are best read at the same time.
+    """
+
+    readers: ClassVar[int]
+
+    @abstractmethod
+    def prepare(self, folders: Sequence[str]) -> None:
+        """Make the folders in which objects will be placed, where such a thing is needed."""
+
+    @abstractmethod
+    def place_once(self, name: str, data: bytes) -> bool:
+        """Publish an object durably unless one of that name is there.
+
+        Returns:
+            True if it is new, False if an earlier one stands.
+
+        Raises:
+            StoreError: it could not be published; nothing is half-published.
+        """
+
+    @abstractmethod
+    def replace(self, name: str, data: bytes) -> None:
+        """Write an object, in the place of an earlier one if there is one: a report, or a note for people."""
+
+    @abstractmethod
+    def read(self, name: str) -> bytes:
+        """The whole contents.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+            NotAFileError: it is a folder, a link or a device.
+        """
+
+    @abstractmethod
+    def size(self, name: str) -> int | None:
+        """Bytes of what lies at the name, whatever it is; None if nothing does."""
+
+    @abstractmethod
+    def names(self, folder: str) -> list[str]:
+        """Names directly in a folder, sorted; none if the folder is not there.  Empty for the run itself."""
+
+    @abstractmethod
+    def move(self, name: str, to: str) -> None:
+        """Give an object another name, whose folder is made if it is missing."""
+
+    @abstractmethod
+    def delete(self, name: str) -> None:
+        """Remove an object.
+
+        Raises:
+            FileNotFoundError: it is not there.
+        """
+
+    @abstractmethod
+    def clear_staging(self, *, older_than: float) -> None:
+        """Remove what publishing left behind more than so many seconds ago."""
+
+    @abstractmethod
+    def total_bytes(self) -> int:
+        """Of everything in the run."""
+
+
+def storage_at(root: Location) -> Storage:
+    """The storage of a run.
+
+    Raises:
+        LocationError: the environment names an endpoint that may not be used.
+    """
+    if isinstance(root, Path):
+        from search.local_storage import LocalStorage
+
+        return LocalStorage(root)
+    from search.object_storage import ObjectStorage  # its library takes a while to load
+
+    return ObjectStorage(root)

@@ -1,0 +1,31 @@
+"""Bodies for tests of whoever does shards; workers import them by name."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import numpy as np
+
+from search.setting import Setting
+from search.shards import Arrays
+
+
+def where(setting: Setting, outer_step: int, shard: Arrays) -> Arrays:
+    """What was asked, and by which process it was done."""
+    time.sleep(float(shard.get("nap", np.array(0.0))))
+    asked = [setting.config.number, outer_step, int(shard["number"])]
+    return {"asked": np.array(asked), "pid": np.array(os.getpid())}
+
+
+def raises(setting: Setting, outer_step: int, shard: Arrays) -> Arrays:
+    """An error of the body's own."""
+    raise ArithmeticError(f"shard {int(shard['number'])} of step {outer_step} cannot be done")
+
+
+def dies(setting: Setting, outer_step: int, shard: Arrays) -> Arrays:
+    """The end of the process, for the shard whose number is 1."""
+    if int(shard["number"]) == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return where(setting, outer_step, shard)
