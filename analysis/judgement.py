@@ -10,7 +10,7 @@ from typing import Any, Final
 import pandas as pd
 
 from analysis.cross_size import RIVALS, SIZE, cross_size_table
-from analysis.load import Run
+from analysis.load import Run, counted_attempts
 from analysis.sets import SET, headline_sets, in_order, judging_split, of_sets
 from analysis.statistics import MIN_PAIRS
 from analysis.words import count, percent, points
@@ -39,7 +39,7 @@ class Verdict:
         table: one row per set, size and rival: ``difference`` of the mix to it (share, 0..1) with ``low`` and ``high``,
             ``pairs``, ``lost``, ``won``, ``outcome`` and ``headline`` (whether the sentences speak about this set).
         headlines: the same in words at the size where a set was learned, for the set of each method with the
-            highest validation score.
+            highest validation score; and a warning where the table of a set is coarse.
         sentences: the headlines and what holds at the other sizes.
         sizes: the whole cross-size table that this rests on.
         split: which rows judged: test, or val as long as there are no test rows.
@@ -54,6 +54,9 @@ class Verdict:
 
 OUTSIDE_SHARE: Final = 0.01
 """Share of pre-activations outside the table above which the verdict says so."""
+
+COARSE_TABLE: Final = 1e-4
+"""Bound of the error of a looked-up value above which the verdict says so."""
 
 _RIVAL_WORDS: Final = {
     "relu": "ReLU",
@@ -85,6 +88,8 @@ def verdict(run: Run) -> Verdict:
     silent = sets[~sets["trial_id"].isin(spoken["trial_id"])]
     sentences += [f"mixed ({trial}) has no evaluation rows." for trial in silent["trial_id"]]
     sentences += _outside_table(of_sets(run.evaluations, sets))
+    coarse = list(_coarse_tables(of_sets(counted_attempts(run.activations, run.trials), sets)))
+    headlines, sentences = headlines + coarse, sentences + coarse
     if split != "test":
         sentences.append("These are validation rows, which also chose the sets: the test is still to come.")
     return Verdict(table, tuple(headlines), tuple(sentences), sizes, split)
@@ -98,6 +103,17 @@ def _outside_table(evaluations: pd.DataFrame) -> Iterator[str]:
         yield (
             f"{row['arm']} ({row['trial_id']}) at {_size(row)}: {percent(row['outside_table'])} % of the "
             "pre-activations lay outside the table, where the curve goes on as a straight line."
+        )
+
+
+def _coarse_tables(activations: pd.DataFrame) -> Iterator[str]:
+    """Where the function that networks were trained with may differ from the one that a genome stands for."""
+    final = activations[activations["final"].fillna(False).astype(bool)]
+    errors = final.groupby("trial_id", sort=True)[["table_error", "table_scale"]].max()
+    for trial, row in errors[errors["table_error"] > COARSE_TABLE].iterrows():
+        yield (
+            f"The table of {trial} is coarse: its values may be off by {row['table_error']:.1e}, more than "
+            f"{COARSE_TABLE:.0e}; a search with a larger ldnn.table_scale than {row['table_scale']:.0f} looks up finer."
         )
 
 

@@ -8,6 +8,7 @@ import shutil
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.markup import escape
@@ -15,6 +16,9 @@ from rich.table import Table as RichTable
 
 from jobs.results import console
 from search.provenance import code_version, library_versions
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -69,11 +73,30 @@ def _disk() -> Finding:
 def _torch() -> Finding:
     import torch
 
-    if torch.cuda.is_available():
-        return Finding(
-            "device", "ok", f"{torch.cuda.get_device_name()}: --set resources.device=cuda uses it, with eager look-ups"
-        )
-    return Finding("device", "ok", "cpu; no CUDA device, which small networks do not need")
+    from ldnn_core.accelerator import cuda_path
+
+    if not torch.cuda.is_available():
+        return Finding("device", "ok", f"cpu; CUDA: {cuda_path()}, which small networks do not need")
+    return _cuda(torch.device("cuda"))
+
+
+def _cuda(device: torch.device) -> Finding:
+    """Look something up on the device, which is the first attempt to compile for it."""
+    import torch
+
+    from ldnn_core.accelerator import CUDA, cuda_path
+    from ldnn_core.activations import TableBank
+    from ldnn_core.subnetwork import ActivationSpec, initial_genomes
+
+    spec = ActivationSpec()
+    try:
+        bank = TableBank(spec, initial_genomes(spec, 0).to(device))
+        bank.value_slope(torch.zeros(2, 8, 4, device=device), torch.zeros(1, 4, dtype=torch.int32, device=device))
+        name = torch.cuda.get_device_name()
+    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for CUDA
+        return Finding("device", "bad", f"CUDA does not work here ({error}): --set resources.device=cpu does")
+    words = f"{name}: --set resources.device=cuda uses it; look-ups and updates: {cuda_path()}"
+    return Finding("device", "ok" if CUDA.failure is None else "note", words)
 
 
 def _kernels() -> Finding:

@@ -23,9 +23,6 @@ from ldnn_core.layout import mixed_types
 from ldnn_core.look_up import look_up
 from ldnn_core.subnetwork import ActivationSpec, exact_values_and_slopes, gain_and_offset
 
-TABLE_GRID = Grid()
-"""Where a lowered activation is tabulated, [-10, 10] in cells of 1/64; straight lines outside."""
-
 
 class Activation(Protocol):
     """Elementwise functions of the units of a layer; pure, no state."""
@@ -191,8 +188,8 @@ class TableBank:
     Args:
         spec: what the sub-networks share.
         genomes: (M, K, P); checked for shape and finite values.
-        grid: where they are tabulated.
-        fused: whether the compiled CPU kernels may be used.
+        grid: where they are tabulated; None for the grid of the spec.
+        fused: whether compiled code may be used.
 
     Raises:
         ValueError: the genomes have the wrong shape or are not finite.
@@ -203,15 +200,15 @@ class TableBank:
         spec: ActivationSpec,
         genomes: Tensor,
         *,
-        grid: Grid = TABLE_GRID,
+        grid: Grid | None = None,
         fused: bool = True,
     ) -> None:
         self.spec = spec
         self.genomes = spec.check_genomes(genomes.detach())
-        self._grid = grid
+        self._grid = grid or spec.grid
         with torch.no_grad():
             coefficients = self._lower(self.genomes.double()).to(genomes.dtype)
-        self.table = HermiteTable(coefficients.contiguous(), grid, fused)
+        self.table = HermiteTable(coefficients.contiguous(), self._grid, fused)
 
     @property
     def parameters(self) -> Tensor:

@@ -21,12 +21,17 @@ class BaseFunction:
     Attributes:
         value: tensor of any shape → tensor of that shape.
         slope: the first derivative, likewise; at a kink the value that automatic differentiation uses.
-        kinked: whether the slope jumps somewhere, so that no smooth table can stand for the function.
+        kinks: where the slope jumps, so that no smooth table can stand for the function; it is straight in between.
     """
 
     value: Callable[[Tensor], Tensor]
     slope: Callable[[Tensor], Tensor]
-    kinked: bool = False
+    kinks: tuple[float, ...] = ()
+
+    @property
+    def kinked(self) -> bool:
+        """Whether there are kinks."""
+        return bool(self.kinks)
 
 
 def _hat(x: Tensor) -> Tensor:
@@ -60,10 +65,10 @@ BASE_FUNCTIONS: Final[dict[str, BaseFunction]] = {
     "tanh": BaseFunction(torch.tanh, lambda x: 1 - torch.tanh(x) ** 2),
     "sin": BaseFunction(torch.sin, torch.cos),
     "elu": BaseFunction(F.elu, lambda x: torch.exp(x.clamp(max=0))),
-    "relu": BaseFunction(F.relu, lambda x: (x > 0).to(x), kinked=True),
+    "relu": BaseFunction(F.relu, lambda x: (x > 0).to(x), kinks=(0.0,)),
     "silu": BaseFunction(F.silu, _silu_slope),
     "gelu": BaseFunction(F.gelu, _gelu_slope),
-    "hat": BaseFunction(_hat, _hat_slope, kinked=True),
+    "hat": BaseFunction(_hat, _hat_slope, kinks=(0.0, 1.0, 2.0)),
 }
 """By name.  ``hat`` is the piecewise-linear bump 0, 1, 0 on the points 0, 1, 2 (science: spectral bias)."""
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ldnn_core.activations import TABLE_GRID, Activation, BankActivation, GroupedActivation
+from ldnn_core.activations import Activation, BankActivation, GroupedActivation, TableBank
 from ldnn_core.mlp import MlpSpec, forward
 from ldnn_core.network import Layer
 from ldnn_core.optimizers import Optimizer
@@ -65,7 +65,7 @@ class Judgement:
         participation_ratio_corrected: the same from two halves of the rows; None if undefined.
         weight_norm: Euclidean norm of all weights and biases; None if diverged.
         outside_table: share of pre-activations on the judging rows outside the table of a learned activation, where
-            it is a straight line; None for usual activations.
+            it is a straight line; None for what is not looked up.
         num_params: weights and biases of the network.
         inner_steps: inner steps of this network.
         wall_seconds: duration of its group divided by the networks in it [s].
@@ -221,7 +221,8 @@ def _judge_group(
     with torch.no_grad():
         z, layers = outputs(trained.parameters)
         first = layers[0].units
-        outside = torch.stack([_share_outside_table(layer.pre) for layer in layers]).mean(dim=0)
+        ends = first.new_tensor([_table_ends(arm) for arm in arms.values() for _ in seeds])
+        outside = torch.stack([_share_outside(layer.pre, ends) for layer in layers]).mean(dim=0)
         diverged = trained.diverged | ~torch.isfinite(z).all(dim=(1, 2))
         accuracy = data.accuracy(z, judge_rows.y).masked_fill(diverged, data.chance)
         best = best.masked_fill(diverged, data.chance)
@@ -247,7 +248,7 @@ def _judge_group(
             participation_ratio=_finite(row[5], row[3]),
             participation_ratio_corrected=_finite(row[6], row[3]),
             weight_norm=_finite(row[7], row[3]),
-            outside_table=row[8] if isinstance(arms[arm], BankActivation) else None,
+            outside_table=row[8] if _is_looked_up(arms[arm]) else None,
             num_params=network.num_params,
             inner_steps=training.steps,
             wall_seconds=each,
@@ -257,8 +258,20 @@ def _judge_group(
     ]
 
 
-def _share_outside_table(a: Tensor) -> Tensor:
-    low, high = TABLE_GRID.ends
+def _is_looked_up(arm: Activation) -> bool:
+    return isinstance(arm, BankActivation) and isinstance(arm.bank, TableBank)
+
+
+def _table_ends(arm: Activation) -> tuple[float, float]:
+    """Between which pre-activations an arm is tabulated; all, if it is not."""
+    if isinstance(arm, BankActivation) and isinstance(arm.bank, TableBank):
+        return arm.bank.table.grid.ends
+    return -float("inf"), float("inf")
+
+
+def _share_outside(a: Tensor, ends: Tensor) -> Tensor:
+    """The share (N,) of the pre-activations (N, R, H) outside (N, 2) ends."""
+    low, high = ends.view(-1, 2, 1, 1).unbind(1)
     return ((a < low) | (a > high)).double().mean(dim=(1, 2))
 
 

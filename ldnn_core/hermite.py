@@ -17,15 +17,20 @@ Shapes: N networks, B batch, H units, F functions, G cells.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
+from ldnn_core import hermite_arithmetic as arithmetic
+from ldnn_core.accelerator import Compiled
 from ldnn_core.compiled import FUSED_AVAILABLE, call, fits_kernels, new_like
 
 if FUSED_AVAILABLE:  # else the eager path serves
     from ldnn_core import hermite_kernels as kernels
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,21 @@ class Grid:
     def __post_init__(self) -> None:
         if self.scale < 1 or self.scale & (self.scale - 1):
             raise ValueError(f"cells per unit must be a power of two, so that knots are exact, but got {self.scale}")
+
+    @staticmethod
+    def symmetric(half_range: float, scale: int) -> Grid:
+        """Cells of 1 / scale from -half_range to half_range.
+
+        Raises:
+            ValueError: the ends are no knots, or the scale is not a power of two.
+        """
+        cells = half_range * scale
+        if cells != int(cells) or cells < 1:
+            raise ValueError(
+                "the ends of a table must be knots (range times cells per unit is whole and at least 1), "
+                f"but got {half_range} times {scale} = {cells}"
+            )
+        return Grid(scale, int(cells), 2 * int(cells))
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -72,8 +92,8 @@ class HermiteTable:
     Attributes:
         coefficients: (F, G, 4), contiguous.
         grid: where the cells lie.
-        fused: whether the compiled CPU kernels are used; the eager path always works and gives the same numbers
-            to rounding.
+        fused: whether compiled code is used, kernels on the CPU and `torch.compile` on an accelerator; the eager path
+            always works and gives the same numbers to rounding.
     """
 
     coefficients: Tensor
@@ -88,8 +108,7 @@ class HermiteTable:
             function: (N or 1, H) integers, which function each unit uses; int32 spares the kernels a conversion.
         """
         if not self._use_kernels(a):
-            y, dy, _ = self._eager(a, function)
-            return y, dy
+            return self._plain(arithmetic.value_slope, a, self.coefficients, function, *self._cells)
         y, dy = new_like(a), new_like(a)
         call(kernels.value_slope, a, self.coefficients, *self._place(a, function), y, dy)
         return y, dy
@@ -97,7 +116,7 @@ class HermiteTable:
     def value_slope_curvature(self, a: Tensor, function: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """σ(a), σ'(a) and σ''(a); arguments as for `value_slope`."""
         if not self._use_kernels(a):
-            return self._eager(a, function)
+            return self._plain(arithmetic.value_slope_curvature, a, self.coefficients, function, *self._cells)
         y, dy, ddy = new_like(a), new_like(a), new_like(a)
         call(kernels.value_slope_curvature, a, self.coefficients, *self._place(a, function), y, dy, ddy)
         return y, dy, ddy
@@ -108,18 +127,13 @@ class HermiteTable:
             assert out.is_contiguous()  # of anything else a copy would be written
             call(kernels.scatter, a, y_bar, dy_bar, *self._place(a, function), out)
             return
-        cell, u, beyond = self._locate(a)
-        slope_bar = y_bar * beyond + dy_bar * self.grid.scale
-        parts = (y_bar, y_bar * u + slope_bar, u * (y_bar * u + 2 * slope_bar), u * u * (y_bar * u + 3 * slope_bar))
-        first = (function.unsqueeze(1) * self.grid.cells + cell) * 4
-        for power, part in enumerate(parts):
-            out.view(-1).index_add_(0, (first + power).reshape(-1), part.reshape(-1))
+        shape = len(self.coefficients), *self._cells
+        out += self._plain(arithmetic.cotangent, a, y_bar, dy_bar, function, *shape)
 
     def tangent(self, a: Tensor, a_dot: Tensor, function: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """σ(a), σ'(a) and their tangents σ'(a) ȧ, σ''(a) ȧ; arguments as for `value_slope`."""
         if not self._use_kernels(a, a_dot):
-            y, dy, ddy = self.value_slope_curvature(a, function)
-            return y, dy, dy * a_dot, ddy.mul_(a_dot)
+            return self._plain(arithmetic.tangent, a, a_dot, self.coefficients, function, *self._cells)
         y, dy, y_dot, dy_dot = new_like(a), new_like(a), new_like(a), new_like(a)
         place = self._place(a, function)
         call(kernels.tangent, a, a_dot, self.coefficients, *place, y, dy, y_dot, dy_dot)
@@ -152,8 +166,11 @@ class HermiteTable:
         """
         (dy, dy_dot), (h_bar, h_bar_dot) = slopes, bars
         if not self._use_kernels(a, a_dot, *slopes, *bars):
-            self.add_cotangent(out, a, function, h_bar_dot, h_bar * a_dot)
-            return h_bar * dy, torch.addcmul(h_bar_dot * dy, h_bar, dy_dot)
+            shape = len(self.coefficients), *self._cells
+            tangents = a_dot, dy, dy_dot, h_bar, h_bar_dot
+            delta, delta_dot, cotangent = self._plain(arithmetic.tangent_back, a, *tangents, function, *shape)
+            out += cotangent
+            return delta, delta_dot
         assert out.is_contiguous()
         delta, delta_dot = new_like(a), new_like(a)
         inputs = (a, a_dot, dy, dy_dot, h_bar, h_bar_dot)
@@ -169,20 +186,11 @@ class HermiteTable:
         grid, own = self.grid, units if function.shape[0] > 1 else 0
         return function.to(torch.int32), own, grid.cells, grid.scale, grid.origin, networks, batch, units
 
-    def _locate(self, a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Cell, place within it clamped to [0, 1], and how far beyond the grid in cells."""
-        grid = self.grid
-        scaled = a * grid.scale
-        floor = scaled.floor().nan_to_num(-float(grid.origin)).clamp(-grid.origin, grid.cells - 1 - grid.origin)
-        u = scaled - floor
-        inside = u.nan_to_num(0.0).clamp(0, 1)
-        return floor.to(torch.int64) + grid.origin, inside, u - inside
+    @property
+    def _cells(self) -> tuple[int, int, int]:
+        """What the plain arithmetic is told of the grid."""
+        return self.grid.scale, self.grid.origin, self.grid.cells
 
-    def _eager(self, a: Tensor, function: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        cell, u, beyond = self._locate(a)
-        rows = self.coefficients.reshape(-1, 4)[function.unsqueeze(1) * self.grid.cells + cell]
-        c0, c1, c2, c3 = rows.unbind(-1)
-        slope = c1 + u * (2 * c2 + 3 * c3 * u)
-        scale = self.grid.scale
-        curvature = ((2 * c2 + 6 * c3 * u) * scale * scale).masked_fill(beyond != 0, 0.0)
-        return c0 + u * (c1 + u * (c2 + u * c3)) + slope * beyond, slope * scale, curvature
+    def _plain(self, operation: Compiled[P, R], *arguments: P.args, **named: P.kwargs) -> R:
+        """An operation on any device; compiled on an accelerator, if that is wanted."""
+        return operation(*arguments, **named) if self.fused else operation.eager(*arguments, **named)

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from ldnn_core import optimizer_arithmetic as arithmetic
 from ldnn_core.compiled import FUSED_AVAILABLE, call, fits_kernels, new_like
 
 if FUSED_AVAILABLE:
@@ -77,8 +78,9 @@ class RMSprop:
             inputs = (parameters, slots[0], gradient, *_rates(lr, parameters))
             call(kernels.rmsprop, *inputs, self.decay, self.epsilon, _TINY, new, new_square)
             return new, (new_square,)
-        square = self.decay * slots[0] + (1 - self.decay) * gradient * gradient
-        return parameters - lr * gradient / (torch.sqrt(square + _TINY) + self.epsilon), (square,)
+        constants = self.decay, self.epsilon, _TINY
+        parameters, square = arithmetic.rmsprop(parameters, slots[0], gradient, lr, *constants)
+        return parameters, (square,)
 
     def update_vjp(
         self,
@@ -95,11 +97,10 @@ class RMSprop:
             inputs = (slots[0], gradient, parameters_cotangent, slots_cotangent[0], *_rates(lr, gradient))
             call(kernels.rmsprop_vjp, *inputs, self.decay, self.epsilon, _TINY, s_bar, g_bar)
             return parameters_cotangent, (s_bar,), g_bar
-        root = torch.sqrt(self.decay * slots[0] + (1 - self.decay) * gradient * gradient + _TINY)
-        moved = lr * parameters_cotangent / (root + self.epsilon)
-        square_bar = slots_cotangent[0] + 0.5 * moved / (root + self.epsilon) * gradient / root
-        gradient_bar = 2 * (1 - self.decay) * gradient * square_bar - moved
-        return parameters_cotangent, (self.decay * square_bar,), gradient_bar
+        cotangents = parameters_cotangent, slots_cotangent[0]
+        constants = self.decay, self.epsilon, _TINY
+        square_bar, gradient_bar = arithmetic.rmsprop_vjp(slots[0], gradient, *cotangents, lr, *constants)
+        return parameters_cotangent, (square_bar,), gradient_bar
 
 
 @dataclass(frozen=True)
@@ -125,8 +126,8 @@ class SGD:
             inputs = (parameters, slots[0], gradient, *_rates(lr, parameters))
             call(kernels.sgd, *inputs, self.momentum, new, new_momentum)
             return new, (new_momentum,)
-        momentum = self.momentum * slots[0] + gradient
-        return parameters - lr * momentum, (momentum,)
+        parameters, momentum = arithmetic.sgd(parameters, slots[0], gradient, lr, self.momentum)
+        return parameters, (momentum,)
 
     def update_vjp(
         self,
@@ -143,8 +144,9 @@ class SGD:
             inputs = (parameters_cotangent, slots_cotangent[0], *_rates(lr, gradient))
             call(kernels.sgd_vjp, *inputs, self.momentum, m_bar, g_bar)
             return parameters_cotangent, (m_bar,), g_bar
-        momentum_bar = slots_cotangent[0] - lr * parameters_cotangent
-        return parameters_cotangent, (self.momentum * momentum_bar,), momentum_bar
+        cotangents = parameters_cotangent, slots_cotangent[0]
+        momentum_bar, gradient_bar = arithmetic.sgd_vjp(*cotangents, lr, self.momentum)
+        return parameters_cotangent, (momentum_bar,), gradient_bar
 
 
 @dataclass(frozen=True)
@@ -174,10 +176,9 @@ class Adam:
             inputs: tuple[Any, ...] = (parameters, *slots, gradient, *_rates(lr, parameters))
             call(kernels.adam, *inputs, *self._constants(step), *new)
             return new[0], new[1:]
-        mean = self.beta1 * slots[0] + (1 - self.beta1) * gradient
-        square = self.beta2 * slots[1] + (1 - self.beta2) * gradient * gradient
-        root = torch.sqrt(square / (1 - self.beta2 ** (step + 1)) + _TINY) + self.epsilon
-        return parameters - lr / (1 - self.beta1 ** (step + 1)) * mean / root, (mean, square)
+        averages = slots[0], slots[1]
+        found = arithmetic.adam(parameters, *averages, gradient, lr, *self._constants(step))
+        return found[0], found[1:]
 
     def update_vjp(
         self,
@@ -194,18 +195,12 @@ class Adam:
             inputs: tuple[Any, ...] = (*slots, gradient, parameters_cotangent, *slots_cotangent, *_rates(lr, gradient))
             call(kernels.adam_vjp, *inputs, *self._constants(step), *bars)
             return parameters_cotangent, bars[:2], bars[2]
-        mean = self.beta1 * slots[0] + (1 - self.beta1) * gradient
-        square = self.beta2 * slots[1] + (1 - self.beta2) * gradient * gradient
-        correction = 1 - self.beta2 ** (step + 1)
-        root = torch.sqrt(square / correction + _TINY)
-        moved = lr / (1 - self.beta1 ** (step + 1)) * parameters_cotangent / (root + self.epsilon)
-        mean_bar = slots_cotangent[0] - moved
-        square_bar = slots_cotangent[1] + moved / (root + self.epsilon) * mean / (2 * correction * root)
-        gradient_bar = (1 - self.beta1) * mean_bar + 2 * (1 - self.beta2) * gradient * square_bar
-        return parameters_cotangent, (self.beta1 * mean_bar, self.beta2 * square_bar), gradient_bar
+        averages, cotangents = (slots[0], slots[1]), (parameters_cotangent, slots_cotangent[0], slots_cotangent[1])
+        found = arithmetic.adam_vjp(*averages, gradient, *cotangents, lr, *self._constants(step))
+        return parameters_cotangent, found[:2], found[2]
 
-    def _constants(self, step: int) -> tuple[float, ...]:
-        """What the kernels want to know: decays, corrections of both averages, what is added to roots."""
+    def _constants(self, step: int) -> tuple[float, float, float, float, float, float]:
+        """What is asked besides tensors: decays, corrections of both averages, what is added to roots."""
         corrections = 1 / (1 - self.beta1 ** (step + 1)), 1 / (1 - self.beta2 ** (step + 1))
         return self.beta1, self.beta2, *corrections, self.epsilon, _TINY
 

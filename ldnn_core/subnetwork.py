@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from ldnn_core.base_functions import BaseFunction, base_function
+from ldnn_core.hermite import Grid
 from ldnn_core.randomness import generator
 
 LEAST_VARIANCE: Final = 1e-4
@@ -37,9 +38,12 @@ class ActivationSpec:
         hidden: sizes of the sub-network's hidden layers (tanh).
         scale: c, the factor of the sub-network's output.
         normalized: whether every function has its own gain and offset, see `gain_and_offset`.
+        table_range: where tables of the functions end, at -table_range and table_range; beyond they go on straight.
+        table_scale: cells of a table per unit, a power of two.
 
     Raises:
-        ValueError: an unknown base, no types, or an empty hidden layer.
+        ValueError: an unknown base, no types, an empty hidden layer, a table whose ends are no knots, or kinks of the
+            base function that do not lie within it.
     """
 
     base: str = "sin"
@@ -47,6 +51,8 @@ class ActivationSpec:
     hidden: tuple[int, ...] = (50,)
     scale: float = 0.2
     normalized: bool = False
+    table_range: float = 10.0
+    table_scale: int = 64
 
     def __post_init__(self) -> None:
         base_function(self.base)
@@ -54,6 +60,13 @@ class ActivationSpec:
             raise ValueError(f"num_types >= 1 must hold, but got num_types={self.num_types}")
         if not self.hidden or min(self.hidden) < 1:
             raise ValueError(f"a sub-network needs hidden layers of at least one unit, but got hidden={self.hidden}")
+        low, high = self.grid.ends
+        kinks = self.base_function.kinks
+        if kinks and not low < min(kinks) <= max(kinks) < high:
+            raise ValueError(
+                f"kinks of the base function must lie within the table: table_range > {max(map(abs, kinks)):g} for "
+                f"{self.base!r}, but got table_range={self.table_range:g}: give a larger one"
+            )
 
     @property
     def layer_sizes(self) -> tuple[int, ...]:
@@ -65,6 +78,11 @@ class ActivationSpec:
         """P, the number of weights and biases of one sub-network."""
         sizes = self.layer_sizes
         return sum(i * o + o for i, o in pairwise(sizes))
+
+    @property
+    def grid(self) -> Grid:
+        """Where functions are tabulated."""
+        return Grid.symmetric(self.table_range, self.table_scale)
 
     @property
     def base_function(self) -> BaseFunction:

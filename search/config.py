@@ -112,6 +112,10 @@ class RunConfig(Table):
                 ("search.space.width", "objective.widths"),
             )
             least_width, width_key = min(self.objective.widths), "objective.widths"
+        bases = self.search.space.get("base")
+        if isinstance(bases, Choices) and "hat" in bases.choices:  # the table ldnn knows its own base only
+            rule = "ldnn.table_range > 2 when hat is sampled, whose kinks at 0, 1 and 2 lie within the table"
+            yield Relation(rule, self.ldnn.table_range > 2, ("ldnn.table_range", "search.space.base.choices"))
         measure, estimator = self.objective.measure, self.gradient.estimator
         yield Relation(
             "objective.measure is a loss unless method = 'evolution' or gradient.estimator is es or pes",

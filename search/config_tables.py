@@ -79,6 +79,10 @@ class LdnnConfig(Table):
     """Factor of the sub-network's output before it is added to the base function."""
     normalized: bool = False
     """Whether each function gets the gain and offset that give it mean 0 and variance 1 under a standard normal."""
+    table_range: Annotated[float, Field(ge=1, le=100)] = 10.0
+    """Functions are looked up in tables from minus to plus this, and go on straight outside."""
+    table_scale: Annotated[int, Field(ge=4, le=4096)] = 64
+    """Cells of these tables per unit, a power of two; twice as many divide the error of a value by 16."""
 
     @property
     def subnet_weights(self) -> int:
@@ -88,6 +92,12 @@ class LdnnConfig(Table):
 
     def _relations(self) -> Iterator[Relation]:
         yield Relation("num_types <= width", self.num_types <= self.width, ("num_types", "width"))
+        yield Relation("table_scale is a power of two", self.table_scale.bit_count() == 1, ("table_scale",))
+        whole = (self.table_range * self.table_scale).is_integer()
+        yield Relation("table_range times table_scale is whole", whole, ("table_range", "table_scale"))
+        if self.base == "hat":
+            rule = "table_range > 2 for hat, whose kinks at 0, 1 and 2 lie within the table"
+            yield Relation(rule, self.table_range > 2, ("table_range", "base"))
 
 
 class InnerConfig(Table):

@@ -135,6 +135,8 @@ def found_set(store: Store, trial_id: str) -> FoundSet:
     first = types[0]
     hidden, normalized = tuple(first["subnet_hidden"]), bool(first["normalized"])
     spec = ActivationSpec(first["base"], first["num_types"], hidden, first["subnet_scale"], normalized)
+    if first["table_scale"] is not None:  # rows of earlier code do not say it, and had the default
+        spec = replace(spec, table_range=first["table_range"], table_scale=first["table_scale"])
     return FoundSet(trial_id, spec, torch.tensor([row["genome"] for row in types], dtype=torch.float32), trial)
 
 

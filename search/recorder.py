@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ldnn_core.algorithms import State
+from ldnn_core.lowering_error import error_bounds
 from ldnn_core.subnetwork import ActivationSpec, exact_values, gain_and_offset
 from search.checkpoint import Checkpoint
 from search.leg import AtRung, Leg
@@ -148,6 +149,7 @@ class Recorder:
         spec = self._setting.spec
         y, rows = curves(spec, genomes, *CURVE_RANGE, CURVE_POINTS), genomes.cpu().double()
         gain, offset = gain_and_offset(spec, rows)
+        final = step == self._last
         for index, (genome, curve) in enumerate(zip(rows, y, strict=True)):
             self.activations.append(
                 {
@@ -156,7 +158,7 @@ class Recorder:
                     "subnet_hidden": list(spec.hidden),
                     "subnet_scale": spec.scale,
                     "step": step,
-                    "final": step == self._last,
+                    "final": final,
                     "type_index": index,
                     "genome": genome.tolist(),
                     "x_min": CURVE_RANGE[0],
@@ -165,5 +167,8 @@ class Recorder:
                     "normalized": spec.normalized,
                     "gain": float(gain[index]),
                     "offset": float(offset[index]),
+                    "table_range": spec.table_range,
+                    "table_scale": spec.table_scale,
+                    "table_error": error_bounds(spec, genome.view(1, 1, -1)).value if final else None,
                 }
             )

@@ -16,7 +16,8 @@ SCHEMA_VERSION: Final = 2
 
 Parts of an earlier version are read as they are: a column that they do not have is null.
 1: the first.  2: ``trials`` has ``widths``, ``depths``, ``cross_size_drop``, ``num_params`` and ``flatness``, and
-``activations`` has ``normalized``; ``lr`` is part of the key of ``evaluations``.
+``activations`` has ``normalized``, ``table_range``, ``table_scale`` and ``table_error``; ``lr`` is part of the key of
+``evaluations``.
 """
 
 
@@ -166,6 +167,9 @@ ACTIVATIONS: Final = pa.schema(
         _field("normalized", _FLAG, "whether gain and offset follow from the genome; null means no"),
         _field("gain", _REAL, "factor applied to the activation; 1 when not fitted"),
         _field("offset", _REAL, "value added to the activation after the gain; 0 when not fitted"),
+        _field("table_range", _REAL, "the function was looked up in a table from minus to plus this; null means 10"),
+        _field("table_scale", _INT, "cells of that table per unit; null means 64"),
+        _field("table_error", _REAL, "bound of the error of a value in that table; null unless final"),
     ]
 )
 

@@ -31,7 +31,15 @@ def load_task(config: TaskConfig, device: str) -> TaskData:
 
 def activation_spec(ldnn: LdnnConfig) -> ActivationSpec:
     """What all sets of a trial share."""
-    return ActivationSpec(ldnn.base, ldnn.num_types, ldnn.subnet_hidden, ldnn.subnet_scale, ldnn.normalized)
+    return ActivationSpec(
+        base=ldnn.base,
+        num_types=ldnn.num_types,
+        hidden=ldnn.subnet_hidden,
+        scale=ldnn.subnet_scale,
+        normalized=ldnn.normalized,
+        table_range=ldnn.table_range,
+        table_scale=ldnn.table_scale,
+    )
 
 
 def training(config: TrainingConfig, train_rows: int) -> Training:

@@ -133,3 +133,20 @@ def test_use_outside_the_table_is_said_when_it_is_frequent(small, share, is_said
     sentences = [s for s in judged(small).sentences if "outside the table" in s]
     expected = "mixed (gradient-0001) at width 50: 3.2 % of the pre-activations lay outside the table, where the curve"
     assert [s.startswith(expected) for s in sentences] == [True] * is_said
+
+
+@pytest.mark.parametrize(("errors", "is_said"), [((2e-5, 3.4e-4), True), ((1e-5, 9e-5), False), ((None, None), False)])
+def test_a_coarse_table_of_the_found_set_is_said(small, errors, is_said):
+    small.trial("gradient-0001")
+    small.evaluations("gradient-0001", {"mixed": noisy(0.53, key=2)})
+    row = {"trial_id": "gradient-0001", "method": "gradient", "num_types": 2, "base": "sin", "table_scale": 8}
+    earlier = [row | {"step": 0, "final": False, "type_index": k, "table_error": None} for k in range(2)]
+    final = [row | {"step": 9, "final": True, "type_index": k, "table_error": e} for k, e in enumerate(errors)]
+    small.write("activations", earlier + final)
+    found = judged(small)
+    expected = (
+        "The table of gradient-0001 is coarse: its values may be off by 3.4e-04, more than 1e-04; "
+        "a search with a larger ldnn.table_scale than 8 looks up finer."
+    )
+    for sentences in (found.sentences, found.headlines):
+        assert [s for s in sentences if "coarse" in s] == [expected] * is_said

@@ -187,11 +187,39 @@ def test_bad_genomes_are_refused(genomes, words):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"), [({"num_types": 0}, "num_types >= 1"), ({"hidden": ()}, "hidden layers")]
+    ("arguments", "words"),
+    [
+        ({"num_types": 0}, "num_types >= 1"),
+        ({"hidden": ()}, "hidden layers"),
+        ({"table_scale": 48}, "must be a power of two, so that knots are exact, but got 48"),
+        ({"table_range": 2.3}, "the ends of a table must be knots .*, but got 2.3 times 64 = 147.2"),
+        ({"table_range": 0.0}, "whole and at least 1"),
+        ({"base": "hat", "table_range": 2.0}, "table_range > 2 for 'hat', but got table_range=2: give a larger one"),
+    ],
 )
 def test_bad_activation_specs_are_refused(arguments, words):
     with pytest.raises(ValueError, match=words):
         ActivationSpec(**arguments)
+
+
+def test_a_bank_is_tabulated_where_its_spec_says():
+    assert ActivationSpec().grid == Grid(scale=64, origin=640, cells=1280)
+    spec = ActivationSpec("sin", 2, (3,), table_range=1.5, table_scale=8)
+    bank = TableBank(spec, initial_genomes(spec, 0))
+    for one in (bank, bank.of_genomes(initial_genomes(spec, 1, sets=2))):
+        assert one.table.grid == spec.grid == Grid(scale=8, origin=12, cells=24)
+        assert one.parameters.shape[1] == 24
+    assert spec.grid.ends == (-1.5, 1.5)
+
+
+@pytest.mark.parametrize(("base", "table_range"), [("relu", 0.25), ("hat", 2.25)])
+@pytest.mark.parametrize("table_scale", [4, 64])
+def test_a_kinked_base_function_is_exact_in_any_table_that_holds_its_kinks(base, table_range, table_scale):
+    spec = ActivationSpec(base, 1, (3,), table_range=table_range, table_scale=table_scale)
+    silent = TableBank(spec, torch.zeros(1, 1, spec.genome_size, dtype=torch.float64))
+    x = torch.linspace(-5, 5, 401, dtype=torch.float64).view(1, -1, 1)  # the kinks among them, and points outside
+    y, _ = silent.value_slope(x, torch.zeros(1, 1, dtype=torch.int64))
+    torch.testing.assert_close(y, base_function(base).value(x), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("fused", [True, False])

@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 
 from ldnn_core import evaluation
-from ldnn_core.activations import BankActivation, TableBank, UsualActivation, mixed_functions
+from ldnn_core.activations import BankActivation, ExactBank, TableBank, UsualActivation, mixed_functions
 from ldnn_core.evaluation import Training, evaluate_arms, evaluate_sizes
 from ldnn_core.losses import CrossEntropy
+from ldnn_core.mlp import forward
 from ldnn_core.optimizers import SGD, Adam
 from ldnn_core.randomness import generator
 from ldnn_core.subnetwork import ActivationSpec, initial_genomes
@@ -29,8 +30,8 @@ def rows(count, purpose):
 DATA = TaskData("toy", rows(160, "train"), rows(40, "val"), rows(90, "test"), CLASSES, CrossEntropy(), 1 / CLASSES)
 
 
-def judge(arms=RELU, seeds=(0, 1), training=ADAM, hidden=(8,), split="test", data=DATA, root_seed=0):
-    return evaluate_arms(data, hidden, arms, seeds, training, root_seed=root_seed, split=split)
+def judge(arms=RELU, seeds=(0, 1), training=ADAM, hidden=(8,), split="test", data=DATA, root_seed=0, **how):
+    return evaluate_arms(data, hidden, arms, seeds, training, root_seed=root_seed, split=split, **how)
 
 
 def numbers(judgement):
@@ -192,3 +193,19 @@ def test_networks_of_several_sizes_are_those_of_each_size_alone():
     assert list(found) == [(8,), (5, 4)]
     for hidden, judgements in found.items():
         assert [numbers(j) for j in judgements] == [numbers(j) for j in judge(hidden=hidden)]
+
+
+@pytest.mark.parametrize("table_range", [0.5, 10.0])
+def test_the_share_outside_the_table_is_that_of_the_arms_own_table(table_range):
+    spec = ActivationSpec("tanh", 2, (5,), table_range=table_range)
+    bank, genomes = TableBank(spec, initial_genomes(spec, 1)), initial_genomes(spec, 1)
+    functions = mixed_functions((8,), 2)
+    exact = BankActivation(ExactBank(spec, genomes), functions)
+    groups = []
+    found = judge({**RELU, "mixed": BankActivation(bank, functions), "exact": exact}, seeds=(0,), observe=groups.append)
+    [group] = groups
+    x = DATA.split("test")[1].x
+    _, [layer] = forward(group.network, group.parameters, x.unsqueeze(0), group.activation)
+    share = float((layer.pre[1].abs() > table_range).double().mean())
+    assert [j.outside_table for j in found] == [None, pytest.approx(share, abs=1e-12), None]
+    assert (share > 0.05) == (table_range == 0.5)

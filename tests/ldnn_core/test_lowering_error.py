@@ -49,6 +49,13 @@ def test_the_grid_follows_from_the_tolerance(tolerance):
     assert grid.scale == 4 or error_bounds(spec, genomes, coarser).value > tolerance
 
 
+def test_the_range_and_the_grid_of_a_bound_are_those_of_the_spec():
+    spec = ActivationSpec("sin", 2, table_range=3.5, table_scale=16)
+    genomes = initial_genomes(spec, 0, dtype=torch.float64)
+    assert error_bounds(spec, genomes) == error_bounds(spec, genomes, Grid(16, 56, 112))
+    assert grid_within(spec, genomes, 1e-6).ends == (-3.5, 3.5)
+
+
 @pytest.mark.parametrize(("tolerance", "words"), [(0.0, "tolerance > 0"), (1e-30, "at most 4096 cells per unit")])
 def test_tolerances_that_cannot_be_kept_are_refused(tolerance, words):
     with pytest.raises(ValueError, match=words):

@@ -290,6 +290,24 @@ def test_wrong_parameters_are_refused(method: str, params: dict[str, Any], words
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("tables", "words"),
+    [
+        ({"ldnn": {"base": "hat", "table_range": 2.0}}, "table_range > 2 for hat"),
+        (
+            {"ldnn": {"table_range": 1.5}, "search": {"space": {"base": {"choices": ["sin", "hat"]}}}},
+            "ldnn.table_range > 2 when hat is sampled",
+        ),
+    ],
+)
+def test_a_table_that_does_not_hold_the_kinks_of_hat_is_refused(tables: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        run_with(**tables)
+    assert words in str(caught.value)
+    larger = {**tables, "ldnn": {**tables["ldnn"], "table_range": 2.5}}
+    assert run_with(**larger).ldnn.table_range == 2.5
+
+
 def test_refusal_survives_the_way_between_processes() -> None:
     with pytest.raises(ConfigError) as caught:
         run_with(seed=-1)

@@ -4,12 +4,14 @@ import pandas as pd
 import pytest
 import torch
 
-from ldnn_core.activations import UsualActivation
+from ldnn_core.activations import TableBank, UsualActivation
 from ldnn_core.evaluation import evaluate_arms
+from ldnn_core.hermite import Grid
 from ldnn_core.randomness import derive_seed
+from ldnn_core.subnetwork import exact_values
 from search.config import RunConfig
 from search.evaluate import Request, arm_names, best_trials, evaluation_units, found_set, judge, unique
-from search.setting import load_task, training
+from search.setting import activation_spec, load_task, training
 from search.store import Store, StoreError
 from tests.small_runs import drive_here, new_run, tiny_run
 
@@ -70,6 +72,36 @@ def test_a_found_set_is_the_one_recorded_last(undisturbed):
     assert (found.spec.base, found.spec.num_types, found.spec.hidden, found.spec.scale) == ("tanh", 2, (4,), 0.2)
     assert arm_names(tiny_run(), found.spec) == ("mixed", "pure-0", "pure-1")
     assert list(found.arms((7,), ("pure-1", "mixed"))) == ["pure-1", "mixed"]
+
+
+def test_a_found_set_is_looked_up_in_the_table_it_was_learned_with(tmp_path):
+    ldnn = {"table_range": 4.5, "table_scale": 8}
+    run = new_run(tmp_path, method="gradient", ldnn=ldnn, search={"trials": 1}, evaluation={"best": 0})
+    drive_here(run)
+    found = found_set(run.store, "gradient-0000")
+    assert found.spec == activation_spec(tiny_run(ldnn=ldnn).ldnn)
+    assert found.arms((6,), ("mixed",))["mixed"].bank.table.grid == Grid(scale=8, origin=36, cells=72)
+
+    rows = pd.read_parquet(run.path / "activations")
+    assert set(rows[["table_range", "table_scale"]].itertuples(index=False, name=None)) == {(4.5, 8)}
+    assert list(rows["table_error"].notna()) == list(rows["final"])
+    x = torch.linspace(-4.4, 4.4, 999, dtype=torch.float64)
+    for k, bound in enumerate(rows[rows["final"]].sort_values("type_index")["table_error"]):
+        genomes = found.genomes.double().unsqueeze(0)
+        looked_up = TableBank(found.spec, genomes).value_slope(x.view(1, -1, 1), torch.tensor([[k]]))[0].flatten()
+        error = float((looked_up - exact_values(found.spec, genomes[0, k : k + 1], x.unsqueeze(0))[0]).abs().max())
+        assert 0.3 * bound <= error <= 1.02 * bound
+
+
+def test_a_set_whose_rows_do_not_say_its_table_has_the_default(undisturbed, store):
+    rows = undisturbed.store.read("activations").to_pylist()
+    named = ("table_range", "table_scale", "table_error")
+    for key in undisturbed.store.keys("activations"):
+        own = [row | dict.fromkeys(named) for row in rows if key.startswith(row["trial_id"])]
+        store.publish("activations", key, own)
+    for part in (undisturbed.path / "trials").glob("*.parquet"):
+        (store.root / "trials" / part.name).write_bytes(part.read_bytes())
+    assert found_set(store, "gradient-0001").spec == found_set(undisturbed.store, "gradient-0001").spec
 
 
 def test_a_set_of_one_type_has_no_pure_arms(store, tmp_path):
