@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from jobs.cli import app
+from search.recipes import load_recipe
 from tests.small_runs import drive_here, new_run
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+RECIPES = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +42,13 @@ def test_code_runs(code, place):
 
 def test_the_example_is_short():
     assert len(BLOCKS[0].strip().splitlines()) <= 16  # fifteen and the blank line after the imports
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=range(len(RECIPES)))
+def test_recipes_are_right(recipe, tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(recipe)
+    assert load_recipe(str(path), folder=ROOT / "jobs" / "recipes").name == "mine"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
