@@ -53,6 +53,7 @@ def assert_same(ours, expected):
         torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-11, equal_nan=True)
 
 
+@pytest.mark.slow  # the first compilation of a process
 @needs_compiler
 @torchs_own
 @torch.inference_mode()  # as in the sweeps of training
