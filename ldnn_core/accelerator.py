@@ -1,6 +1,6 @@
 """Plain tensor arithmetic compiled by `torch.compile` for an accelerator, where that can be had.
 
-On a CUDA device each operation of a look-up or an optimiser's update is a kernel of its own, which reads and writes
+On a CUDA device each operation of a look-up, a loss or an update is a kernel of its own, which reads and writes
 memory that the next one reads again.  `torch.compile` makes one kernel of them (with Triton).  It needs a compiler and
 a device that is new enough; so the first thing that fails ends all attempts of the process, the reason is kept, and the
 same arithmetic runs eagerly.  On the CPU nothing is compiled in this way: there the kernels of Numba serve.

@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ldnn_core import loss_arithmetic as arithmetic
 from ldnn_core.compiled import FUSED_AVAILABLE, call, fits_kernels, new_like
 
 if FUSED_AVAILABLE:
@@ -47,12 +48,7 @@ class CrossEntropy:
             loss, slope = new_like(z[:, 0, 0]), new_like(z)
             call(kernels.value_slope, e, y, *_shape(z, y), at_target, loss, slope)
             return loss, slope
-        target = y.expand(z.shape[:2]).unsqueeze(-1)
-        log_p = torch.log_softmax(z, dim=-1)
-        loss = -log_p.gather(-1, target).squeeze(-1).mean(dim=-1)
-        slope = log_p.exp_()
-        slope.scatter_add_(-1, target, slope.new_full((), -1.0).expand(target.shape))
-        return loss, slope.div_(z.shape[1])
+        return arithmetic.value_slope(z, y)
 
     def slope_jvp(self, z: Tensor, y: Tensor, dz: Tensor) -> tuple[Tensor, Tensor]:
         """With p = softmax(z):  p ∘ (dz - ⟨p, dz⟩) / B."""
@@ -61,9 +57,7 @@ class CrossEntropy:
             slope, tangent = new_like(z), new_like(z)
             call(kernels.slope_jvp, e, dz, y, *_shape(z, y), slope, tangent)
             return slope, tangent
-        p = torch.softmax(z, dim=-1)
-        weighted = p * dz
-        return self.value_slope(z, y)[1], (weighted - p * weighted.sum(-1, keepdim=True)) / z.shape[1]
+        return arithmetic.slope_jvp(z, y, dz)
 
     def _exponentials(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """exp(z - max z), and z - max z of the right class (N, B)."""

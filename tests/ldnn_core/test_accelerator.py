@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 
-from ldnn_core import accelerator, hermite_arithmetic, optimizer_arithmetic
+from ldnn_core import accelerator, hermite_arithmetic, loss_arithmetic, optimizer_arithmetic
 from ldnn_core.accelerator import CUDA, Accelerator, cuda_path
 from ldnn_core.hermite import Grid, HermiteTable
 from ldnn_core.optimizers import Adam, RMSprop
@@ -53,6 +53,7 @@ def assert_same(ours, expected):
         torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-11, equal_nan=True)
 
 
+@pytest.mark.slow  # the first compilation of a process
 @needs_compiler
 @torchs_own
 @torch.inference_mode()  # as in the sweeps of training
@@ -104,6 +105,19 @@ def vjp(optimizer, gradient, bar, lr):
     slots = optimizer.slots(gradient)
     parameters_bar, slots_bar, gradient_bar = optimizer.update_vjp(slots, gradient, lr, 0, bar, (2 * bar,))
     return parameters_bar, *slots_bar, gradient_bar
+
+
+@needs_compiler
+@torchs_own
+def test_compiled_cross_entropy_equals_the_eager_one():
+    z, dz = (3 * random(2, 5, 4, seed=seed) for seed in range(2))
+    z[0, 0, 0], z[1, 1, 0] = float("nan"), 800.0
+    y = torch.tensor([[0, 3, 1, 1, 2]])
+
+    def both(z, y, dz):  # compiled together, which takes half as long
+        return *loss_arithmetic.value_slope.eager(z, y), *loss_arithmetic.slope_jvp.eager(z, y, dz)
+
+    assert_same(compiled(CUDA.compiles(both))(z, y, dz), both(z, y, dz))
 
 
 class Broken:
