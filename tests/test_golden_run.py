@@ -16,7 +16,8 @@ from tests.small_runs import drive_here
 
 GOLDEN = Path(__file__).parent / "golden" / "run_v1"
 ADDED = {
-    "trials": {"widths", "depths", "cross_size_drop", "num_params", "flatness"},
+    "trials": {"widths", "depths", "cross_size_drop", "num_params", "flatness"}
+    | {"rung_accuracies", "rung_threshold", "copied_from"},
     "activations": {"normalized", "table_range", "table_scale", "table_error"},
 }
 """Columns that later versions have added."""

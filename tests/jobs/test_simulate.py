@@ -47,7 +47,7 @@ def test_answers_with_the_course_of_the_search_and_writes_nothing(run):
 
 def test_is_the_same_each_time_and_follows_what_is_changed(run):
     def course(*overrides, **changes):
-        options = {"trials": 20, "workers": 3, "deaths_per_hour": 2000.0, "overhead": 0.0, "stretch": 1.0} | changes
+        options = {"trials": 20, "workers": 3, "deaths_per_hour": 40000.0, "overhead": 0.0, "stretch": 1.0} | changes
         found = simulate(run, overrides, **options)
         return {key: found[key] for key in ("makespan_seconds", "deaths", "given_up", "improvements", "ended")}
 
