@@ -139,7 +139,8 @@ def report(run: RunArgument) -> None:
 
 @app.command(
     epilog="Example:  ldnn simulate runs/quickstart --trials 10000 --workers 100 --set search.wave=100\n\n"
-    "Example:  ldnn simulate runs/quickstart --trials 1000 --workers 50 --deaths-per-hour 0.5 --overhead 0.02 --json"
+    "Example:  ldnn simulate runs/quickstart --trials 1000 --workers 50 --deaths-per-hour 0.5 --json\n\n"
+    "Example:  ldnn simulate runs/quickstart --trials 900 --set search.scheduler=halving --set search.wave=9"
 )
 def simulate(
     run: RunArgument,
@@ -153,8 +154,9 @@ def simulate(
 ) -> None:
     """Try a search on a virtual clock with the recorded trials of a run: its time, its waste, its driver's cost.
 
-    The plan of the search, its samplers and the ledger of what runs are the real ones. Durations, scores and
-    diverged trials are interpolated from the run; workers and their deaths are made up; nothing is trained or written.
+    The plan of the search, its samplers, its scheduler and the ledger of what runs are the real ones. Durations, scores
+    and diverged trials are interpolated from the run, which should have no scheduler, as trials that were stopped early
+    are left out; workers and their deaths are made up; nothing is trained or written.
     """
     from jobs.simulation import show_simulation
 
