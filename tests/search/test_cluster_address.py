@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from search import ray_setup
+from search.booking import Booking
 from search.ray_setup import ClusterError, check_resources, cluster_nodes
 from tests.jobs.calls import ldnn
 from tests.small_runs import assert_same_rows, drive_here, new_run
@@ -132,8 +133,8 @@ def test_a_search_on_a_head_and_a_worker_has_the_rows_of_a_local_one(cluster, tm
 def test_the_nodes_of_a_cluster_are_seen_and_more_than_they_have_is_refused(cluster, tmp_path):
     nodes = cluster_nodes(cluster)
     assert [(node["CPU"], node.get("GPU", 0)) for node in nodes] == [(1, 0), (1, 0)]
-    with pytest.raises(ClusterError, match=r"\(workers=1, gpus_per_unit=2, GPUs=0, .*; ask for fewer workers"):
-        check_resources(nodes, workers=1, threads=1, gpus_per_unit=2)
+    with pytest.raises(ClusterError, match=r"\(workers=1, gpus_per_trial=2, GPUs=0, .*; ask for fewer workers"):
+        check_resources(nodes, Booking(1, 2.0), workers=1)
     answer = ldnn("search", "quickstart", "--set", "resources.threads=3", "--address", cluster, "--out", tmp_path)
     assert answer.code == 1
     assert "threads <= cores of one node must hold, but got (threads=3, cores=1); ask for fewer threads" in answer.err
