@@ -172,7 +172,7 @@ def simulate(
     )
 
 
-@app.command()
+@app.command(epilog="Example:  ldnn recipes --json")
 def recipes(as_json: Json = False) -> None:
     """List the recipes that come with the package."""
     from jobs.results import show_recipes
@@ -180,7 +180,7 @@ def recipes(as_json: Json = False) -> None:
     show_recipes(as_json=as_json)
 
 
-@app.command()
+@app.command(epilog="Example:  ldnn cluster --json")
 def cluster(as_json: Json = False) -> None:
     """Say where the files for clusters are: Ray's cluster launcher, KubeRay, Slurm."""
     from jobs.results import show_cluster_files
@@ -188,7 +188,7 @@ def cluster(as_json: Json = False) -> None:
     show_cluster_files(as_json=as_json)
 
 
-@app.command()
+@app.command(epilog="Example:  ldnn doctor --json")
 def doctor(as_json: Json = False) -> None:
     """Say what works on this machine: versions, cores, memory, devices, compiled kernels, disk."""
     from jobs.doctor import show_doctor
