@@ -84,7 +84,7 @@ def show_status(path: Location, *, as_json: bool) -> None:
     out = console()
     table = RichTable(box=box.SIMPLE_HEAD, title=escape(found["run_id"]), title_justify="left", title_style="bold")
     for head in ("trial", "state", "progress", "score [%]", "time [s]"):
-        table.add_column(head, justify="left" if head in {"trial", "state"} else "right")
+        table.add_column(escape(head), justify="left" if head in {"trial", "state"} else "right")
     others = [name for name in found["objectives"] if name in _COLUMNS]
     for name in others:
         table.add_column(_COLUMNS[name][0], justify="right")

@@ -246,7 +246,9 @@ def test_pruned_trials_are_counted_as_such_and_are_no_failures(recipe, tmp_path)
     assert (answer.code, answer.json["problems"], answer.json["finished"]) == (0, [], 4 + 2 * 2)
     states = [trial["state"] for trial in ldnn("status", tmp_path / "tiny", "--json").json["trials"]]
     assert sorted(states) == ["ok", "ok", "pruned", "pruned"]
-    assert "2 pruned" in ldnn("status", tmp_path / "tiny").out
+    words = ldnn("status", tmp_path / "tiny").out
+    assert "2 pruned" in words
+    assert "time [s]" in words  # a unit, and not a mark of the terminal's
 
 
 def test_trials_that_wait_at_a_rung_are_shown_as_paused(tmp_path):
