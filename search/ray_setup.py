@@ -215,7 +215,10 @@ def cluster_nodes(address: str) -> list[dict[str, float]]:
             start_new_session=True,
         )
     except subprocess.TimeoutExpired:
-        raise ClusterError(f"what listens at {address} does not answer as a Ray cluster; {way_out}") from None
+        silent = f"what listens at {address} does not answer as a Ray cluster"
+        if address == "auto":
+            silent = "no Ray cluster answers on this machine"
+        raise ClusterError(f"{silent}; {way_out}") from None
     if look.returncode != 0 or not look.stdout.strip():
         words = look.stderr.strip().splitlines()[-1:] or ["no reason given"]
         raise ClusterError(f"the Ray cluster at {address} cannot be joined ({words[0]}); {way_out}")

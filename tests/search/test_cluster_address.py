@@ -166,3 +166,12 @@ def test_an_address_that_does_not_answer_fails_within_30_seconds(tmp_path):
     )
     assert ray_setup.CONNECT_SECONDS <= 20
     assert not (tmp_path / "runs").exists()
+
+
+def test_auto_without_a_cluster_on_this_machine_is_said(monkeypatch):
+    def silent(command, **options):
+        raise subprocess.TimeoutExpired(command, options["timeout"])
+
+    monkeypatch.setattr("search.ray_setup.subprocess.run", silent)
+    with pytest.raises(ClusterError, match="no Ray cluster answers on this machine; start one with `ray start --head`"):
+        cluster_nodes("auto")
