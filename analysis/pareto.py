@@ -80,5 +80,5 @@ def pareto_sentence(run: Run) -> str | None:
     directions = {"max": "high", "min": "low"}
     wanted = ", ".join(f"{directions[OBJECTIVES[name]]} {name}" for name in names)
     front = rows.loc[rows["front"], "trial_id"]
-    listed = f": {', '.join(front[:8])}{', ...' if len(front) > 8 else ''}" if len(front) else ""
+    listed = f": {', '.join(front[:8])}{' and others' if len(front) > 8 else ''}" if len(front) else ""
     return f"Pareto set for {wanted}: {len(front)} of {len(rows)} trials that have all values{listed}."

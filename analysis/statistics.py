@@ -49,7 +49,7 @@ class Interval(StrEnum):
     FEW = "few"
     """Fewer than `MIN_PAIRS` values: resampling cannot leave their range, so that it covers less (2 values: 50 %)."""
     POINT = "point"
-    """All values are equal: both ends are that value, and nothing is known about the spread."""
+    """All values are equal, and not few: both ends are that value, and nothing is known about the spread."""
     NONE = "none"
     """One value or none: there is no interval."""
 
@@ -139,7 +139,7 @@ def difference_of_means(first: ArrayLike, second: ArrayLike) -> Estimate:
     if n == 1:
         return Estimate(value, float("nan"), float("nan"), 1, Interval.NONE)
     if _all_equal(a) and _all_equal(b):
-        return Estimate(value, value, value, n, Interval.POINT)
+        return _point(value, n)
     (low,), (high,), (kind,) = _interval((a[None], b[None]), _mean_difference)
     return Estimate(value, float(low), float(high), n, kind)
 
@@ -165,9 +165,12 @@ def _without_resampling(values: Vector) -> Estimate | None:
         value = float(values[0]) if len(values) else float("nan")
         return Estimate(value, float("nan"), float("nan"), len(values), Interval.NONE)
     if _all_equal(values):
-        value = float(values[0])
-        return Estimate(value, value, value, len(values), Interval.POINT)
+        return _point(float(values[0]), len(values))
     return None
+
+
+def _point(value: float, n: int) -> Estimate:
+    return Estimate(value, value, value, n, Interval.FEW if n < MIN_PAIRS else Interval.POINT)
 
 
 def _bootstrap(rows: Vector) -> list[Estimate]:

@@ -139,7 +139,8 @@ def report(run: RunArgument) -> None:
 
 @app.command(
     epilog="Example:  ldnn simulate runs/quickstart --trials 10000 --workers 100 --set search.wave=100\n\n"
-    "Example:  ldnn simulate runs/quickstart --trials 1000 --workers 50 --deaths-per-hour 0.5 --overhead 0.02 --json"
+    "Example:  ldnn simulate runs/quickstart --trials 1000 --workers 50 --deaths-per-hour 0.5 --json\n\n"
+    "Example:  ldnn simulate runs/quickstart --trials 900 --set search.scheduler=halving --set search.wave=9"
 )
 def simulate(
     run: RunArgument,
@@ -153,8 +154,9 @@ def simulate(
 ) -> None:
     """Try a search on a virtual clock with the recorded trials of a run: its time, its waste, its driver's cost.
 
-    The plan of the search, its samplers and the ledger of what runs are the real ones. Durations, scores and
-    diverged trials are interpolated from the run; workers and their deaths are made up; nothing is trained or written.
+    The plan of the search, its samplers, its scheduler and the ledger of what runs are the real ones. Durations, scores
+    and diverged trials are interpolated from the run, which should have no scheduler, as trials that were stopped early
+    are left out; workers and their deaths are made up; nothing is trained or written.
     """
     from jobs.simulation import show_simulation
 
@@ -170,7 +172,7 @@ def simulate(
     )
 
 
-@app.command()
+@app.command(epilog="Example:  ldnn recipes --json")
 def recipes(as_json: Json = False) -> None:
     """List the recipes that come with the package."""
     from jobs.results import show_recipes
@@ -178,7 +180,7 @@ def recipes(as_json: Json = False) -> None:
     show_recipes(as_json=as_json)
 
 
-@app.command()
+@app.command(epilog="Example:  ldnn cluster --json")
 def cluster(as_json: Json = False) -> None:
     """Say where the files for clusters are: Ray's cluster launcher, KubeRay, Slurm."""
     from jobs.results import show_cluster_files
@@ -186,7 +188,7 @@ def cluster(as_json: Json = False) -> None:
     show_cluster_files(as_json=as_json)
 
 
-@app.command()
+@app.command(epilog="Example:  ldnn doctor --json")
 def doctor(as_json: Json = False) -> None:
     """Say what works on this machine: versions, cores, memory, devices, compiled kernels, disk."""
     from jobs.doctor import show_doctor

@@ -20,9 +20,11 @@ from search.config import RunConfig, methods, stored_config
 from search.config_errors import ConfigError, Problem
 from search.landscape import Landscape
 from search.ledger import IDLE_SECONDS_PER_WORKER
+from search.legs import ReplayedLegs
 from search.plan import Outcome, Unit
 from search.recipes import overridden
 from search.run_folder import open_run
+from search.schedule import make_scheduler
 from search.schema import Status
 from search.search_plan import METRIC, SearchPlan, Suggester
 from search.simulator import Simulator
@@ -67,7 +69,7 @@ def simulate(
     except ValueError as error:
         raise ConfigError([Problem("", "", str(error))], str(path)) from None
     simulator = Simulator(
-        landscape,
+        ReplayedLegs(config, landscape),
         workers=workers,
         deaths_per_hour=deaths_per_hour,
         driver_seconds=overhead,
@@ -97,6 +99,7 @@ def _simulated(config: RunConfig, simulator: Simulator) -> dict[str, Any]:
         trials=config.search.trials,
         wave=config.search.wave,
         max_retries=config.search.max_retries,
+        scheduler=lambda: make_scheduler(search),
     )
     due = [math.ceil(plan.total * row / _ROWS) for row in range(1, _ROWS + 1)]
     ended: Counter[Status] = Counter()
@@ -106,7 +109,7 @@ def _simulated(config: RunConfig, simulator: Simulator) -> dict[str, Any]:
 
     def watch(event: str, unit: Unit, outcome: Outcome | None) -> None:
         nonlocal best
-        if outcome is None:
+        if outcome is None or outcome.paused:
             return
         ended[outcome.status] += 1
         if outcome.status is Status.OK and outcome.score > best:

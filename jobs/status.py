@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 from rich import box
 from rich.markup import escape
@@ -19,6 +19,13 @@ from search.progress import progress_folder, read_progress
 from search.run_folder import open_run
 from search.schema import OBJECTIVES
 from search.search_plan import trial_id
+
+_COLUMNS: Final = {
+    "cross_size_drop": ("drop [0..1]", "{:.3f}"),
+    "num_params": ("parameters", "{}"),
+    "flatness": ("flatness", "{:.3g}"),
+}
+"""Further objectives: head of the column, and how a value is written."""
 
 
 def run_status(path: Location) -> dict[str, Any]:
@@ -77,15 +84,24 @@ def show_status(path: Location, *, as_json: bool) -> None:
     out = console()
     table = RichTable(box=box.SIMPLE_HEAD, title=escape(found["run_id"]), title_justify="left", title_style="bold")
     for head in ("trial", "state", "progress", "score [%]", "time [s]"):
-        table.add_column(head, justify="left" if head in {"trial", "state"} else "right")
+        table.add_column(escape(head), justify="left" if head in {"trial", "state"} else "right")
+    others = [name for name in found["objectives"] if name in _COLUMNS]
+    for name in others:
+        table.add_column(_COLUMNS[name][0], justify="right")
+    if others:
+        table.add_column("Pareto set")
     table.add_column("why")
     for trial in found["trials"]:
         progress = f"{trial['step']}/{trial['of']}" if "step" in trial else ""
+        if "rung" in trial:
+            progress = f"rung {trial['rung'] + 1}"
         score = "" if trial["score"] is None else f"{100 * trial['score']:.1f}"
         seconds = "" if trial["wall_seconds"] is None else f"{trial['wall_seconds']:.0f}"
         copied = f"copy of {trial['copied_from']}" if trial.get("copied_from") else ""
         why = escape(trial.get("error") or copied)
-        table.add_row(trial["trial_id"], trial["state"], progress, score, seconds, why)
+        values = ["" if (value := trial.get(name)) is None else _COLUMNS[name][1].format(value) for name in others]
+        front = ["in it" if trial["trial_id"] in found["pareto_set"] else ""] if others else []
+        table.add_row(trial["trial_id"], trial["state"], progress, score, seconds, *values, *front, why)
     out.print(table)
     states = [trial["state"] for trial in found["trials"]]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))

@@ -142,7 +142,7 @@ class RunConfig(Table):
                 least = self.search.reduction**self.search.rungs
                 rule = f"search.reduction to the power of search.rungs ({least}) <= {steps}"
                 keys = (steps, "search.reduction", "search.rungs")
-                yield Relation(rule, least <= _planned_steps(self, method), keys)
+                yield Relation(rule, least <= planned_steps(self, method), keys)
             if self.search.seeds == "common":
                 samples = self.search.trials == 1 or bool(set(sampled_keys(method)) & set(self.search.space))
                 rule = f"search.space has a key for {method} when search.seeds = 'common' and search.trials > 1"
@@ -301,7 +301,7 @@ def trial_config(run: RunConfig, method: str, number: int, params: Mapping[str, 
         "objective_widths": run.search.objective_widths if "cross_size_drop" in run.search.objectives else (),
         "evaluation": run.evaluation.training.model_dump(),
         "params": dict(params),
-        "rungs": _rungs(run, method),
+        "rungs": rung_steps(run, method),
     }
     return checked(TrialConfig, data | sections, source)
 
@@ -311,18 +311,19 @@ def identity(trial: TrialConfig) -> str:
     return config_hash(trial.model_dump(mode="json", exclude={"trial_id", "number", "params"}))
 
 
-def _planned_steps(run: RunConfig, method: str) -> int:
+def planned_steps(run: RunConfig, method: str) -> int:
+    """Outer steps or generations of every trial of a method."""
     return run.gradient.outer_steps if method == "gradient" else run.evolution.generations
 
 
-def _rungs(run: RunConfig, method: str) -> tuple[int, ...]:
+def rung_steps(run: RunConfig, method: str) -> tuple[int, ...]:
     """The steps whose rows hold what a trial is at its rungs.
 
     Every outer step or generation costs the same number of inner steps, so that a share of the one is the same share
     of the other.  The row of outer step s holds the set after s updates; that of generation s the best set after
     s + 1 generations.
     """
-    search, planned = run.search, _planned_steps(run, method)
+    search, planned = run.search, planned_steps(run, method)
     if search.scheduler == "none":
         return ()
     done = [planned // search.reduction**left for left in range(search.rungs, 0, -1)]

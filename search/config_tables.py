@@ -134,7 +134,7 @@ class ObjectiveConfig(Table):
     """How several sizes become one number: their mean, the worst of them, or the mean minus the standard deviation."""
     spread_weight: Annotated[float, Field(ge=0, le=100)] = 1.0
     """How much the standard deviation counts; read by mean_minus_spread only."""
-    relative_to: UsualName | Literal["nothing"] = "nothing"
+    relative_to: Literal[UsualName, "nothing"] = "nothing"
     """A usual activation whose outer loss at the same size, from the same start, is subtracted; costs its training."""
     closeness_weight: Annotated[float, Field(ge=0, le=100)] = 0.0
     """How much the outer loss grows when types are alike; 0 for not at all."""

@@ -215,7 +215,10 @@ def cluster_nodes(address: str) -> list[dict[str, float]]:
             start_new_session=True,
         )
     except subprocess.TimeoutExpired:
-        raise ClusterError(f"what listens at {address} does not answer as a Ray cluster; {way_out}") from None
+        silent = f"what listens at {address} does not answer as a Ray cluster"
+        if address == "auto":
+            silent = "no Ray cluster answers on this machine"
+        raise ClusterError(f"{silent}; {way_out}") from None
     if look.returncode != 0 or not look.stdout.strip():
         words = look.stderr.strip().splitlines()[-1:] or ["no reason given"]
         raise ClusterError(f"the Ray cluster at {address} cannot be joined ({words[0]}); {way_out}")
@@ -251,9 +254,9 @@ def check_resources(nodes: list[dict[str, float]], booking: Booking, *, workers:
     gpus = sum(node.get("GPU", 0.0) for node in nodes)
     if booking.gpus > largest or (not spread and workers * booking.gpus > gpus):
         raise ClusterError(
-            "workers * gpus_per_unit <= GPUs and gpus_per_unit <= GPUs of one node must hold, but got "
-            f"(workers={workers}, gpus_per_unit={booking.gpus:g}, GPUs={gpus:g}, GPUs of one node={largest:g}); "
-            "ask for fewer workers, for a part of a GPU per unit, or for none (gpus_per_unit=0)"
+            "workers * gpus_per_trial <= GPUs and gpus_per_trial <= GPUs of one node must hold, but got "
+            f"(workers={workers}, gpus_per_trial={booking.gpus:g}, GPUs={gpus:g}, GPUs of one node={largest:g}); "
+            "ask for fewer workers, for a part of a GPU per trial, or for none (resources.gpus_per_trial=0)"
         )
     if booking.gpus_per_worker > largest or workers * booking.all_gpus > gpus:
         raise ClusterError(

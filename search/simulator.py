@@ -27,8 +27,8 @@ RESTART_SECONDS: Final = 3.0
 """What a new process takes to start: about that of a Tune trial without reused actors."""
 
 Replay = Callable[[Unit], Replayed]
-"""Does a unit's work on paper.  `search.landscape.Landscape` is one; a rule that stops trials early is another around
-it, which looks at the unit's payload and at `Replayed.curve`, and returns a shorter trial."""
+"""Does a unit's work on paper.  `search.landscape.Landscape` is one, of whole trials; `search.legs.ReplayedLegs` is
+another around it, which ends them at the rungs of a scheduler."""
 
 
 class Simulator:

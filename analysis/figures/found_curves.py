@@ -34,7 +34,7 @@ def found_curves(data: pd.DataFrame, *, x_limit: float = 4.0) -> Figure:
         x_limit: the curves are shown on [-x_limit, x_limit].
     """
     with look():
-        figure, ((left, right),) = canvas(1, 2, height=3.6, width=8.4)
+        figure, ((left, right),) = canvas(1, 2, height=4.2, width=8.4)
         left.axhline(0, color=FAINT, linewidth=0.5)
         left.axvline(0, color=FAINT, linewidth=0.5)
         x = np.linspace(-x_limit, x_limit, 400)
@@ -43,14 +43,16 @@ def found_curves(data: pd.DataFrame, *, x_limit: float = 4.0) -> Figure:
             y = Akima1DInterpolator(own["x"].to_numpy(float), own["y"].to_numpy(float), method="makima")(x)
             left.plot(x, y, color=METHOD_COLOURS[method], linestyle=_DASHES[int(k)], label=f"{trial}, type {k}")
         left.set(xlabel="pre-activation", ylabel="activation", xlim=(-x_limit, x_limit), title="final functions")
-        left.legend(loc="best", handlelength=2.6)
+        # Beside the curves there is no place for it that is free whatever they are.
+        handles = left.get_legend_handles_labels()
+        figure.legend(*handles, loc="outside upper center", ncols=data["method"].nunique(), handlelength=2.6)
         table = curve_distances(data)
         distances = table.to_numpy(float)
         names = [f"{trial}\ntype {k}" for _, trial, k in table.index]
-        right.imshow(distances, cmap="Greys", vmin=0, vmax=3 * max(distances.max(), 1e-12))
+        right.imshow(distances, cmap="Greys", vmin=0, vmax=2.5 * max(distances.max(), 1e-12))
         for i, j in np.ndindex(distances.shape):
             right.text(j, i, f"{distances[i, j]:.2f}", ha="center", va="center", color=INK)
-        right.set_xticks(range(len(names)), names, rotation=30, ha="right")
+        right.set_xticks(range(len(names)), names, rotation=90)
         right.set_yticks(range(len(names)), names)
         right.tick_params(length=0)
         right.spines[:].set_visible(False)

@@ -79,6 +79,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, first: str, second: str) -> None:
             )
     axes.set_xlabel(OBJECTIVE_LABELS[first])
     axes.set_ylabel(OBJECTIVE_LABELS[second])
+    axes.locator_params(axis="x", nbins=5)  # small numbers have long names
     horizontal_grid(axes)
 
 

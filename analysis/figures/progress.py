@@ -96,6 +96,7 @@ def outer_loss(data: pd.DataFrame) -> Figure:
                 axes.plot(trial["step"], trial["outer_loss"], color=METHOD_COLOURS[method], alpha=fade, linewidth=1.1)
             axes.set_title(f"{method}, {count(len(lines), 'trial')}")
             axes.set_xlabel("outer step" if method == "gradient" else "generation")
+            axes.xaxis.get_major_locator().set_params(integer=True)
             horizontal_grid(axes)
         grid[0, 0].set_ylabel("outer loss [nat]")
     return figure

@@ -69,9 +69,15 @@ def test_no_value_has_no_mean():
 
 
 def test_equal_values_give_a_point():
-    estimate = mean_interval([0.1 + 0.2, 0.3, 0.3])
+    estimate = mean_interval([0.1 + 0.2] + 5 * [0.3])
     assert estimate.low == estimate.high == estimate.value == pytest.approx(0.3)
     assert estimate.interval is Interval.POINT
+
+
+def test_few_equal_values_are_few_all_the_same():
+    assert mean_interval(5 * [0.3]).interval is Interval.FEW
+    assert difference_of_means(5 * [0.3], 6 * [0.1]).interval is Interval.FEW
+    assert difference_of_means(6 * [0.3], 6 * [0.1]).interval is Interval.POINT
 
 
 def test_few_values_give_no_more_than_their_range():

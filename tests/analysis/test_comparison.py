@@ -111,6 +111,14 @@ def test_final_sets_are_paired_by_seed(make_run):
     assert "2 without a partner" in result.sentences[-1]
 
 
+def test_two_seeds_of_equal_difference_are_too_few_for_a_claim(make_run):
+    folder = make_run()
+    folder.evaluations("gradient-0000", {"mixed": [0.55, 0.60]})
+    folder.evaluations("evolution-0000", {"mixed": [0.50, 0.55]})
+    sentence = compare(load_run(folder.path)).sentences[-1]
+    assert "difference +5.0 [5.0, 5.0] points (2 seeds), too few for a claim" in sentence
+
+
 def test_a_missing_method_is_said(make_run):
     folder = make_run()
     folder.steps("gradient-0000", [0.3, 0.5])

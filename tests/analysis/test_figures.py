@@ -15,7 +15,7 @@ from analysis.figures.base_functions import base_function
 from analysis.style import ARM_COLOURS, arm_colour, arm_order, outer_step_colours
 from tests.analysis.conftest import RunFolder
 
-SEVERAL = {"name": "made-up", "search": {"objectives": ["score", "num_params"]}}
+SEVERAL = {"name": "made-up", "search": {"objectives": ["score", "num_params", "flatness"]}}
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +26,9 @@ def run(full_run):
 @pytest.fixture(scope="module")
 def run_for_several_objectives(tmp_path_factory):
     folder = RunFolder(tmp_path_factory.mktemp("several") / "made-up", config=SEVERAL)
-    folder.trial("gradient-0000", num_params=100)
-    folder.trial("evolution-0000", num_params=90)
+    # Numbers as small and as near each other as those of flatness are.
+    folder.trial("gradient-0000", score=0.17, num_params=520, flatness=0.0163)
+    folder.trial("evolution-0000", score=0.21, num_params=1340, flatness=0.0322)
     return load_run(folder.path)
 
 
@@ -37,6 +38,27 @@ def test_every_figure_is_drawn_and_saved_as_png_and_svg(run, run_for_several_obj
     png, svg = save_figure(figure(run, name), tmp_path / "figures", name)
     assert png.read_bytes().startswith(b"\x89PNG")
     assert "<svg" in svg.read_text()[:1000]
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_no_label_of_an_axis_covers_another_one(run, run_for_several_objectives, name):
+    drawn = figure(run_for_several_objectives if name == "pareto_set" else run, name)
+    drawn.draw_without_rendering()
+    for axes in drawn.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            labels = [label for label in axis.get_ticklabels() if label.get_visible() and label.get_text()]
+            places = [label.get_window_extent().padded(1.5) for label in labels]  # no less than a space between two
+            for i, place in enumerate(places):
+                covered = [labels[j].get_text() for j in range(i) if place.overlaps(places[j])]
+                assert not covered, (labels[i].get_text(), covered)
+
+
+def test_outer_steps_are_counted_in_whole_ones(make_run):
+    folder = make_run()
+    folder.trial("gradient-0000")
+    folder.steps("gradient-0000", [0.4, 0.5, 0.6])
+    drawn = figure(load_run(folder.path), "outer_loss")
+    assert [tick for tick in drawn.axes[0].get_xticks() if tick % 1] == []
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -50,7 +72,7 @@ def test_every_figure_says_what_it_misses_and_which_command_helps(make_run, name
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_survives_one_seed_one_trial_and_one_step(make_run, name):
     folder = make_run(**({"config": SEVERAL} if name == "pareto_set" else {}))
-    folder.trial("gradient-0000", num_params=100)
+    folder.trial("gradient-0000", num_params=100, flatness=0.1)
     folder.steps("gradient-0000", [0.4])
     folder.activations("gradient-0000", [0], base="unheard-of", num_types=1)
     folder.evaluations("usual", {"relu": [0.5]})

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from jobs import running
+from jobs.cli import app
 from search.run_folder import open_run
 from tests.jobs.calls import ROOT, ldnn, start
 from tests.small_runs import assert_same_rows, drive_here, new_run, rows
@@ -245,7 +246,9 @@ def test_pruned_trials_are_counted_as_such_and_are_no_failures(recipe, tmp_path)
     assert (answer.code, answer.json["problems"], answer.json["finished"]) == (0, [], 4 + 2 * 2)
     states = [trial["state"] for trial in ldnn("status", tmp_path / "tiny", "--json").json["trials"]]
     assert sorted(states) == ["ok", "ok", "pruned", "pruned"]
-    assert "2 pruned" in ldnn("status", tmp_path / "tiny").out
+    words = ldnn("status", tmp_path / "tiny").out
+    assert "2 pruned" in words
+    assert "time [s]" in words  # a unit, and not a mark of the terminal's
 
 
 def test_trials_that_wait_at_a_rung_are_shown_as_paused(tmp_path):
@@ -254,6 +257,7 @@ def test_trials_that_wait_at_a_rung_are_shown_as_paused(tmp_path):
     states = {trial["trial_id"]: trial for trial in ldnn("status", run.path, "--json").json["trials"]}
     assert [states[f"gradient-000{n}"]["state"] for n in range(4)] == ["paused"] * 3 + ["waiting"]
     assert states["gradient-0000"]["rung"] == 0
+    assert "rung 1" in ldnn("status", run.path).out  # as the lines of a search count them
 
 
 def test_dry_run_shows_the_plan_and_does_nothing(recipe, tmp_path):
@@ -507,3 +511,8 @@ def test_a_second_interruption_ends_at_once_and_loses_nothing(recipe, tmp_path):
     assert [trial["state"] for trial in ldnn("status", path, "--json").json["trials"]] == ["waiting", "waiting"]
     account, _ = drive_here(run, stop=lambda: True)
     assert account.interrupted
+
+
+@pytest.mark.parametrize("command", [command.name or command.callback.__name__ for command in app.registered_commands])
+def test_the_help_of_every_command_has_an_example_of_it(command):
+    assert f"Example:  ldnn {command}" in ldnn(command, "--help").out

@@ -189,7 +189,7 @@ def test_more_gpus_than_there_are_are_refused_before_anything_is_made(monkeypatc
     wanted = "resources={device='cuda',gpus_per_trial=1,workers=2}"
     answer = ldnn("search", recipe, "--set", wanted, "--out", tmp_path)
     assert answer.code == 1
-    assert "(workers=2, gpus_per_unit=1, GPUs=1, GPUs of one node=1); ask for fewer workers" in answer.err
+    assert "(workers=2, gpus_per_trial=1, GPUs=1, GPUs of one node=1); ask for fewer workers" in answer.err
     assert list(tmp_path.iterdir()) == []
 
 

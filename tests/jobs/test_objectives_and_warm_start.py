@@ -40,7 +40,10 @@ def test_status_tells_the_objectives_and_the_pareto_set(warmed):
     # All networks have the same size, so that the best score decides.
     assert set(found["pareto_set"]) == {key for key, score in scores.items() if score == max(scores.values())}
     assert {trial["num_params"] for trial in found["trials"]} == {40 * 10 + 10 + 10 * 10 + 10}
-    assert f"{len(found['pareto_set'])} of 4 trials" in ldnn("status", path).out
+    words = ldnn("status", path).out
+    assert f"{len(found['pareto_set'])} of 4 trials" in words
+    assert words.count("in it") == len(found["pareto_set"])
+    assert words.count("520") == 4  # the number of parameters, of every trial
 
 
 def test_resuming_it_does_nothing_and_answers_programs_with_all_trials(warmed, monkeypatch):

@@ -91,3 +91,15 @@ def test_a_run_without_trials_is_refused(run, tmp_path):
     answer = ldnn("simulate", copy)
     assert answer.code == 2
     assert "a recorded run must have a trial of gradient that ended well" in answer.err
+
+
+@pytest.mark.parametrize("scheduler", ["asha", "halving"])
+def test_a_scheduler_stops_trials_and_saves_their_time(run, scheduler):
+    options = {"trials": 32, "workers": 1, "deaths_per_hour": 0.0, "overhead": 0.0, "stretch": 1.0}
+    steps = ["gradient.outer_steps=9", "evolution.generations=9", "search.wave=8", "search.reduction=2"]
+    whole = simulate(run, steps, **options)
+    stopped = simulate(run, [*steps, f"search.scheduler={scheduler}"], **options)
+    assert stopped["ended"]["pruned"] + stopped["ended"]["ok"] == 64
+    assert stopped["makespan_seconds"] < whole["makespan_seconds"]
+    if scheduler == "halving":
+        assert stopped["ended"] == {"ok": 16, "pruned": 48}  # 2 of 8 are left after two halvings

@@ -133,7 +133,7 @@ def test_a_search_on_a_head_and_a_worker_has_the_rows_of_a_local_one(cluster, tm
 def test_the_nodes_of_a_cluster_are_seen_and_more_than_they_have_is_refused(cluster, tmp_path):
     nodes = cluster_nodes(cluster)
     assert [(node["CPU"], node.get("GPU", 0)) for node in nodes] == [(1, 0), (1, 0)]
-    with pytest.raises(ClusterError, match=r"\(workers=1, gpus_per_unit=2, GPUs=0, .*; ask for fewer workers"):
+    with pytest.raises(ClusterError, match=r"\(workers=1, gpus_per_trial=2, GPUs=0, .*; ask for fewer workers"):
         check_resources(nodes, Booking(1, 2.0), workers=1)
     answer = ldnn("search", "quickstart", "--set", "resources.threads=3", "--address", cluster, "--out", tmp_path)
     assert answer.code == 1
@@ -166,3 +166,12 @@ def test_an_address_that_does_not_answer_fails_within_30_seconds(tmp_path):
     )
     assert ray_setup.CONNECT_SECONDS <= 20
     assert not (tmp_path / "runs").exists()
+
+
+def test_auto_without_a_cluster_on_this_machine_is_said(monkeypatch):
+    def silent(command, **options):
+        raise subprocess.TimeoutExpired(command, options["timeout"])
+
+    monkeypatch.setattr("search.ray_setup.subprocess.run", silent)
+    with pytest.raises(ClusterError, match="no Ray cluster answers on this machine; start one with `ray start --head`"):
+        cluster_nodes("auto")

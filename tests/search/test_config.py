@@ -318,3 +318,22 @@ def test_refusal_survives_the_way_between_processes() -> None:
 def test_a_method_that_the_run_does_not_use_is_refused() -> None:
     with pytest.raises(ValueError, match="one of gradient in this run, but got 'evolution'"):
         trial_config(run_with(method="gradient"), "evolution", 0, {})
+
+
+WORDS = [
+    (table, name, value)
+    for table, fields in run_with().model_dump().items()
+    if isinstance(fields, dict)
+    for name, value in fields.items()
+    if isinstance(value, str)
+]
+
+
+@pytest.mark.parametrize(("table", "name", "value"), WORDS)
+def test_a_mistyped_word_gets_all_words_and_the_nearest(table: str, name: str, value: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        run_with(**{table: {name: f"{value}x"}})
+    [problem] = caught.value.problems
+    assert problem.key == f"{table}.{name}"
+    assert problem.allowed != "must be something else"
+    assert problem.nearest == f"Did you mean '{value}'?"

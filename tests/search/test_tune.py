@@ -333,8 +333,8 @@ class TestBeforeAnythingStarts:
         ("workers", "booking", "words"),
         [
             (2, Booking(5), r"threads <= cores .* \(threads=5, cores=4\)"),
-            (1, Booking(1, 2.0), r"gpus_per_unit=2, GPUs=2, GPUs of one node=1"),
-            (5, Booking(1, 0.5), r"workers=5, gpus_per_unit=0.5, GPUs=2"),
+            (1, Booking(1, 2.0), r"gpus_per_trial=2, GPUs=2, GPUs of one node=1"),
+            (5, Booking(1, 0.5), r"workers=5, gpus_per_trial=0.5, GPUs=2"),
             (1, Booking(1, 0.5, 2, 1.0), r"workers_per_trial=2, gpus_per_worker=1, GPUs=2, .* fewer workers_per_trial"),
             (
                 3,
