@@ -125,7 +125,7 @@ def _simulated(config: RunConfig, simulator: Simulator) -> dict[str, Any]:
     driver = time.process_time() - started - simulator.replay_seconds
     lost = plan.total - sum(number for status, number in ended.items() if status is not Status.KILLED)
     return {
-        "makespan_seconds": simulator.now,
+        "makespan_seconds": simulator.makespan,
         "utilisation": simulator.utilisation,
         "deaths": simulator.deaths,
         "given_up": lost,

@@ -41,6 +41,7 @@ class Simulator:
 
     Attributes:
         now: virtual seconds since the start; while the watch is told of something, the moment of that.
+        makespan: the moment at which the last unit ended so far.
         busy: virtual seconds that workers spent on units, also on those that they died of.
         deaths: workers that died.
         replay_seconds: processor seconds of this process that went into the replay, which no real driver spends.
@@ -76,6 +77,7 @@ class Simulator:
                 f"{', '.join(f'{name}={value}' for name, value in times.items())})"
             )
         self.now = 0.0
+        self.makespan = 0.0
         self.busy = 0.0
         self.deaths = 0
         self.replay_seconds = 0.0
@@ -95,7 +97,7 @@ class Simulator:
     @property
     def utilisation(self) -> float:
         """Share of the workers' time that was spent on units."""
-        return self.busy / (self._workers * self.now) if self.now else 0.0
+        return self.busy / (self._workers * self.makespan) if self.makespan else 0.0
 
     def run(self, plan: Plan, watch: Watch, *, stop: Callable[[], bool] | None = None) -> None:
         """Run the plan's units in virtual time; call it once.
@@ -149,6 +151,7 @@ class Simulator:
 
     def _end(self, ledger: Ledger, name: str, replayed: Replayed) -> None:
         self.busy += replayed.seconds
+        self.makespan = self.now  # idle workers may still ask when the last unit has ended
         self._free += 1
         # As Tune brings it: numbers and texts.
         values = json.dumps(dict(replayed.outcome.values))
@@ -156,6 +159,7 @@ class Simulator:
 
     def _die(self, ledger: Ledger, name: str, seconds: float) -> None:
         self.busy += seconds
+        self.makespan = self.now
         self.deaths += 1
         self._later(self.now + RESTART_SECONDS, self._replace)
         ledger.died(name, "its process died: simulated")
