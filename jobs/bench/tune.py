@@ -18,7 +18,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from jobs.bench._base import Conditions, Result, Size
+from jobs.bench._base import Conditions, Result, Size, one_thread
 from jobs.bench.work import canonical
 from search.plan import ListPlan, Outcome, Unit
 from search.schema import Status
@@ -113,12 +113,13 @@ def train_unit(unit: Unit, *, device: str, networks: int) -> Outcome:
 
 
 def seconds_alone(device: str, units: int, networks: int, rounds: int) -> float:
-    """Seconds of a unit in this process, the mean of several after a first one."""
-    _train(device, networks, 1)
-    started = time.perf_counter()
-    for _ in range(units):
-        _train(device, networks, rounds)
-    return (time.perf_counter() - started) / units
+    """Seconds of a unit in this process on one thread, as workers have it; the mean of several after a first one."""
+    with one_thread():
+        _train(device, networks, 1)
+        started = time.perf_counter()
+        for _ in range(units):
+            _train(device, networks, rounds)
+        return (time.perf_counter() - started) / units
 
 
 def _train(device: str, networks: int, rounds: int) -> None:
