@@ -120,3 +120,15 @@ def test_judgements_are_made_on_the_device_of_the_data(accelerator):
     arms = {"mixed": case.activation(), "relu": UsualActivation("relu")}
     found = evaluate_arms(data, (8,), arms, [0, 1], Training(RMSprop(), 0.01, 3, 20), root_seed=0)
     assert len(found) == 4
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_estimators_find_on_cuda_what_they_find_on_the_cpu(name):
+    found = []
+    for device in ("cpu", "cuda"):
+        case = case_on(torch.device(device))
+        result = ESTIMATORS[name]().estimate(case.problem, case.parameters, case.batches, case.activation(), 2, seed=0)
+        found.append((result.gradient.cpu(), result.losses.cpu()))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-5)
