@@ -11,13 +11,15 @@ from typing import Final
 
 import pyarrow as pa
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 """Raised by one whenever a column is added, removed or changes its meaning.
 
 Parts of an earlier version are read as they are: a column that they do not have is null.
 1: the first.  2: ``trials`` has ``widths``, ``depths``, ``cross_size_drop``, ``num_params`` and ``flatness``, and
 ``activations`` has ``normalized``, ``table_range``, ``table_scale`` and ``table_error``; ``lr`` is part of the key of
-``evaluations``.
+``evaluations``.  3: ``evaluations`` says by which column networks are judged and keeps curves over epochs, the density
+of pre-activations, more about curvature and about gradient noise; ``spectra`` says which network a density is of; the
+table ``spectral_bias``.
 """
 
 
@@ -53,6 +55,16 @@ OBJECTIVES: Final[dict[str, str]] = {
 
 USUAL_TRIAL: Final = "usual"
 """The ``trial_id`` of evaluation rows whose arm does not come from a trial (relu, silu, tanh, ...)."""
+
+CONTROLS: Final[dict[str, str]] = {
+    "untrained": "random sub-networks instead of the learned ones, new for every seed",
+    "copies": "K copies of type 0 in the places of the K types: the same network as pure-0",
+    "shuffled": "the learned types, assigned to the neurons of a layer by chance, anew for every seed",
+    "relu-equal": "relu in a network widened until it has as many parameters as network and set together",
+    "no-gain": "a normalised set without its gain and offset",
+    "mixed-normalized": "a set that has no gain and offset, with automatic ones",
+}
+"""Arms that a claimed win of the mix has to be held against: name → what it is."""
 
 _TEXT: Final = pa.string()
 _INT: Final = pa.int64()
@@ -177,7 +189,7 @@ EVALUATIONS: Final = pa.schema(
     [
         *_COMMON,
         *_ORIGIN,
-        _field("arm", _TEXT, "mixed | pure-0 | pure-1 | ... | relu | silu | tanh | sin | ..."),
+        _field("arm", _TEXT, "mixed | pure-0 | pure-1 | ... | relu | silu | ... | one of `CONTROLS`"),
         _field("num_types", _INT, "K of the set the arm is taken from; 1 for usual arms"),
         _field("base", _TEXT, "base function of the set; null for usual arms"),
         _field("architecture", _TEXT, "mlp"),
@@ -197,21 +209,31 @@ EVALUATIONS: Final = pa.schema(
         _field("epochs", _INT, "passes over the training rows"),
         _field("batch_size", _INT, "rows per inner step"),
         _field("split", _TEXT, "which rows judged the network: val | test"),
-        _field("accuracy", _REAL, "share of correct answers (0..1) after the last inner step; chance if diverged"),
-        _field("loss", _REAL, "cross-entropy on the judging rows [nat]; null if diverged"),
-        _field("train_loss", _REAL, "mean training loss over the last epoch [nat]; null if diverged"),
+        _field("metric", _TEXT, "what a network is judged by: accuracy (high is good) | loss (low); null: accuracy"),
+        _field("accuracy", _REAL, "share of right answers (0..1) after the last inner step; chance if diverged"),
+        _field("loss", _REAL, "cross-entropy [nat] or squared error on the judging rows; null if diverged"),
+        _field("train_loss", _REAL, "mean training loss over the last epoch; null if diverged"),
         _field("diverged", _FLAG, "whether a loss or weight became infinite or NaN"),
         _field("best_epoch_accuracy", _REAL, "highest accuracy after any epoch on the judging rows (optimistic)"),
+        _field("rollout_error", _REAL, "mean squared error of a rolled-out orbit; null where the task has none"),
+        _field("epoch_accuracies", _REALS, "accuracy on the judging rows after every epoch; null for regression"),
+        _field("epoch_losses", _REALS, "mean training loss of every epoch"),
         _field("participation_ratio", _REAL, "R of the first hidden layer on the judging rows"),
         _field("participation_ratio_normalized", _REAL, "R / width"),
         _field("participation_ratio_corrected", _REAL, "R / width from two halves of the rows, bias removed"),
         _field("hessian_trace", _REAL, "trace of the Hessian of the training loss; null when not asked"),
         _field("hessian_trace_sem", _REAL, "standard error of the trace"),
         _field("hessian_top_eigenvalue", _REAL, "largest eigenvalue of the Hessian"),
-        _field("near_zero_fraction", _REAL, "share of Hessian eigenvalues near zero"),
+        _field("hessian_eigenvalues", _REALS, "its largest eigenvalues, in falling order"),
+        _field("near_zero_fraction", _REAL, "share of Hessian eigenvalues within near_zero_threshold of zero"),
+        _field("near_zero_threshold", _REAL, "what near zero means, in units of the Hessian"),
         _field("weight_norm", _REAL, "Euclidean norm of all weights and biases"),
         _field("outside_table", _REAL, "share of pre-activations outside the table of a learned activation; else null"),
-        _field("curvature_method", _TEXT, "how the curvature was measured; null when not asked"),
+        _field("curvature_method", _TEXT, "batched | pyhessian; null when not asked"),
+        _field("curvature_rows", _INT, "training rows that the curvature was measured on; null when not asked"),
+        _field("noise_alignment", _REAL, "cosine of gradient noise covariance and Hessian; null when not asked"),
+        _field("noise_trace", _REAL, "trace of the covariance of one row's gradient; null when not asked"),
+        _field("preactivation_density", _REALS, "share of pre-activations in 64 equal bins of [-8, 8]; else null"),
         _field("wall_seconds", _REAL, "duration of the batch divided by its networks [s]"),
         _field("inner_steps", _INT, "inner steps of this network"),
         _field("batch_of_networks", _INT, "networks trained in the same call"),
@@ -226,8 +248,31 @@ SPECTRA: Final = pa.schema(
         _field("arm", _TEXT, "arm of the evaluated network"),
         _field("width", _INT, "neurons per hidden layer"),
         _field("depth", _INT, "hidden layers"),
+        _field("architecture", _TEXT, "as in evaluations"),
+        _field("mixing", _TEXT, "as in evaluations"),
+        _field("lr_protocol", _TEXT, "as in evaluations"),
+        _field("lr", _REAL, "as in evaluations"),
+        _field("num_params", _INT, "weights and biases of the network: how many eigenvalues there are"),
+        _field("smoothing", _REAL, "standard deviation of the Gaussian that stands for one eigenvalue"),
         _field("eigenvalues", _REALS, "grid of eigenvalues"),
         _field("density", _REALS, "spectral density on that grid"),
+    ]
+)
+
+SPECTRAL_BIAS: Final = pa.schema(
+    [
+        *_COMMON,
+        *_ORIGIN,
+        _field("arm", _TEXT, "arm whose network was fitted to a sum of sinusoids"),
+        _field("num_types", _INT, "K of the set the arm is taken from; 1 for usual arms"),
+        _field("base", _TEXT, "base function of the set; null for usual arms"),
+        _field("width", _INT, "neurons per hidden layer"),
+        _field("depth", _INT, "hidden layers"),
+        _field("optimizer", _TEXT, "rmsprop | sgd | adam"),
+        _field("lr", _REAL, "learning rate of the fit"),
+        _field("inner_steps", _INT, "inner steps of the fit"),
+        _field("frequencies", _INTS, "periods of each sinusoid over the interval"),
+        _field("steps_to_fit", _INTS, "inner steps until each has at most 10 % error; null inside where never"),
     ]
 )
 
@@ -237,6 +282,7 @@ TABLES: Final[dict[str, pa.Schema]] = {
     "activations": ACTIVATIONS,
     "evaluations": EVALUATIONS,
     "spectra": SPECTRA,
+    "spectral_bias": SPECTRAL_BIAS,
 }
 
 UNIQUE_KEYS: Final[dict[str, tuple[str, ...]]] = {
@@ -246,7 +292,8 @@ UNIQUE_KEYS: Final[dict[str, tuple[str, ...]]] = {
     "evaluations": (
         "trial_id", "arm", "task", "architecture", "width", "depth", "mixing", "lr_protocol", "split", "lr", "seed",
     ),
-    "spectra": ("trial_id", "arm", "task", "width", "depth", "seed"),
+    "spectra": ("trial_id", "arm", "task", "architecture", "width", "depth", "mixing", "lr_protocol", "lr", "seed"),
+    "spectral_bias": ("trial_id", "arm", "width", "depth", "seed"),
 }  # fmt: skip
 """Columns whose values together occur at most once in a table."""
 

@@ -19,6 +19,9 @@ ADDED = {
     "trials": {"widths", "depths", "cross_size_drop", "num_params", "flatness"}
     | {"rung_accuracies", "rung_threshold", "copied_from"},
     "activations": {"normalized", "table_range", "table_scale", "table_error"},
+    "evaluations": {"metric", "rollout_error", "epoch_accuracies", "epoch_losses"}
+    | {"hessian_eigenvalues", "near_zero_threshold", "curvature_rows", "noise_alignment", "noise_trace"}
+    | {"preactivation_density"},
 }
 """Columns that later versions have added."""
 
