@@ -112,7 +112,7 @@ def trials_per_hour(rows: Sequence[Mapping[str, Any]]) -> float | None:
 
 
 def failures(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Why attempts did not end well: status and words, how many, and the first of their trials; the most frequent first.
+    """Why attempts did not end well: status, words, how many, and the first of their trials; most frequent first.
 
     Numbers in the words are passed over when they are counted, as they differ from trial to trial.
     """

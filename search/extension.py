@@ -48,7 +48,7 @@ def require_extension(before: RunConfig, after: RunConfig, changed: Collection[s
     for key, entry in before.search.space.items() if is_wider else ():
         new = after.search.space.get(key)
         if new is None or not _contains(new, entry):
-            was, now = (shown(None if one is None else one.model_dump(exclude_none=True)) for one in (entry, new))
+            was, now = (shown(one.model_dump(exclude_none=True)) if one else "" for one in (entry, new))
             rule = f"must hold all that it held before, {was}, on the same scale"
             problems.append(Problem(f"search.space.{key}", now, rule))
     for key in after.search.space.keys() - before.search.space.keys():

@@ -48,8 +48,8 @@ def same_code(run: RunFolder, warnings: list[str], *, required: bool, revises: b
     if required:
         raise RunFolderError(
             f"{run.path} was made by other code:\n  {words}\nTrials of both could not be compared. Check that version "
-            f"out, make a new run with `ldnn fork {run.path}`, or, if the change makes no difference to numbers, go on with "
-            f"`ldnn resume {run.path} --other-code`, which is recorded"
+            f"out, make a new run with `ldnn fork {run.path}`, or, if the change makes no difference to numbers, go on "
+            f"with `ldnn resume {run.path} --other-code`, which is recorded"
         )
     warnings.append(f"the code is not that which the run was made with: {words}")
     if not revises:
