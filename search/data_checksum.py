@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from ldnn_core.tasks import TASKS, DataError, TaskData, cache_folder
@@ -21,8 +22,9 @@ def data_checksum(data: TaskData) -> str:
     return digest.hexdigest()[:16]
 
 
+@lru_cache(maxsize=4)
 def task_checksum(config: TaskConfig) -> str:
-    """The checksum of the data that a configuration names, which is loaded for it.
+    """The checksum of the data that a configuration names, which is loaded for it, once in a process.
 
     Raises:
         DataError: the data cannot be had.

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from search import checkpoint
 from search.config import ResourcesConfig, RunConfig, canonical, identity, methods, stored_config, trial_config
+from search.data_checksum import require_same_data, task_checksum
 from search.driver_lock import driver_lock, new_token
 from search.evaluate import Request, best_trials, evaluation_units
 from search.plan import ChainPlan, ListPlan, Outcome, Plan, Unit, Watch, run_here
@@ -86,6 +87,7 @@ def drive(
 
     Raises:
         RunFolderError: another process drives the run, or trials are missing and the code is not that of the run.
+        DataError: something is missing, and the data cannot be had or are not those of the run.
         StoreError: the folder cannot be read or written.
         ClusterError: no cluster answers, or it is too small.
     """
@@ -105,6 +107,8 @@ def drive(
         if plan.done < plan.total:
             # Networks that are judged later may be so by other code: their rows say which, and nothing builds on them.
             run = same_code(run, account.warnings, required=search and not other_code, revises=search)
+            if run.info.data_checksum is not None:
+                require_same_data(config.task.name, task_checksum(config.task), run.info.data_checksum)
         told = begin(plan, account)
         ended: set[str] = set()
         problems: dict[str, tuple[Unit, Outcome]] = {}

@@ -111,6 +111,9 @@ def test_a_replay_says_equal_or_how_different(copy):
 
 def test_data_that_cannot_be_had_are_said_before_a_run_is_made(recipe, tmp_path, monkeypatch):
     from ldnn_core.tasks import DataError, Mnist1d
+    from search.data_checksum import task_checksum
+
+    task_checksum.cache_clear()
 
     def gone(self, cache):
         raise DataError("the cached data set is damaged; delete it and run again")

@@ -15,7 +15,7 @@ import pytest
 
 from ldnn_core.algorithms import ALGORITHMS
 from search import checkpoint
-from search.checkpoint import BETWEEN, Damaged
+from search.checkpoint import BETWEEN, Checkpoint, Damaged
 from search.config import TrialConfig, canonical
 from search.durable import CRASH_EXIT, StoreError
 from search.keeper import Keeper
@@ -26,8 +26,9 @@ from search.provenance import config_hash
 from search.run_folder import open_run
 from search.schema import Status
 from search.shards import ShardsHere
+from search.store import Store
 from search.trial import TrialRecords, run_trial
-from search.work import do_unit
+from search.work import _leg, do_unit
 from tests.small_runs import assert_same_rows, drive_here, new_run, tiny_trial
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -155,6 +156,19 @@ def test_two_files_are_kept_and_the_older_serves_when_the_newer_is_damaged(tmp_p
     assert [one.name for one in damaged] == [newer.name]
     assert (tmp_path / "quarantine" / "checkpoints" / newer.name).exists()
     assert numbers(run_trial(trial, leg=Leg(stands))) == numbers(run_trial(trial))
+
+
+@pytest.mark.parametrize(("payload", "step"), [({"until": 0}, 1), ({"until": 1}, 3), ({"accuracies": [0.5]}, 5)])
+def test_a_leg_begins_at_the_furthest_place_before_its_end(tmp_path: Path, payload: dict[str, Any], step: int):
+    search = {"scheduler": "halving", "trials": 4, "wave": 4, "reduction": 2, "rungs": 2}
+    trial = tiny_trial("gradient", method="gradient", gradient={"outer_steps": 8}, search=search)
+    assert trial.rungs == (2, 4)
+    for rung, place in ((BETWEEN, 1), (0, 2), (BETWEEN, 3), (BETWEEN, 5)):
+        stands = Checkpoint(rung, place, {}, [], [], 0, 0.0, 0.0, "then")
+        checkpoint.save(tmp_path, trial.trial_id, config_hash(canonical(trial)), stands)
+    start = _leg(Store(tmp_path), trial, payload, []).start
+    assert start is not None
+    assert start.step == step
 
 
 def test_checkpoints_come_by_the_clock_and_not_at_all_with_zero_seconds(tmp_path: Path):
