@@ -27,7 +27,9 @@ from search.seal import SEALED, PartError, seal_file, seal_start
 COMPACTED: Final = "part-compacted.parquet"
 """Its name; no unit has such a key."""
 
-_ROWS_IN_GROUP: Final = 1 << 18
+ROWS_IN_GROUP: Final = 1 << 18
+"""Rows of each row group but the last."""
+
 _MARK: Final = b"LDNN-CONTENTS-01"
 _TRAILER: Final = struct.Struct(f"<Q{len(_MARK)}s")
 
@@ -66,8 +68,8 @@ def write(path: Path, table: str, parts: Iterable[tuple[Mapping[str, int], pa.Ta
             yield some
 
     with pq.ParquetWriter(path, TABLES[table], compression="zstd", write_page_checksum=True) as writer:
-        for group in _regrouped(told(), _ROWS_IN_GROUP):
-            writer.write_table(group, row_group_size=_ROWS_IN_GROUP)
+        for group in regrouped(told(), ROWS_IN_GROUP):
+            writer.write_table(group, row_group_size=ROWS_IN_GROUP)
         writer.add_key_value_metadata(SEALED)
     packed = zlib.compress(json.dumps(rows, separators=(",", ":")).encode())
     seal_file(path, packed + _TRAILER.pack(len(packed), _MARK))
@@ -149,7 +151,7 @@ def _slices(
         start += count
 
 
-def _regrouped(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
+def regrouped(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
     """The same rows in tables of ``size`` rows, but for the last."""
     held: list[pa.Table] = []
     count = 0

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import itertools
 import os
 import shutil
 import threading
@@ -21,13 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from search.compacted import COMPACTED, read, write
+from search.compacted import COMPACTED, ROWS_IN_GROUP, read, regrouped, write
 from search.driver_lock import driver_lock
 from search.durable import StoreError, crash_point, describe_failure, sync_folder
+from search.part import same_rows
 from search.reading import BadPart, Wanted, count_rows, load, load_compacted
 from search.run_folder import RunFolder
 from search.schema import TABLES
@@ -139,7 +139,7 @@ def _replace(store: Store, table: str, fresh: Sequence[str]) -> int:
     crash_point("exchanged", table)
     for place in (new.parent, store.root):
         sync_folder(place)
-    _bring_back(store, table, new)
+    _leave_old_parts(store, table, new)
     return sum(made.rows.values())
 
 
@@ -170,44 +170,19 @@ def _require_equal(parts: Iterable[pa.Table], path: Path, table: str) -> None:
     with pa.OSFile(str(path)) as file:
         check_seal_of(file)
         groups = read(file, table, TABLES[table].names)
-        group = next(groups, None)
-        for part in parts:
-            while part.num_rows and group is not None:
-                count = min(part.num_rows, group.num_rows)
-                if not _equal(part.slice(0, count), group.slice(0, count)):
-                    break
-                part = part.slice(count)
-                group = group.slice(count) if group.num_rows > count else next(groups, None)
-            if part.num_rows:
-                group = None
-                break
-        else:
-            if group is None:
-                return
-    raise StoreError(
-        f"{path} was read again and has other rows than the parts of {table}: see to the disk; nothing was replaced."
-    )
-
-
-def _equal(one: pa.Table, other: pa.Table) -> bool:
-    return one.equals(other) or all(
-        mine.equals(theirs) or (pa.types.is_list(mine.type) and _equal_lists(mine, theirs))
-        for mine, theirs in zip(one.columns, other.columns, strict=True)
-    )
-
-
-def _equal_lists(one: pa.ChunkedArray, other: pa.ChunkedArray) -> bool:
-    """Lists may hold NaN, which Arrow finds unlike itself."""
-    lengths = pc.list_value_length(one).equals(pc.list_value_length(other))
-    values = (pc.list_flatten(lists).to_numpy() for lists in (one, other))
-    return lengths and bool(np.array_equal(*values, equal_nan=True))
+        for mine, theirs in itertools.zip_longest(regrouped(parts, ROWS_IN_GROUP), groups):
+            if mine is None or theirs is None or not same_rows(mine, theirs):
+                raise StoreError(
+                    f"{path} was read again and has other rows than the parts of {table}: see to the disk. Nothing was "
+                    "replaced."
+                )
 
 
 def _recover(store: Store, table: str) -> None:
     """Clear away what a crash has left of an unfinished compaction; old parts stay."""
     assert isinstance(store.root, Path)
     for folder in _replaced(store.root, table):
-        _bring_back(store, table, folder)
+        _leave_old_parts(store, table, folder)
         held = {path.name for path in folder.iterdir()} - {COMPACTED}
         replaced = {f"part-{key}.parquet" for key in store.contained(table)}
         if not held or not held <= replaced:
@@ -215,12 +190,19 @@ def _recover(store: Store, table: str) -> None:
             shutil.rmtree(folder)
 
 
-def _bring_back(store: Store, table: str, folder: Path) -> None:
-    """Give the table what a worker that outlived its driver has published into its folder at the last moment."""
+def _leave_old_parts(store: Store, table: str, folder: Path) -> None:
+    """Leave in a folder of old parts only these.
+
+    Parts that were not to be compacted have a second name there.  What a worker that outlived its driver has published
+    there at the last moment is given to the table.
+    """
     assert isinstance(store.root, Path)
-    known = {f"part-{key}.parquet" for key in store.keys(table)} | {COMPACTED}
+    replaced = {f"part-{key}.parquet" for key in store.contained(table)} | {COMPACTED}
+    present = set(store.storage.names(table))
     for path in sorted(folder.iterdir()):
-        if path.name not in known:
+        if path.name in present and path.name not in replaced:
+            path.unlink()
+        elif path.name not in replaced:
             path.rename(store.root / table / path.name)
 
 
@@ -250,6 +232,6 @@ def _exchange(one: Path, other: Path) -> None:
 
 def _cannot_exchange(folder: Path, why: str) -> CompactionError:
     return CompactionError(
-        f"the file system must be able to exchange two folders in one step, but that of {folder} is not ({why}): copy the "
-        "run to a local disk of a Linux machine (ext4, XFS, Btrfs, tmpfs) and compact it there."
+        f"the file system must be able to exchange two folders in one step, but that of {folder} is not ({why}): "
+        "copy the run to a local disk of a Linux machine (ext4, XFS, Btrfs, tmpfs) and compact it there."
     )

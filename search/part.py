@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from numbers import Integral, Real
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -242,18 +243,38 @@ _PLAIN: Final[dict[pa.DataType, set[type]]] = {pa.int64(): {int}, pa.float64(): 
 """Python's own types for it."""
 
 
-def verify(table: str, data: bytes) -> None:
+def verify(table: str, data: bytes, *, deep: bool = False) -> None:
     """Raise what `decode` would raise for these bytes; the pages of a sealed part need not be decoded for that.
 
     Args:
         table: a name in `search.schema.TABLES`.
         data: the whole file.
+        deep: whether to decode them all the same, and compare them with the twin if there is one.
 
     Raises:
         PartError: the bytes are damaged, or their columns or types are not the table's.
         NewerSchemaError: the part has a later schema version than `search.schema.SCHEMA_VERSION`.
     """
-    _read(table, data, None if check_seal(data) is None else [])
+    is_sealed = check_seal(data) is not None
+    pages = _read(table, data, None if deep or not is_sealed else [])
+    if deep and not same_rows(decode(table, data), pages):
+        raise PartError("its twin has other rows than its pages")
+
+
+def same_rows(one: pa.Table, other: pa.Table) -> bool:
+    """Whether two tables of one schema have the same cells; NaN, which lists may hold, is the same as NaN."""
+    return one.num_rows == other.num_rows and all(
+        mine.equals(theirs) or (pa.types.is_list(mine.type) and _same_lists(mine, theirs))
+        for mine, theirs in zip(one.columns, other.columns, strict=True)
+    )
+
+
+def _same_lists(one: pa.ChunkedArray, other: pa.ChunkedArray) -> bool:
+    lengths = pc.list_value_length(one).equals(pc.list_value_length(other))
+    mine, theirs = (pc.list_flatten(lists) for lists in (one, other))
+    if mine.equals(theirs) or not pa.types.is_floating(mine.type):
+        return lengths and bool(mine.equals(theirs))
+    return lengths and bool(np.array_equal(mine.to_numpy(), theirs.to_numpy(), equal_nan=True))
 
 
 def _version(rows: pa.Table) -> int:

@@ -139,30 +139,33 @@ def count_rows(storage: Storage, table: str, paths: Sequence[Location]) -> list[
         return list(pool.map(count, paths))
 
 
-def check(storage: Storage, table: str, paths: Sequence[Location]) -> Iterator[BadPart]:
-    """What is wrong with parts, of which at most a few are held in memory at a time.
+def check(storage: Storage, table: str, paths: Sequence[Location], *, deep: bool = False) -> Iterator[BadPart]:
+    """What is wrong with parts, of which at most a few are held in memory at a time; deep: see `part.verify`.
 
     Raises:
         StoreError: a part cannot be read at all, or was written under a newer schema.
     """
     with ThreadPoolExecutor(max_workers=storage.readers) as pool:
-        yield from filter(None, pool.map(lambda path: _check(storage, table, path), paths))
+        yield from filter(None, pool.map(lambda path: _check(storage, table, path, deep), paths))
 
 
-def _check(storage: Storage, table: str, path: Location) -> BadPart | None:
+def _check(storage: Storage, table: str, path: Location, deep: bool) -> BadPart | None:
     bad, name = BadPart(table, path, reason="", size=0), f"{table}/{path.name}"
     try:
         if path.name == compacted.COMPACTED:
             with storage.open(name) as file:
                 bad = replace(bad, size=file.size())
                 check_seal_of(file)
-                compacted.contents(file)
-                for _ in compacted.read(file, table, []):
-                    pass
+                rows = sum(
+                    group.num_rows
+                    for group in compacted.read(file, table, TABLES[table].names if deep else ["schema_version"])
+                )
+                if rows != sum(compacted.contents(file).rows.values()):
+                    raise PartError("it has other rows than its table of contents says")
             return None
         data = storage.read(name)
         bad = replace(bad, size=len(data))
-        verify(table, data)
+        verify(table, data, deep=deep)
         return None
     except (OSError, PartError, NewerSchemaError) as error:
         if isinstance(error, NotAFileError):

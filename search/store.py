@@ -270,8 +270,12 @@ class Store:
         except OSError as error:
             raise StoreError(describe_failure(f"read {self.root / name}", error)) from error
 
-    def check(self, table: str) -> list[BadPart]:
+    def check(self, table: str, *, deep: bool = False) -> list[BadPart]:
         """The damaged parts of a table, of which at most a few are held in memory at a time.
+
+        Args:
+            table: a name in `search.schema.TABLES`.
+            deep: whether pages are decoded too, also where the seal says that no byte has changed.
 
         Raises:
             SchemaError: an unknown table.
@@ -279,7 +283,9 @@ class Store:
         """
         paths = self._files(table)
         misnamed = [self._misnamed(table, path) for path in paths if _key(path) is None]
-        return misnamed + list(check(self.storage, table, [path for path in paths if _key(path) is not None]))
+        return misnamed + list(
+            check(self.storage, table, [path for path in paths if _key(path) is not None], deep=deep)
+        )
 
     def _misnamed(self, table: str, path: Location) -> BadPart:
         size = self.storage.size(f"{table}/{path.name}")
