@@ -60,9 +60,8 @@ class LocalStorage(Storage):
 
     def read(self, name: str) -> bytes:
         """The whole contents; a link or a device is not opened, as that could block or lead elsewhere."""
-        handle = self._handle(name)
+        handle, size = self._opened(name)
         try:
-            size = os.fstat(handle).st_size
             data = os.read(handle, size)
             while len(data) < size and (more := os.read(handle, size - len(data))):
                 data += more
@@ -72,10 +71,11 @@ class LocalStorage(Storage):
 
     def open(self, name: str) -> pa.NativeFile:
         """Under the same rule as `read`."""
-        os.close(self._handle(name))
+        os.close(self._opened(name)[0])
         return pa.OSFile(f"{self.root}/{name}")
 
-    def _handle(self, name: str) -> int:
+    def _opened(self, name: str) -> tuple[int, int]:
+        """A handle and the size of the file."""
         path = f"{self.root}/{name}"
         try:
             handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | _OPEN_NO_LINK)
@@ -83,12 +83,13 @@ class LocalStorage(Storage):
             if error.errno == errno.ELOOP:
                 raise NotAFileError(errno.EINVAL, "Not a regular file", path) from None
             raise
-        mode = os.fstat(handle).st_mode
+        status = os.fstat(handle)
+        mode = status.st_mode
         if not S_ISREG(mode):
             os.close(handle)
             what = (errno.EISDIR, os.strerror(errno.EISDIR)) if S_ISDIR(mode) else (errno.EINVAL, "Not a regular file")
             raise NotAFileError(*what, path)
-        return handle
+        return handle, status.st_size
 
     def size(self, name: str) -> int | None:
         """Bytes of what lies at the name, links not followed."""

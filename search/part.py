@@ -147,7 +147,7 @@ def open_part(table: str, data: bytes, columns: Sequence[str] | None = None) -> 
         try:
             if found := twin.unpack(table, data, start):
                 return found
-        except (pa.ArrowException, ValueError) as error:
+        except (pa.ArrowException, ValueError, LookupError, TypeError) as error:
             raise PartError(f"its twin cannot be read: {str(error).splitlines()[0]}") from error
     return _read(table, data, columns)
 

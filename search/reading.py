@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Final
 
 import pyarrow as pa
@@ -60,12 +61,12 @@ class Wanted:
     where: Mapping[str, Collection[Any]]
     dictionaries: bool = False
 
-    @property
+    @cached_property
     def read(self) -> list[str]:
         """All columns that have to be read."""
         return list(dict.fromkeys([*self.columns, *self.where]))
 
-    @property
+    @cached_property
     def as_dictionaries(self) -> list[str]:
         """Those of them that come as dictionaries."""
         return [
@@ -181,19 +182,20 @@ def _load(storage: Storage, wanted: Wanted, paths: Sequence[Location]) -> list[p
 
     def assemble() -> None:
         if twins:
-            found.append(wanted.of(twin.assemble(twins, wanted.read, dictionaries=coded)))
+            rows = twin.assemble(list(twins), wanted.read, dictionaries=coded)
+            found.append(wanted.of(rows))
             twins.clear()
 
     for path in paths:
-        bad, name = BadPart(wanted.table, path, reason="", size=0), f"{wanted.table}/{path.name}"
+        name, size = f"{wanted.table}/{path.name}", 0
         try:
             data = storage.read(name)
-            bad = replace(bad, size=len(data))
+            size = len(data)
             one = open_part(wanted.table, data, wanted.read)
         except (OSError, PartError, NewerSchemaError) as error:
             if isinstance(error, NotAFileError):
-                bad = replace(bad, size=storage.size(name) or 0)
-            found.append(_explained(bad, error))
+                size = storage.size(name) or 0
+            found.append(_explained(BadPart(wanted.table, path, "", size), error))
             continue
         if isinstance(one, twin.Twin):
             twins.append(one)
