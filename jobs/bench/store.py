@@ -73,10 +73,11 @@ table = sets.groupby(["trial_id", *size, "arm"], observed=True)[["accuracy", "vs
 table = table["vs_relu", "mean"].reset_index()
 tell(table.sort_values(["trial_id", "depth", "width", "arm"])["vs_relu"].iloc[:, 0], started)
 """
-_DUCKDB = (
-    "import json, sys, time\nstarted = time.perf_counter()\nimport duckdb\n"
-    + _PEAK
-    + """
+_DUCKDB = "\n".join(
+    [
+        "import json, sys, time\nstarted = time.perf_counter()\nimport duckdb",
+        _PEAK,
+        """
 duckdb.sql("set threads to " + sys.argv[2])
 rows = duckdb.read_parquet(sys.argv[1] + "/evaluations/*.parquet").filter("split = 'test'")
 rows.select("task, architecture, lr_protocol, mixing, depth, width, trial_id, arm, seed, accuracy").create("part_of")
@@ -89,7 +90,8 @@ table = duckdb.sql('''
     group by task, architecture, lr_protocol, mixing, depth, width, trial_id, arm
     order by trial_id, depth, width, arm''').fetchall()
 tell([row[5] for row in table], started)
-"""
+""",
+    ]
 )
 
 
