@@ -11,13 +11,15 @@ shown, each with its own 95 % interval, so of twenty intervals about one misses.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from analysis.sets import SET, in_order
-from analysis.statistics import Vector, mean_intervals, pair, share_won
+from analysis.statistics import Pairs, Vector, mean_intervals, share_won
 from search.schema import USUAL_TRIAL
 
 SIZE: Final = ["task", "architecture", "lr_protocol", "split", "depth", "width"]
@@ -39,6 +41,12 @@ COLUMNS: Final = [
 """Columns of the table; accuracies and differences are shares (0..1)."""
 
 
+NEEDED: Final = list(dict.fromkeys([*_GROUP, "learned_width", "learned_depth", "arm", "seed", "accuracy", "diverged"]))
+"""Columns of evaluations that the table is made of: all that has to be read of a run with millions of them."""
+
+_IN_GROUP: Final = ["arm", "seed", "accuracy", "diverged", "learned_width", "learned_depth"]
+
+
 def cross_size_table(evaluations: pd.DataFrame, *, split: str = "test") -> pd.DataFrame:
     """One row per set, size and arm, usual arms included.
 
@@ -51,14 +59,20 @@ def cross_size_table(evaluations: pd.DataFrame, *, split: str = "test") -> pd.Da
         evaluations: rows of the evaluations table, of one or several runs.
         split: which judging rows count: test or val.
     """
-    rows = evaluations[(evaluations["split"] == split) & evaluations["accuracy"].notna()]
-    shared: dict[Any, pd.DataFrame] = dict(list(rows[rows["trial_id"] == USUAL_TRIAL].groupby(["run_id", *SIZE])))
+    rows = evaluations[NEEDED]
+    counted = (rows["split"] == split) & rows["accuracy"].notna()
+    if not counted.all():
+        rows = rows[counted]
+    is_usual = rows["trial_id"] == USUAL_TRIAL
+    usual_rows = _groups(rows[is_usual], ["run_id", *SIZE], dropna=True)
+    # Prepared once for all sets of a size.
+    shared = {key: _by_arm(usual) for key, usual in usual_rows}
     records: list[dict[str, Any]] = []
     samples: list[Vector] = []
     targets: list[tuple[dict[str, Any], str]] = []
-    for key, own in rows[rows["trial_id"] != USUAL_TRIAL].groupby(_GROUP, dropna=False):
+    for key, own in _groups(rows[~is_usual], _GROUP, dropna=False):
         group: dict[str, Any] = dict(zip(_GROUP, key, strict=True))
-        usual = shared.get((group["run_id"], *(group[column] for column in SIZE)), rows.iloc[:0])
+        usual = shared.get((group["run_id"], *(group[column] for column in SIZE)), {})
         for record, to_estimate in _arms(group, own, usual):
             records.append(record)
             samples.extend(to_estimate.values())
@@ -69,36 +83,70 @@ def cross_size_table(evaluations: pd.DataFrame, *, split: str = "test") -> pd.Da
     return _typed(pd.DataFrame.from_records(records, columns=COLUMNS))
 
 
+def _groups(rows: pd.DataFrame, by: list[str], *, dropna: bool) -> Iterator[tuple[Any, pd.DataFrame]]:
+    """The groups with the columns that are looked at in them: the others need not be sorted for it."""
+    yield from rows[_IN_GROUP].groupby([rows[column] for column in by], dropna=dropna, observed=True)
+
+
+@dataclass(frozen=True)
+class _Networks:
+    """The networks of one arm under one set of conditions, in the order of their seeds."""
+
+    seeds: NDArray[np.int64]
+    accuracies: Vector
+    diverged: int
+
+
+def _by_arm(rows: pd.DataFrame) -> dict[str, _Networks]:
+    """The networks of every arm, arms in alphabetical order."""
+    codes, arms = pd.factorize(rows["arm"])
+    seeds, accuracies = rows["seed"].to_numpy(np.int64), rows["accuracy"].to_numpy(float)
+    diverged = rows["diverged"].to_numpy(bool, na_value=False)
+    order = np.lexsort((seeds, codes))
+    ends = np.cumsum(np.bincount(codes, minlength=len(arms)))
+    parts = dict(zip(map(str, arms), np.split(order, ends[:-1]), strict=True)) if len(arms) else {}
+    return {
+        arm: _Networks(seeds[part], accuracies[part], int(diverged[part].sum())) for arm, part in sorted(parts.items())
+    }
+
+
+def _pair(first: _Networks, second: _Networks) -> Pairs:
+    if np.array_equal(first.seeds, second.seeds):
+        return Pairs(first.accuracies - second.accuracies, 0)
+    common, mine, theirs = np.intersect1d(first.seeds, second.seeds, return_indices=True)
+    differences = first.accuracies[mine] - second.accuracies[theirs]
+    return Pairs(differences, len(np.union1d(first.seeds, second.seeds)) - len(common))
+
+
 def _arms(
-    group: Mapping[str, Any], own: pd.DataFrame, usual: pd.DataFrame
+    group: Mapping[str, Any], own: pd.DataFrame, usual: Mapping[str, _Networks]
 ) -> Iterator[tuple[dict[str, Any], dict[str, Vector]]]:
     """The rows of one set at one size, each with the samples whose mean and interval it still needs."""
-    usual_arms = [str(arm) for arm in usual["arm"].unique()]
+    learned_arms = _by_arm(own)
     # One name is one arm: what a set calls like a usual activation gives way to it, and the note says so.
-    clashing = sorted(set(own["arm"]) & set(usual_arms))
-    own = own[~own["arm"].isin(clashing)]
-    networks = pd.concat([own, usual]) if len(usual) else own
-    accuracies = {str(arm): part.set_index("seed")["accuracy"] for arm, part in networks.groupby("arm")}
-    diverged = networks.groupby("arm")["diverged"].sum()
-    learned = {column: own[column].max() for column in ("learned_width", "learned_depth")}
+    clashing = sorted(learned_arms.keys() & usual.keys())
+    networks = dict(sorted({**learned_arms, **usual}.items()))
+    accuracies = {arm: found.accuracies for arm, found in networks.items()}
+    counted = own[~own["arm"].isin(clashing)] if clashing else own
+    learned = {column: counted[column].max() for column in ("learned_width", "learned_depth")}
     size = {**group, **learned, "is_learned_size": _same_size(group, learned)}
     rivals = {
         "relu": "relu" if "relu" in accuracies else None,
         "best_pure": _best(accuracies, (arm for arm in accuracies if arm.startswith("pure-"))),
-        "best_usual": _best(accuracies, iter(usual_arms)),
+        "best_usual": _best(accuracies, iter(usual)),
     }
     note = _missing(rivals, "mixed" in accuracies)
     if clashing:
         note = "; ".join(
             filter(None, [note, f"left out, because named like a usual activation: {', '.join(clashing)}"])
         )
-    for arm, accuracy in accuracies.items():
-        record = {**size, "arm": arm, "seeds": len(accuracy), "diverged": int(diverged[arm]), "note": note}
-        samples = {"accuracy": accuracy.to_numpy(float)}
+    for arm, found in networks.items():
+        record = {**size, "arm": arm, "seeds": len(found.seeds), "diverged": found.diverged, "note": note}
+        samples = {"accuracy": found.accuracies}
         for rival, other in rivals.items():
             if other is None or other == arm:
                 continue
-            pairs = pair(accuracy, accuracies[other])
+            pairs = _pair(found, networks[other])
             record |= {f"vs_{rival}_arm": other, f"vs_{rival}_pairs": len(pairs.differences)}
             record |= {f"vs_{rival}_lost": pairs.lost, f"vs_{rival}_won": share_won(pairs.differences)}
             samples[f"vs_{rival}"] = pairs.differences
@@ -110,7 +158,7 @@ def _same_size(group: Mapping[str, Any], learned: Mapping[str, Any]) -> bool:
     return all(pd.notna(here) and pd.notna(there) and here == there for here, there in pairs)
 
 
-def _best(accuracies: Mapping[str, pd.Series[float]], arms: Iterator[str]) -> str | None:
+def _best(accuracies: Mapping[str, Vector], arms: Iterator[str]) -> str | None:
     """The arm with the highest mean; the first in alphabetical order of those that are equal."""
     return max(sorted(arms), key=lambda arm: float(accuracies[arm].mean()), default=None)
 

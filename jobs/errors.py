@@ -19,6 +19,7 @@ EXIT_INTERRUPTED: Final = 130
 def user_errors() -> Iterator[None]:
     """Turn errors that a person can mend into a sentence and an exit code; let all others be seen whole."""
     from analysis import RunFolderError as AnalysisRunFolderError
+    from search.compaction import CompactionError
     from search.config import ConfigError
     from search.durable import StoreError
     from search.location import LocationError
@@ -28,7 +29,14 @@ def user_errors() -> Iterator[None]:
 
     try:
         yield
-    except (ConfigError, LocationError, RunFolderError, AnalysisRunFolderError, SamplingChangedError) as error:
+    except (
+        CompactionError,
+        ConfigError,
+        LocationError,
+        RunFolderError,
+        AnalysisRunFolderError,
+        SamplingChangedError,
+    ) as error:
         _say(error)
         sys.exit(EXIT_WRONG_INPUT)
     except _errors_of_data() as error:

@@ -15,6 +15,7 @@ from jobs.bench.evolution import measure_evolution
 from jobs.bench.memory import measure_memory
 from jobs.bench.meta_step import measure_meta_step
 from jobs.bench.population import measure_population
+from jobs.bench.store import measure_store
 from jobs.bench.tune import measure_tune
 
 BENCHMARKS: Final[dict[str, Callable[[Conditions], list[Result]]]] = {
@@ -24,6 +25,7 @@ BENCHMARKS: Final[dict[str, Callable[[Conditions], list[Result]]]] = {
     "estimators": measure_estimators,
     "evolution": measure_evolution,
     "tune": measure_tune,
+    "store": measure_store,
 }
 """By the name that a person types."""
 
