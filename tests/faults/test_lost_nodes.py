@@ -1,0 +1,69 @@
+"""A node of a cluster is gone, with the trial that ran on it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search.config import RunConfig
+from search.launch import drive
+from tests.faults.harness import LONG_RUN, Damage, damage, tell
+from tests.search import clusters
+from tests.small_runs import Listener, new_run
+
+pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.timeout(600)]
+
+LOSSES = 3
+
+
+def trial_on(node_id: str) -> bool:
+    """Whether a worker lives on the node; only while this process has joined its cluster."""
+    from ray._private import state
+
+    actors = state.actors().values()
+    return any(
+        one["ActorClassName"] == "_UnitTrainable" and one["State"] == "ALIVE" and one["Address"]["NodeID"] == node_id
+        for one in actors
+    )
+
+
+def test_trials_move_from_nodes_that_are_lost_and_have_their_rows_once(
+    whole: Path, short: Path, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    import ray
+
+    run = new_run(tmp_path, **LONG_RUN)
+    resources = RunConfig.model_validate(run.info.config).resources.model_copy(update={"workers": 2})
+    lost: list[str] = []
+    over = threading.Event()
+    node = {"node_ip_address": "127.0.0.1", "include_dashboard": False, "object_store_memory": 80 * 2**20}
+
+    with clusters.cluster_of(short, 1, 1) as cluster:
+
+        def lose(nodes: Any) -> None:
+            while len(lost) < LOSSES and not over.is_set():
+                victim = nodes.worker_nodes and next(iter(nodes.worker_nodes))
+                if victim and ray.is_initialized() and trial_on(victim.node_id):
+                    time.sleep(0.3)
+                    nodes.remove_node(victim, allow_graceful=False)
+                    lost.append(victim.node_id)
+                    nodes.add_node(num_cpus=1, **node)
+                time.sleep(0.05)
+
+        thread = threading.Thread(target=lose, args=(cluster,), daemon=True)
+        thread.start()
+        try:
+            account = drive(run, resources, Listener(), address=cluster.address)
+        finally:
+            over.set()
+            thread.join()
+    assert len(lost) == LOSSES
+    assert account.problems == []
+    harm = damage(run.path, whole)
+    tell(record_property, len(lost), harm)
+    assert harm == Damage()
