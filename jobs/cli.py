@@ -137,6 +137,35 @@ def report(run: RunArgument) -> None:
     typer.echo(str(write_report(run)))
 
 
+@app.command(epilog="Example:  ldnn export runs/quickstart --trial gradient-0003 --out set.safetensors")
+def export(
+    run: RunArgument,
+    out: Annotated[Path, typer.Option(metavar="SET.safetensors", help="The file; a picture lies beside it.")],
+    trial: Annotated[
+        str | None, typer.Option(help="A trial by its id; by default the one with the best score.")
+    ] = None,
+    numpy_file: Annotated[
+        Path | None, typer.Option("--numpy", metavar="FILE.npz", help="Plain NumPy arrays as well.")
+    ] = None,
+) -> None:
+    """Write a found set as an activation card, a file that `ldnn_core.load_activation` makes a module of."""
+    from jobs.export import export_set
+
+    export_set(run, trial, out, numpy_file)
+
+
+@app.command(epilog="Example:  ldnn interpolate set.safetensors --points 51,101,201")
+def interpolate(
+    card: Annotated[Path, typer.Argument(metavar="SET.safetensors", help="An activation card.")],
+    points: Annotated[str | None, typer.Option(help="How many known points, e.g. 51,101,201.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare ways to interpolate the functions of a card: splines, polynomials, a rational function, the table."""
+    from jobs.interpolation import POINTS, show_interpolation
+
+    show_interpolation(card, _numbers("--points", points) or POINTS, as_json=as_json)
+
+
 @app.command(
     epilog="Example:  ldnn simulate runs/quickstart --trials 10000 --workers 100 --set search.wave=100\n\n"
     "Example:  ldnn simulate runs/quickstart --trials 1000 --workers 50 --deaths-per-hour 0.5 --json\n\n"

@@ -68,7 +68,7 @@ class Spline:
         collocation = np.zeros((len(x), len(x)))
         for j in range(degree + 1):
             collocation[np.arange(len(x)), cell - degree + j] = basis[:, j]
-        return Spline(knots, np.linalg.solve(collocation, y), degree)
+        return Spline(knots, np.asarray(np.linalg.solve(collocation, y), np.float64), degree)
 
     def __call__(self, x: Reals, order: int = 0) -> Reals:
         """The derivative; of a degree below the order zero, at a knot the one to the right."""
@@ -78,7 +78,7 @@ class Spline:
             return self._derivative()(x, order - 1)
         cell, basis = _basis(self.knots, self.degree, x)
         used = self.weights[cell[:, None] - self.degree + np.arange(self.degree + 1)]
-        return np.einsum("xj,xj->x", used, basis)
+        return np.asarray((used * basis).sum(axis=1))
 
     def _derivative(self) -> Spline:
         k, t = self.degree, self.knots

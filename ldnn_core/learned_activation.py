@@ -62,6 +62,11 @@ class LearnedActivation(nn.Module):
         ValueError: no such type, fewer channels than types, or another dtype.
     """
 
+    coefficients: Tensor
+    """The table, (K, G, 4), unless the module is trainable."""
+    genomes: nn.Parameter
+    """The weights of the sub-networks, (K, P), if it is."""
+
     def __init__(
         self,
         card: ActivationCard,
@@ -155,7 +160,7 @@ class LearnedActivation(nn.Module):
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> LearnedActivation:
         """Moves go through; `half` and the like leave the table as it is, which would be worthless after it."""
         table = None if self.trainable else self.coefficients
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if table is not None and self.coefficients.dtype not in (torch.float32, torch.float64):
             self.coefficients = table.to(self.coefficients.device)
         return self
