@@ -20,8 +20,12 @@ from ldnn_core.activations import TableBank
 from ldnn_core.hermite import Grid
 from ldnn_core.subnetwork import ActivationSpec, exact_values_and_slopes, gain_and_offset
 
-POINTS_PER_CELL: Final = 8
-"""In the middle of so many equal parts of each cell the table is compared with the sub-network."""
+PLACES: Final = (2.0**-20, (1 - 3**-0.5) / 2, 0.5, (1 + 3**-0.5) / 2, 1 - 2.0**-20)
+"""Where in each cell the table is compared with the sub-network, in cells.
+
+There a cubic Hermite interpolant of a quartic is off most: its second derivative at the ends, its slope at the second
+and fourth of these places, its value in the middle.  The ends themselves are avoided because kinks may lie there.
+"""
 _BLOCK: Final = 1 << 19
 """Hidden units, over all points, that are evaluated together."""
 
@@ -136,12 +140,9 @@ def windows(spec: ActivationSpec, most: int) -> list[tuple[int, Grid]]:
 
 
 def table_errors(spec: ActivationSpec, genomes: Tensor, coefficients: Tensor) -> TableErrors:
-    """The largest differences between table and sub-networks at `POINTS_PER_CELL` points of every cell.
-
-    No point lies on a knot, so kinks of base functions, where there is no second derivative, are left out.
-    """
+    """The largest differences between table and sub-networks, at the `PLACES` of every cell."""
     grid = spec.grid
-    places = (torch.arange(POINTS_PER_CELL, dtype=torch.float64) + 0.5) / POINTS_PER_CELL
+    places = torch.tensor(PLACES, dtype=torch.float64)
     points = ((torch.arange(grid.cells).unsqueeze(1) - grid.origin + places) / grid.scale).flatten()
     worst = torch.zeros(3, spec.num_types, dtype=torch.float64)
     first = torch.arange(spec.num_types).unsqueeze(1) * grid.cells

@@ -2,12 +2,13 @@
 
 The functions are looked up in the table of an activation card (`ldnn_core.card`), by plain tensor arithmetic that any
 transformation of PyTorch understands.  Outside `torch.compile` the look-up is one operation of autograd that keeps its
-input and nothing else, as a usual activation does; the arithmetic by itself would keep eleven times as much.
+input and nothing else, as a usual activation does; the arithmetic by itself would keep fourteen times as much.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -147,8 +148,9 @@ class LearnedActivation(nn.Module):
         return value
 
     def _exact(self, a: Tensor, sizes: tuple[int, ...] | None) -> Tensor:
-        # Matrix products of the sub-network are not to be in half precision: its own types are small differences.
-        with torch.autocast(a.device.type, enabled=False):
+        # Under autocast the matrix products of the sub-networks would be in half precision.
+        device = a.device.type
+        with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
             if sizes is None:
                 return self._exact_of(a, self.type_index or 0)
             parts = a.split(list(sizes), dim=self.axis)
