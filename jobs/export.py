@@ -91,6 +91,8 @@ def card_of_trial(run: Run, trial: str) -> ActivationCard:
     genomes = torch.from_numpy(np.array([np.asarray(genome, dtype=np.float64) for genome in rows["genome"]]))
     facts = counted_attempts(run.trials[known == trial], run.trials).iloc[0]
     learned = {name: _plain(facts[name]) for name in _FACTS}
+    for several, one in (("widths", "width"), ("depths", "depth")):  # a run of schema 1 knows one of each
+        learned[several] = learned[several] or [_plain(facts[one])]
     observed = observed_inputs(run.evaluations[run.evaluations["trial_id"] == trial])
     return make_card(
         _spec(rows.iloc[0]), genomes, observed_inputs=observed, learned=learned, passport=passport_of(run, trial)

@@ -13,7 +13,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
-from ldnn_core import CardError, read_card, write_card
+from ldnn_core import CardError, LearnedActivation, read_card, write_card
 from ldnn_core import card_file as limits
 from ldnn_core.card import make_card
 from ldnn_core.card_file import card_of
@@ -291,3 +291,15 @@ def test_what_would_not_be_read_is_not_written(tmp_path):
 def test_a_folder_that_is_not_there_is_an_os_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         write_card(small_card(), tmp_path / "absent" / "set.safetensors")
+
+
+def test_a_card_of_version_1_stays_readable():
+    card = read_card(ROOT / "tests" / "golden" / "card_v1.safetensors")
+    assert card.learned == {"run_id": "golden", "widths": [20, 50]}
+    assert card.observed_inputs.networks == 8
+    assert card.passport == {"label": None, "rows": [{"width": 20}]}
+    x = torch.arange(-16, 17, dtype=torch.float64) / 8  # knots, where the table is exact
+    module = LearnedActivation(card, axis=0, dtype=torch.float64)
+    for k, (w1, w2, b1, b2, v1, v2, c) in enumerate(card.genomes.tolist()):
+        expected = torch.sin(x) + 0.2 * (v1 * torch.tanh(w1 * x + b1) + v2 * torch.tanh(w2 * x + b2) + c)
+        torch.testing.assert_close(module(torch.stack([x, x]))[k], expected, atol=1e-14, rtol=0)
