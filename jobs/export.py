@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import torch
 
 from analysis import Run, counted_attempts, load_run
@@ -30,6 +31,8 @@ SEEN: Final = 1e-4
 """A bin counts as observed if at least this share of all inputs lies in it."""
 _BINS: Final = (-8.0, 8.0)
 """Ends of the bins of ``preactivation_density``."""
+_PASSPORT_WORDS: Final = b"ldnn.passport"
+"""Where the metadata of a passport's file have its sentences."""
 _FACTS: Final = (
     "run_id", "trial_id", "method", "estimator", "algorithm", "task", "seed", "score", "score_sem", "widths", "depths",
     "inner_steps", "outer_steps", "config_hash", "code_version",
@@ -134,17 +137,28 @@ def observed_inputs(evaluations: pd.DataFrame) -> ObservedInputs | None:
 
 
 def passport_of(run: Run, trial: str) -> dict[str, Any] | None:
-    """The passport that the report has made for a trial: its label, and its table row by row; None without one."""
+    """The passport that was made for a trial: ``label``, ``sentences``, and ``table``, by columns; None without one.
+
+    Raises:
+        InputError: its file cannot be read.
+    """
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", trial):  # it becomes part of a name
         return None
+    name = f"report/passport-{trial}.parquet"
     try:
-        data = storage_at(run.path).read(f"report/passport-{trial}.parquet")
+        table = pq.read_table(io.BytesIO(storage_at(run.path).read(name)), page_checksum_verification=True)
+        said = json.loads((table.schema.metadata or {}).get(_PASSPORT_WORDS, b"{}"))
     except FileNotFoundError:
         return None
-    table = pd.read_parquet(io.BytesIO(data))
-    labels = set(table["label"].dropna()) if "label" in table else set()
-    rows = json.loads(table.to_json(orient="records", double_precision=15, date_format="iso"))
-    return {"label": str(labels.pop()) if len(labels) == 1 else None, "rows": rows}
+    except (OSError, ValueError) as error:
+        raise InputError(f"{name} cannot be read: {error}; make it again, or remove it") from error
+    columns = {column: [_plain(one) for one in values] for column, values in table.to_pydict().items()}
+    labels = {label for label in columns.get("label", []) if label is not None}
+    return {
+        "label": str(labels.pop()) if len(labels) == 1 else None,
+        "sentences": [str(sentence) for sentence in said.get("sentences", [])],
+        "table": columns,
+    }
 
 
 def curves_of(card: ActivationCard, limit: float = 4.0, points: int = 801) -> pd.DataFrame:

@@ -83,7 +83,7 @@ class ActivationCard:
         lipschitz: the largest |σ'| of each type's table, beyond its ends too.
         observed_inputs: None where nobody looked.
         learned: where: run, trial, task, widths, depths, hash of the configuration, version of the code, ...
-        passport: ``label`` and ``rows``, the cross-size verdict; None where there is none.
+        passport: ``label``, ``sentences`` and ``table`` of the cross-size verdict; None where there is none.
     """
 
     spec: ActivationSpec

@@ -5,6 +5,8 @@ import shutil
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -93,14 +95,22 @@ def test_the_passport_of_the_report_comes_along(run, tmp_path):
     copied = tmp_path / "run"
     shutil.copytree(run, copied)
     (copied / "report").mkdir(exist_ok=True)
-    table = pd.DataFrame({"label": ["holds to 100"] * 2, "width": [20, 50], "advantage": [0.02, float("nan")]})
-    table.to_parquet(copied / "report" / "passport-gradient-0000.parquet")
+    table = pa.table({"label": ["scale-safe"] * 2, "width": [20, 50], "advantage": [0.02, float("nan")]})
+    words = {b"ldnn.passport": json.dumps({"sentences": ["it holds"], "rules": {}}).encode()}
+    path = copied / "report" / "passport-gradient-0000.parquet"
+    pq.write_table(table.replace_schema_metadata(words), path)
     for trial in ("gradient-0000", "gradient-0001"):
         assert ldnn("export", copied, "--trial", trial, "--out", tmp_path / f"{trial}.safetensors").code == 0
-    passport = read_card(tmp_path / "gradient-0000.safetensors").passport
-    assert passport["label"] == "holds to 100"
-    assert [(row["width"], row["advantage"]) for row in passport["rows"]] == [(20, 0.02), (50, None)]
+    assert read_card(tmp_path / "gradient-0000.safetensors").passport == {
+        "label": "scale-safe",
+        "sentences": ["it holds"],
+        "table": {"label": ["scale-safe"] * 2, "width": [20, 50], "advantage": [0.02, None]},
+    }
     assert read_card(tmp_path / "gradient-0001.safetensors").passport is None
+    path.write_bytes(b"torn")
+    answer = ldnn("export", copied, "--trial", "gradient-0000", "--out", tmp_path / "set.safetensors")
+    assert (answer.code, "passport-gradient-0000.parquet cannot be read" in answer.err) == (2, True)
+    assert not (tmp_path / "set.safetensors").exists()
 
 
 def test_observed_inputs_are_the_bins_from_the_first_to_the_last_that_was_seen():
