@@ -22,6 +22,10 @@ VALIDATION_BYTES = 8 << 20
 """Networks are validated in blocks whose widest hidden layer takes about this much memory."""
 
 
+FIRST_DROPPED = 1000
+"""Noise of hidden layers is numbered from 0, that of places that drop units from here."""
+
+
 @dataclass(frozen=True)
 class Batches:
     """Which rows every network sees at every inner step, and the noise on its hidden units.
@@ -70,15 +74,29 @@ class Batches:
         x, y = self.x.index_select(0, flat), self.y.index_select(0, flat)
         return x.view(*rows.shape, *x.shape[1:]), y.view(*rows.shape, *y.shape[1:])
 
-    def noise_at(self, step: int, hidden: Sequence[int]) -> Noise:
-        """Noise of a step: the same whenever it is asked for, so that a step can be computed again."""
-        if not self.noise:
+    def noise_at(self, step: int, hidden: Sequence[int], dropped: Sequence[int] = ()) -> Noise:
+        """Noise of a step: the same whenever it is asked for, so that a step can be computed again.
+
+        Args:
+            step: of the inner loop.
+            hidden: units of each layer that noise is added to.
+            dropped: units of each place that drops some.
+
+        Raises:
+            ValueError: there are no seeds to draw it from.
+        """
+        added = list(enumerate(hidden)) if self.noise else []
+        dropping = list(enumerate(dropped, start=FIRST_DROPPED))
+        if not added and not dropping:
             return ()
+        if not self.noise_seeds:
+            raise ValueError("noise and dropout need one seed per stream, but got noise_seeds=()")
         batch = self.rows.shape[2]
-        layers = (
-            uniform_noise(self.noise_seeds, step, layer, (batch, width), self.noise, self.x)
-            for layer, width in enumerate(hidden)
-        )
+        layers = [
+            uniform_noise(self.noise_seeds, step, layer, (batch, units), half_width, self.x)
+            for places, half_width in ((added, self.noise), (dropping, 1.0))
+            for layer, units in places
+        ]
         return tuple(layer if self.stream is None else layer.index_select(0, self.stream) for layer in layers)
 
 
@@ -153,7 +171,7 @@ class InnerProblem:
     def gradient(self, state: TrainState, batches: Batches, activation: Activation) -> tuple[Tensor, Tensor]:
         """Loss (N,) and gradient (N, Θ) at the state's step."""
         x, y = batches.at(state.step)
-        noise = batches.noise_at(state.step, self.network.hidden)
+        noise = batches.noise_at(state.step, self.network.hidden, self.network.dropped)
         return self.network.loss_gradient(state.parameters, x, y, activation, noise)
 
     def gradient_vjp(
@@ -161,7 +179,7 @@ class InnerProblem:
     ) -> tuple[Tensor, Tensor]:
         """Pull cotangents v of the gradient and w of the loss back; see `Network.gradient_vjp`."""
         x, y = batches.at(state.step)
-        noise = batches.noise_at(state.step, self.network.hidden)
+        noise = batches.noise_at(state.step, self.network.hidden, self.network.dropped)
         return self.network.gradient_vjp(state.parameters, x, y, activation, v, w, noise)
 
     def advance(self, state: TrainState, gradient: Tensor) -> TrainState:
