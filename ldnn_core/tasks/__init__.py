@@ -3,13 +3,36 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from ldnn_core.tasks._base import DataError, Rows, Task, TaskData, split_rows
+from ldnn_core.tasks.cifar10 import Cifar10
+from ldnn_core.tasks.digits import Digits
+from ldnn_core.tasks.from_file import FromFile
+from ldnn_core.tasks.idx import FASHION_FOLDER, IdxImages
 from ldnn_core.tasks.mnist1d import Mnist1d
+from ldnn_core.tasks.van_der_pol import VanDerPol
 
-TASKS: Final[dict[str, type[Task]]] = {"mnist1d": Mnist1d}
+
+class MakeTask(Protocol):
+    """Makes a task of its settings."""
+
+    def __call__(self, **settings: object) -> Task:
+        """The task; settings that are not given have their defaults."""
+        ...
+
+
+TASKS: Final[dict[str, MakeTask]] = {
+    "mnist1d": Mnist1d,
+    "van_der_pol": VanDerPol,
+    "digits": Digits,
+    "fashion_mnist": partial(IdxImages, name="fashion_mnist", path=FASHION_FOLDER),
+    "mnist": partial(IdxImages, name="mnist"),
+    "cifar10": Cifar10,
+    "file": FromFile,
+}
 """Every task that a recipe may name."""
 
 
@@ -21,4 +44,19 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ldnn"
 
 
-__all__ = ["TASKS", "DataError", "Mnist1d", "Rows", "Task", "TaskData", "cache_folder", "split_rows"]
+__all__ = [
+    "TASKS",
+    "Cifar10",
+    "DataError",
+    "Digits",
+    "FromFile",
+    "IdxImages",
+    "MakeTask",
+    "Mnist1d",
+    "Rows",
+    "Task",
+    "TaskData",
+    "VanDerPol",
+    "cache_folder",
+    "split_rows",
+]
