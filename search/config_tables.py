@@ -31,7 +31,6 @@ from search.config_types import (
     Seed,
     Steps,
     Table,
-    TaskName,
     Texts,
     UsualName,
     Width,
@@ -39,25 +38,6 @@ from search.config_types import (
 
 MOST_PARTICLES: Final = 65_536
 """Classifiers that an outer step may train at the same time; at width 100 their weights alone take 1.3 GB."""
-
-
-class TaskConfig(Table):
-    """The data; one fifth of the samples are test rows, judged once, the others are for training and validation."""
-
-    name: TaskName = "mnist1d"
-    """Data, loss and metric."""
-    samples: Annotated[int, Field(ge=1000, le=100_000)] = 5000
-    """Rows generated in all."""
-    data_seed: Seed = 42
-    """Seed of the generator; 42 gives the published data."""
-    validation_fraction: Annotated[float, Field(ge=0.01, le=0.9)] = 0.2
-    """Share of the rows that are not test rows by which things are chosen: learning rates, sets, trials."""
-
-    @property
-    def training_rows(self) -> int:
-        """Rows that networks are trained on: neither test nor validation rows."""
-        learning = int(self.samples * 0.8)  # rounded as the generator of the data rounds
-        return learning - round(learning * self.validation_fraction)
 
 
 class LdnnConfig(Table):

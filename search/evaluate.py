@@ -165,7 +165,7 @@ def evaluation_units(run: RunConfig, store: Store, request: Request) -> tuple[li
                 continue
             payload = {"kind": "evaluation", "trial_id": trial_id, "width": width, "depth": depth, "seeds": seeds}
             digest = hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()[:8]
-            key = f"{trial_id}-{run.task.name}-w{width}-d{depth}-{run.evaluation.lr_protocol}-{digest}"
+            key = f"{trial_id}-{run.task.title}-w{width}-d{depth}-{run.evaluation.lr_protocol}-{digest}"
             units.append(Unit(key, 0, payload))
     return units, complete
 
@@ -192,7 +192,7 @@ def judge(run: RunConfig, store: Store, payload: Mapping[str, Any], device: str)
         "method": found.row["method"] if found else None,
         "estimator": found.row["estimator"] if found else None,
         "algorithm": found.row["algorithm"] if found else None,
-        "task": run.task.name,
+        "task": run.task.title,
         "num_types": found.spec.num_types if found else 1,
         "base": found.spec.base if found else None,
         "architecture": ARCHITECTURE,
@@ -269,7 +269,7 @@ def _present(store: Store, run: RunConfig, trial_id: str | None = None) -> froze
     columns = ["trial_id", "arm", "width", "depth", "seed", "task", "lr_protocol", "split", "lr"]
     own = None if trial_id is None else [key for key in store.keys("evaluations") if key.startswith(f"{trial_id}-")]
     rows: Iterable[Mapping[str, Any]] = store.read("evaluations", columns=columns, keys=own).to_pylist()
-    wanted = (run.task.name, run.evaluation.lr_protocol)
+    wanted = (run.task.title, run.evaluation.lr_protocol)
     names = ("split", "trial_id", "arm", "width", "depth", "seed")
     return frozenset(
         (*(row[name] for name in names), None if row["split"] == SPLIT else row["lr"])

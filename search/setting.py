@@ -25,8 +25,7 @@ from search.config import LdnnConfig, TaskConfig, TrainingConfig, TrialConfig
 @lru_cache(maxsize=4)
 def load_task(config: TaskConfig, device: str) -> TaskData:
     """The data of a task on a device, kept for the life of the process."""
-    settings = config.model_dump(exclude={"name"})
-    return TASKS[config.name](**settings).load(cache_folder()).to(device)
+    return TASKS[config.name](**config.settings).load(cache_folder()).to(device)
 
 
 def activation_spec(ldnn: LdnnConfig) -> ActivationSpec:
