@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -43,7 +44,10 @@ class TaskData:
         test: rows that judge, once.
         outputs: C, outputs of a network.
         loss: what networks are trained to make small.
-        chance: accuracy of a guess, 0..1.
+        chance: accuracy of a guess, 0..1; without meaning for regression.
+        metric: what networks are judged by: ``accuracy``, high is good, or, for regression, ``loss``, low is good.
+        rollout_error: a further measure of networks that are rolled out, (N,) from their function
+            (N or 1, R, D) → (N, R, C); None for no such thing.
     """
 
     name: str
@@ -53,6 +57,8 @@ class TaskData:
     outputs: int
     loss: Loss
     chance: float
+    metric: Literal["accuracy", "loss"] = "accuracy"
+    rollout_error: Callable[[Callable[[Tensor], Tensor]], Tensor] | None = None
 
     @property
     def inputs(self) -> int:
