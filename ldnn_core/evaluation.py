@@ -339,7 +339,7 @@ def _judge_group(
                 train_loss=_finite(row["train_loss"], lost),
                 diverged=lost,
                 best_epoch_accuracy=None if epochs is None else epochs[-1] if lost else max(epochs),
-                rollout_error=_finite(row["rollout_error"], lost) if data.rollout_error else None,
+                rollout_error=_finite(row["rollout_error"], lost) if "rollout_error" in row else None,
                 epoch_accuracies=epochs,
                 epoch_losses=tuple(_finite(loss, False) for loss in row["epoch_losses"]),
                 participation_ratio=_finite(row["ratio"], lost),
@@ -399,9 +399,8 @@ def _measured(
         "outside": outside,
         "density": density,
     }
-    if data.rollout_error:
-        found["rollout_error"] = data.rollout_error(lambda x: network.forward(parameters, x, activation)[0])
-    return found
+    rollout_error = data.rollout_error(lambda x: network.forward(parameters, x, activation)[0])
+    return found if rollout_error is None else found | {"rollout_error": rollout_error}
 
 
 def _all_finite(z: Tensor) -> Tensor:

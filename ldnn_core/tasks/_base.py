@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Final, Protocol
 
 import torch
 from torch import Tensor
 
 from ldnn_core.losses import Loss
+
+RUNAWAY: Final = 10.0
+"""States of a rolled-out orbit are kept within plus and minus this, in units of their spread, so that a network whose
+orbit runs away has a large error and not an infinite one."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +48,11 @@ class TaskData:
         test: rows that judge, once.
         outputs: C, outputs of a network.
         loss: what networks are trained to make small.
-        chance: accuracy of a guess, 0..1; without meaning for regression.
-        metric: what networks are judged by: ``accuracy``, high is good, or, for regression, ``loss``, low is good.
-        rollout_error: a further measure of networks that are rolled out, (N,) from their function
-            (N or 1, R, D) → (N, R, C); None for no such thing.
+        chance: accuracy of a guess, 0..1.
+        metric: what a network is judged by: ``accuracy``, high is good, or ``loss``, low is good, for regression, whose
+            targets have a mean of about 0 and a variance of about 1 over the training rows.
+        orbits: true orbits (S, T + 1, D) that start where no training row lies, for tasks whose targets are the inputs
+            a step later; None for others.
     """
 
     name: str
@@ -57,8 +62,8 @@ class TaskData:
     outputs: int
     loss: Loss
     chance: float
-    metric: Literal["accuracy", "loss"] = "accuracy"
-    rollout_error: Callable[[Callable[[Tensor], Tensor]], Tensor] | None = None
+    metric: str = "accuracy"
+    orbits: Tensor | None = None
 
     @property
     def inputs(self) -> int:
@@ -85,9 +90,28 @@ class TaskData:
         """Share of right answers: outputs (N, R, C), targets (R,) → (N,), 0..1."""
         return (z.argmax(dim=-1) == y).double().mean(dim=-1)
 
+    def rollout_error(self, predict: Callable[[Tensor], Tensor]) -> Tensor | None:
+        """Mean squared error (N,) of orbits that networks make by themselves; None where the task has no `orbits`.
+
+        Each orbit starts at its true first state; from then on a network gets its own last output.  The error is the
+        mean over orbits, steps and variables.
+
+        Args:
+            predict: inputs (N or 1, S, D) → outputs (N, S, D) of N networks.
+        """
+        if self.orbits is None:
+            return None
+        state, errors = self.orbits[:, 0].unsqueeze(0), []
+        for truth in self.orbits[:, 1:].unbind(1):
+            state = predict(state).clamp(-RUNAWAY, RUNAWAY)
+            errors.append((state - truth).square().mean(dim=(1, 2)))
+        return torch.stack(errors).mean(dim=0)
+
     def to(self, device: torch.device | str) -> TaskData:
         """The same task with its rows on another device."""
-        return replace(self, train=self.train.to(device), val=self.val.to(device), test=self.test.to(device))
+        orbits = None if self.orbits is None else self.orbits.to(device)
+        parts = {name: getattr(self, name).to(device) for name in ("train", "val", "test")}
+        return replace(self, orbits=orbits, **parts)
 
 
 class Task(Protocol):

@@ -288,13 +288,13 @@ def test_the_density_of_pre_activations_is_their_histogram_over_all_hidden_layer
         assert 0.3 < sum(found[index].preactivation_density) < 1
 
 
-def regression(rollout=None):
+def regression(orbits=None):
     def both(count, purpose):
         made = rows(count, purpose)
         return Rows(made.x, torch.stack([made.x[:, 0].sin(), made.x[:, 1]], dim=1))
 
     parts = [both(count, name) for count, name in ((160, "train"), (40, "val"), (90, "test"))]
-    return TaskData("toy", *parts, 2, SquaredError(), 0.0, metric="loss", rollout_error=rollout)
+    return TaskData("toy", *parts, 2, SquaredError(), 0.0, metric="loss", orbits=orbits)
 
 
 def test_networks_of_a_regression_are_judged_by_their_loss():
@@ -312,15 +312,14 @@ def test_networks_of_a_regression_are_judged_by_their_loss():
 
 
 def test_the_rollout_error_is_what_the_task_makes_of_the_networks():
-    def rollout(network):
-        start = torch.ones(1, 1, INPUTS)
-        return network(start).square().sum(dim=(1, 2))
-
-    groups = []
-    found = judge(seeds=(0, 1), data=regression(rollout), observe=groups.append)
+    truth, groups = torch.stack([torch.ones(INPUTS), torch.zeros(INPUTS)]).unsqueeze(0), []
+    data = dataclasses.replace(regression(truth), outputs=INPUTS)
+    targets = [Rows(part.x, part.x.sin()) for part in (data.train, data.val, data.test)]
+    data = dataclasses.replace(data, train=targets[0], val=targets[1], test=targets[2])
+    found = judge(seeds=(0, 1), data=data, observe=groups.append)
     [group] = groups
     z = forward(group.network, group.parameters, torch.ones(1, 1, INPUTS), group.activation)[0]
-    assert [j.rollout_error for j in found] == pytest.approx(z.square().sum(dim=(1, 2)).tolist(), rel=1e-5)
+    assert [j.rollout_error for j in found] == pytest.approx(z.square().mean(dim=(1, 2)).tolist(), rel=1e-5)
 
 
 def test_curves_over_epochs_end_at_what_is_judged():
