@@ -53,6 +53,11 @@ class MlpSpec:
         return tuple(pairwise(sizes))
 
     @property
+    def channels(self) -> tuple[int, ...]:
+        """Units of each hidden layer, each with a function of its own."""
+        return self.hidden
+
+    @property
     def num_params(self) -> int:
         """Θ, weights and biases of one network."""
         return sum(i * o + o for i, o in self.layer_sizes)

@@ -43,6 +43,11 @@ class Network(Protocol):
         ...
 
     @property
+    def channels(self) -> tuple[int, ...]:
+        """Units of each layer that may use different functions: what the functions of a bank are laid out for."""
+        ...
+
+    @property
     def num_params(self) -> int:
         """Θ."""
         ...

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ldnn_core.activations import BankActivation, TableBank, UsualActivation, mixed_functions
-from ldnn_core.evaluation import TrainedGroup, Training, evaluate_arms
+from ldnn_core.evaluation import TrainedGroup, Training, evaluate_arms, fully_connected
 from ldnn_core.mlp import MlpSpec
 from ldnn_core.objective import Objective
 from ldnn_core.optimizers import make_optimizer
@@ -174,7 +174,14 @@ class Setting:
         for hidden in sizes:
             arms = {"mixed": self.mixed(genomes, hidden)}
             judged = evaluate_arms(
-                self.data, hidden, arms, range(networks), how, root_seed=root, split="val", observe=observe
+                self.data,
+                fully_connected(self.data, hidden),
+                arms,
+                range(networks),
+                how,
+                root_seed=root,
+                split="val",
+                observe=observe,
             )
             by_size.append([judgement.accuracy for judgement in judged])
         return torch.tensor(by_size, dtype=torch.float64)
