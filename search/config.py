@@ -349,6 +349,7 @@ def stored_config(stored: Mapping[str, Any], run: object) -> RunConfig:
 def canonical(config: RunConfig | TrialConfig) -> dict[str, Any]:
     """A configuration as JSON writes it, in the order of its fields, without what no result depends on.
 
-    That is resources, and where data lies.  This is what is hashed.  `RunConfig.model_validate` and `TrialConfig.model_validate` read it back.
+    That is resources, and where data lies.  This is what is hashed.  `RunConfig.model_validate` and
+    `TrialConfig.model_validate` read it back.
     """
     return config.model_dump(mode="json", exclude={"resources": True, "task": set(PLACES)})

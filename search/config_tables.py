@@ -28,7 +28,6 @@ from search.config_types import (
     OptimizerName,
     SamplerName,
     SchedulerName,
-    Seed,
     Steps,
     Table,
     Texts,
@@ -105,7 +104,8 @@ class ObjectiveConfig(Table):
     """What makes a set good: at which network sizes it is tried, and how what it does there becomes one number."""
 
     measure: Literal["train_loss", "val_loss", "val_accuracy"] = "train_loss"
-    """The outer loss: training loss of the last inner steps, or what the validation rows say after the last one."""
+    """The outer loss: training loss of the last inner steps, or what the validation rows say after the last one; for a
+    regression val_accuracy is its skill, 1 - root mean squared error of standardised targets, at least 0."""
     widths: Annotated[tuple[Width, ...], Field(max_length=20), Array] = ()
     """Neurons per hidden layer of the networks that a set is tried in; empty for ldnn.width alone."""
     depths: Annotated[tuple[Depth, ...], Field(max_length=3), Array] = ()

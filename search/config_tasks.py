@@ -113,7 +113,9 @@ class VanDerPolConfig(TaskTable):
         return (learning - round(learning * self.validation_fraction)) * self.steps
 
     def _relations(self) -> Iterator[Relation]:
-        yield Relation("trajectories times steps <= 1000000", self.trajectories * self.steps <= 10**6, self.row_keys[:2])
+        yield Relation(
+            "trajectories times steps <= 1000000", self.trajectories * self.steps <= 10**6, self.row_keys[:2]
+        )
         learning = self.trajectories - round(self.trajectories * 0.2)
         rule = "validation_fraction leaves an orbit to train on and one to choose by"
         held = 0 < round(learning * self.validation_fraction) < learning

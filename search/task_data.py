@@ -56,4 +56,6 @@ def _found(task: TaskConfig) -> tuple[TaskConfig, TaskData | None]:
 def _problem(key: str, task: TaskConfig, error: DataError) -> Problem:
     path = getattr(task, "path", None)
     words = str(error).rstrip(".")
-    return Problem(f"{key}.name", shown(task.name), words) if path is None else Problem(f"{key}.path", shown(path), words)
+    return (
+        Problem(f"{key}.name", shown(task.name), words) if path is None else Problem(f"{key}.path", shown(path), words)
+    )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from ldnn_core.tasks._base import DataError, Rows, Task, TaskData, split_rows
 from ldnn_core.tasks.cifar10 import Cifar10
@@ -15,16 +16,7 @@ from ldnn_core.tasks.idx import FASHION_FOLDER, IdxImages
 from ldnn_core.tasks.mnist1d import Mnist1d
 from ldnn_core.tasks.van_der_pol import VanDerPol
 
-
-class MakeTask(Protocol):
-    """Makes a task of its settings."""
-
-    def __call__(self, **settings: object) -> Task:
-        """The task; settings that are not given have their defaults."""
-        ...
-
-
-TASKS: Final[dict[str, MakeTask]] = {
+TASKS: Final[dict[str, Callable[..., Task]]] = {
     "mnist1d": Mnist1d,
     "van_der_pol": VanDerPol,
     "digits": Digits,
@@ -33,7 +25,7 @@ TASKS: Final[dict[str, MakeTask]] = {
     "cifar10": Cifar10,
     "file": FromFile,
 }
-"""Every task that a recipe may name."""
+"""Every task that a recipe may name, made of its settings; those that are not given have their defaults."""
 
 
 def cache_folder() -> Path:
@@ -51,7 +43,6 @@ __all__ = [
     "Digits",
     "FromFile",
     "IdxImages",
-    "MakeTask",
     "Mnist1d",
     "Rows",
     "Task",

@@ -104,8 +104,8 @@ class TaskData:
     def skill_of_loss(self, loss: float | None) -> float:
         """For regression, 1 - sqrt(mean squared error), at least 0, where targets have a variance of 1.
 
-        So 1 is perfect, 0 no better than the mean of all targets, and 0.98 an error of 2 % of their spread.  The share of
-        variance that is explained, 0.9996 then, would leave no room between a good and a very good forecast.
+        So 1 is perfect, 0 no better than the mean of all targets, and 0.98 an error of 2 % of their spread.  The share
+        of variance that is explained, 0.9996 then, would leave no room between a good and a very good forecast.
 
         Args:
             loss: mean squared error; None for a network that diverged.

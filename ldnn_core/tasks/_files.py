@@ -1,4 +1,4 @@
-"""Data sets that lie on the user's disk: where they are, how much of them is read, and whether they are what they were."""
+"""Data on the user's disk: where it lies, how much of it is read, and whether it is what it was."""
 
 from __future__ import annotations
 

@@ -91,4 +91,4 @@ class Cifar10:
         for files, absent in zip(kinds, missing, strict=True):
             if not absent:
                 return files
-        raise DataError(f"{folder} has no {', '.join(min(missing, key=len))}: {_WAY_OUT}")
+        raise DataError(f"{folder} has no {', '.join(sorted(missing, key=len)[0])}: {_WAY_OUT}")

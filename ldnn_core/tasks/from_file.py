@@ -25,9 +25,9 @@ _WAY_OUT: Final = "the path must name a .npz or .parquet file with x and y"
 class FromFile:
     """The task ``file``.
 
-    ``x`` is (R, D) or images (R, C, H, W); a column of lists in Parquet is (R, D).  Whole numbers ``y`` (R,) are classes
-    from 0, floating point ``y`` (R,) or (R, C) are targets of a regression.  Inputs and targets of a regression are
-    standardised by the training rows, each feature, channel or target by itself.
+    ``x`` is (R, D) or images (R, C, H, W); a column of lists in Parquet is (R, D).  Whole numbers ``y`` (R,) are
+    classes from 0, floating point ``y`` (R,) or (R, C) are targets of a regression.  Inputs, and targets of a
+    regression, are standardised by the training rows, each feature, channel or target by itself.
 
     Attributes:
         path: of the file.
@@ -73,7 +73,7 @@ class FromFile:
             train, _ = split_rows(learning, self.validation_fraction)
         except ValueError as error:
             raise DataError(f"{path}: {error}") from error
-        classes = not y.dtype.kind == "f"
+        classes = y.dtype.kind != "f"
         targets = whole.y if classes else standardised(whole.y, train.y)
         learning, test = split_rows(Rows(standardised(whole.x, train.x), targets), self.test_fraction)
         train, val = split_rows(learning, self.validation_fraction)
@@ -159,8 +159,8 @@ def _targets(path: Path, y: np.ndarray) -> np.ndarray:
         return y.astype(np.int64)
     if y.dtype.kind != "f" or y.ndim not in (1, 2) or 0 in y.shape:
         raise DataError(
-            f"{path} must have y of whole numbers (R,), which are classes, or of floating point (R,) or (R, C), but has "
-            f"{y.dtype} of {y.shape}"
+            f"{path} must have y of whole numbers (R,), which are classes, or of floating point (R,) or (R, C), but "
+            f"has {y.dtype} of {y.shape}"
         )
     with np.errstate(over="ignore"):
         y = y.astype(np.float32).reshape(len(y), -1)

@@ -27,7 +27,12 @@ FASHION_FOLDER: Final = "/usr/share/datasets/fashion-mnist"
 """Where Debian's package dataset-fashion-mnist installs it."""
 
 _TYPES: Final = {0x08: "unsigned byte", 0x09: "byte", 0x0B: "short", 0x0C: "int", 0x0D: "float", 0x0E: "double"}
-_FILES: Final = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+_FILES: Final = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
 _GZIP: Final = b"\x1f\x8b"
 
 
