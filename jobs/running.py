@@ -18,7 +18,7 @@ from jobs.display import Display
 from jobs.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED
 from jobs.results import console, print_verdict, verdict_json
 from search.booking import Booking
-from search.config import ResourcesConfig, RunConfig, methods, stored_config
+from search.config import ResourcesConfig, RunConfig, canonical, methods, stored_config
 from search.config_errors import ConfigError, Problem, checked
 from search.launch import Account, drive
 from search.location import Location
@@ -27,6 +27,7 @@ from search.ray_setup import check_resources, cluster_nodes
 from search.recipes import load_recipe
 from search.run_folder import RunFolder, create, is_run, open_run
 from search.schema import Status
+from search.task_data import with_data
 from search.warm_start import gather
 
 RECIPES = Path(str(files("jobs"))) / "recipes"
@@ -51,6 +52,7 @@ def start(
     if workers is not None:
         resources = config.resources.model_dump() | {"workers": workers}
         config = config.model_copy(update={"resources": checked(ResourcesConfig, resources, "--workers")})
+    config = with_data(config, f"recipe {recipe}")
     if dry:
         _show_plan(config, out, as_json=as_json)
         return
@@ -58,8 +60,8 @@ def start(
     described = config.model_dump(mode="json")
     if resume and is_run(out / config.name):
         run = open_run(out / config.name)
-        as_it_was = replace(run.info, config=stored_config(run.info.config, run.path).model_dump(mode="json"))
-        replace(run, info=as_it_was).require_same_config(described, may_change=("resources", "description"))
+        as_it_was = replace(run.info, config=canonical(stored_config(run.info.config, run.path)))
+        replace(run, info=as_it_was).require_same_config(canonical(config), may_change=("description",))
     else:
         # Before the folder is made: what it takes over from others is fixed then, and has to be there.
         warm = gather(config)
@@ -73,6 +75,7 @@ def start(
 def go_on(path: Location, *, address: str | None, workers: int | None, as_json: bool) -> None:
     """Drive an existing run to its end; leaves the process with its exit code."""
     run = open_run(path)
+    with_data(stored_config(run.info.config, run.path), str(path))
     resources = _resources(run, workers)
     _require_machines(resources, address)
     _drive(run, resources, address=address, as_json=as_json)
@@ -94,7 +97,7 @@ def judge_more(
     from search.evaluate import Request, best_trials, found_set, unique
 
     run = open_run(path)
-    config = stored_config(run.info.config, run.path)
+    config = with_data(stored_config(run.info.config, run.path), str(path))
     wanted = config.evaluation
     # The same limits as in a recipe, and the same words when they are not kept.
     changed = {"widths": widths, "depths": depths, "seeds": seeds}
@@ -202,7 +205,7 @@ def _show_plan(config: RunConfig, out: Location, *, as_json: bool) -> None:
     spread = config.resources.workers_per_trial
     lines = [
         f"run       {out / config.name}",
-        f"search    {config.search.trials} trials of each of {', '.join(names)} on {config.task.name}, "
+        f"search    {config.search.trials} trials of each of {', '.join(names)} on {config.task.title}, "
         f"K = {config.ldnn.num_types} from {config.ldnn.base}, width {config.ldnn.width}",
         f"sampled   {', '.join(config.search.space) or 'nothing'}, by {config.search.sampler}"
         f"{'' if len(config.search.objectives) == 1 else ' for ' + ', '.join(config.search.objectives)}",

@@ -15,7 +15,7 @@ from ldnn_core.activations import (
 )
 from ldnn_core.algorithms import ALGORITHMS, CmaEs, Genetic, OpenaiEs, Snes
 from ldnn_core.estimators import ESTIMATORS, Carry, Es, FirstOrder, OuterGradient, Pes, Truncated, Unrolled
-from ldnn_core.evaluation import Judgement, Training, evaluate_arms, evaluate_sizes
+from ldnn_core.evaluation import Judgement, Training, evaluate_arms, evaluate_sizes, fully_connected
 from ldnn_core.losses import CrossEntropy, SquaredError
 from ldnn_core.mlp import MlpSpec
 from ldnn_core.optimizers import SGD, Adam, RMSprop
@@ -67,6 +67,7 @@ __all__ = [
     "evaluate_arms",
     "evaluate_population",
     "evaluate_sizes",
+    "fully_connected",
     "generator",
     "initial_genomes",
     "mixed_functions",

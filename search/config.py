@@ -24,9 +24,9 @@ from search.config_tables import (
     ObjectiveConfig,
     ResourcesConfig,
     SearchConfig,
-    TaskConfig,
     TrainingConfig,
 )
+from search.config_tasks import PLACES, Mnist1dConfig, TaskConfig
 from search.config_types import Array, Method, Networks, ObjectiveName, Seed, Table, Width
 from search.provenance import config_hash
 
@@ -77,7 +77,7 @@ class RunConfig(Table):
     """Everything random is derived from it."""
     method: Literal["gradient", "evolution", "both"] = "both"
     """How sets are searched."""
-    task: TaskConfig = TaskConfig()
+    task: TaskConfig = Mnist1dConfig()
     """The data."""
     ldnn: LdnnConfig = LdnnConfig()
     """The network in which sets are learned."""
@@ -97,12 +97,8 @@ class RunConfig(Table):
     """Where the work is done; changes no result."""
 
     def _relations(self) -> Iterator[Relation]:
-        rows = self.task.training_rows
-        row_keys = ("task.samples", "task.validation_fraction")
-        for section, size in (("inner", self.inner.batch_size), ("evaluation", self.evaluation.batch_size)):
-            rule = f"{section}.batch_size <= rows to train on ({rows})"
-            yield Relation(rule, size <= rows, (f"{section}.batch_size", *row_keys))
-
+        if self.task.training_rows is not None:
+            yield from self.relations_of_rows(self.task.training_rows)
         most_types, types_key = self._extreme("num_types", max)
         least_width, width_key = self._extreme("width", min)
         if self.objective.widths:
@@ -160,6 +156,13 @@ class RunConfig(Table):
             yield Relation(rule, fits, ("search.objective_widths", types_key))
         if "evolution" in methods(self):
             yield from self._relations_of_evolution(most_types, types_key)
+
+    def relations_of_rows(self, rows: int) -> Iterator[Relation]:
+        """What must hold of the rows that networks are trained on, which some tasks know only from their data."""
+        row_keys = tuple(f"task.{key}" for key in self.task.row_keys)
+        for section, size in (("inner", self.inner.batch_size), ("evaluation", self.evaluation.batch_size)):
+            rule = f"{section}.batch_size <= rows to train on ({rows})"
+            yield Relation(rule, size <= rows, (f"{section}.batch_size", *row_keys))
 
     def _relations_of_evolution(self, most_types: int, types_key: str) -> Iterator[Relation]:
         evolution, hidden = self.evolution, self.ldnn.subnet_hidden
@@ -344,8 +347,9 @@ def stored_config(stored: Mapping[str, Any], run: object) -> RunConfig:
 
 
 def canonical(config: RunConfig | TrialConfig) -> dict[str, Any]:
-    """A configuration as JSON writes it, in the order of its fields, without what no result depends on (resources).
+    """A configuration as JSON writes it, in the order of its fields, without what no result depends on.
 
-    This is what is hashed.  `RunConfig.model_validate` and `TrialConfig.model_validate` read it back.
+    That is resources, and where data lies.  This is what is hashed.  `RunConfig.model_validate` and
+    `TrialConfig.model_validate` read it back.
     """
-    return config.model_dump(mode="json", exclude={"resources"})
+    return config.model_dump(mode="json", exclude={"resources": True, "task": set(PLACES)})

@@ -18,7 +18,7 @@ from ldnn_core.activations import (
     mixed_functions,
     pure_functions,
 )
-from ldnn_core.evaluation import Judgement, evaluate_arms
+from ldnn_core.evaluation import Judgement, evaluate_arms, fully_connected
 from ldnn_core.randomness import derive_seed
 from ldnn_core.subnetwork import ActivationSpec
 from ldnn_core.tasks import TaskData
@@ -165,7 +165,7 @@ def evaluation_units(run: RunConfig, store: Store, request: Request) -> tuple[li
                 continue
             payload = {"kind": "evaluation", "trial_id": trial_id, "width": width, "depth": depth, "seeds": seeds}
             digest = hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()[:8]
-            key = f"{trial_id}-{run.task.name}-w{width}-d{depth}-{run.evaluation.lr_protocol}-{digest}"
+            key = f"{trial_id}-{run.task.title}-w{width}-d{depth}-{run.evaluation.lr_protocol}-{digest}"
             units.append(Unit(key, 0, payload))
     return units, complete
 
@@ -192,7 +192,7 @@ def judge(run: RunConfig, store: Store, payload: Mapping[str, Any], device: str)
         "method": found.row["method"] if found else None,
         "estimator": found.row["estimator"] if found else None,
         "algorithm": found.row["algorithm"] if found else None,
-        "task": run.task.name,
+        "task": run.task.title,
         "num_types": found.spec.num_types if found else 1,
         "base": found.spec.base if found else None,
         "architecture": ARCHITECTURE,
@@ -239,7 +239,7 @@ def _judgements(
 
     They are other networks than the judged ones, and judged by validation rows.
     """
-    evaluation = run.evaluation
+    evaluation, network = run.evaluation, fully_connected(data, hidden)
     if evaluation.lr_protocol == "shared":
         rates = dict.fromkeys(arms, evaluation.lr)
     else:
@@ -248,20 +248,20 @@ def _judgements(
         for lr in evaluation.lrs:
             with_rate = replace(how, lr=lr)
             networks = range(evaluation.tuning_seeds)
-            tuning += evaluate_arms(data, hidden, arms, networks, with_rate, root_seed=root, split="val")
+            tuning += evaluate_arms(data, network, arms, networks, with_rate, root_seed=root, split="val")
         yield "val", tuning
         rates = {arm: _best_rate([one for one in tuning if one.arm == arm]) for arm in arms}
     how = training(evaluation.training, len(data.split(SPLIT)[0]))
     root = derive_seed(run.seed, "evaluation")
-    yield SPLIT, evaluate_arms(data, hidden, arms, seeds, replace(how, lr=rates), root_seed=root, split=SPLIT)
+    yield SPLIT, evaluate_arms(data, network, arms, seeds, replace(how, lr=rates), root_seed=root, split=SPLIT)
 
 
 def _best_rate(tuning: Iterable[Judgement]) -> float:
-    """The learning rate with the highest mean accuracy; of equal ones the lowest."""
-    accuracies: dict[float, list[float]] = {}
+    """The learning rate with the highest mean goodness; of equal ones the lowest."""
+    found: dict[float, list[float]] = {}
     for judgement in tuning:
-        accuracies.setdefault(judgement.lr, []).append(judgement.accuracy)
-    return max(sorted(accuracies), key=lambda lr: sum(accuracies[lr]) / len(accuracies[lr]))
+        found.setdefault(judgement.lr, []).append(judgement.goodness)
+    return max(sorted(found), key=lambda lr: sum(found[lr]) / len(found[lr]))
 
 
 def _present(store: Store, run: RunConfig, trial_id: str | None = None) -> frozenset[Key]:
@@ -269,7 +269,7 @@ def _present(store: Store, run: RunConfig, trial_id: str | None = None) -> froze
     columns = ["trial_id", "arm", "width", "depth", "seed", "task", "lr_protocol", "split", "lr"]
     own = None if trial_id is None else [key for key in store.keys("evaluations") if key.startswith(f"{trial_id}-")]
     rows: Iterable[Mapping[str, Any]] = store.read("evaluations", columns=columns, keys=own).to_pylist()
-    wanted = (run.task.name, run.evaluation.lr_protocol)
+    wanted = (run.task.title, run.evaluation.lr_protocol)
     names = ("split", "trial_id", "arm", "width", "depth", "seed")
     return frozenset(
         (*(row[name] for name in names), None if row["split"] == SPLIT else row["lr"])

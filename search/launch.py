@@ -264,7 +264,7 @@ def _publish_ending(run: RunFolder, unit: Unit, outcome: Outcome) -> None:
         "attempt": unit.attempt,
         "method": method,
         "number": number,
-        "task": config.task.name,
+        "task": config.task.title,
         "status": str(outcome.status),
         "error": outcome.note,
         "params": json.dumps(dict(unit.payload["params"]), sort_keys=True),

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ldnn_core.activations import TableBank, UsualActivation
-from ldnn_core.evaluation import evaluate_arms
+from ldnn_core.evaluation import evaluate_arms, fully_connected
 from ldnn_core.hermite import Grid
 from ldnn_core.randomness import derive_seed
 from ldnn_core.subnetwork import exact_values
@@ -195,7 +195,8 @@ def test_rows_are_those_of_an_evaluation_with_the_settings_of_the_run(undisturbe
     assert (how.steps, how.batch_size, how.lr) == (8, 100, 0.01)
     arms = {"relu": UsualActivation("relu")}
     root = derive_seed(run.seed, "evaluation")
-    expected = {j.seed: j for j in evaluate_arms(data, (10,), arms, [0, 1], how, root_seed=root, split="test")}
+    judged = evaluate_arms(data, fully_connected(data, (10,)), arms, [0, 1], how, root_seed=root, split="test")
+    expected = {j.seed: j for j in judged}
     frame = pd.read_parquet(undisturbed.path / "evaluations").query("arm == 'relu' and width == 10")
     assert len(frame) == 2
     for row in frame.to_dict("records"):
