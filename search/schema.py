@@ -203,7 +203,7 @@ EVALUATIONS: Final = pa.schema(
         _field(
             "lr_protocol",
             _TEXT,
-            "shared: one lr for all arms and sizes | tuned: the best for each, by validation rows",
+            "shared: one lr for all arms and sizes | per_arm_size: the best for each, by validation rows",
         ),
         _field("optimizer", _TEXT, "rmsprop | sgd | adam"),
         _field("epochs", _INT, "passes over the training rows"),
@@ -233,7 +233,11 @@ EVALUATIONS: Final = pa.schema(
         _field("curvature_rows", _INT, "training rows that the curvature was measured on; null when not asked"),
         _field("noise_alignment", _REAL, "cosine of gradient noise covariance and Hessian; null when not asked"),
         _field("noise_trace", _REAL, "trace of the covariance of one row's gradient; null when not asked"),
-        _field("preactivation_density", _REALS, "share of pre-activations in 64 equal bins of [-8, 8]; else null"),
+        _field(
+            "preactivation_density",
+            _REALS,
+            "share of pre-activations in 64 equal bins of [-8, 8], mean of hidden layers; null unless looked up",
+        ),
         _field("wall_seconds", _REAL, "duration of the batch divided by its networks [s]"),
         _field("inner_steps", _INT, "inner steps of this network"),
         _field("batch_of_networks", _INT, "networks trained in the same call"),
@@ -256,6 +260,16 @@ SPECTRA: Final = pa.schema(
         _field("smoothing", _REAL, "standard deviation of the Gaussian that stands for one eigenvalue"),
         _field("eigenvalues", _REALS, "grid of eigenvalues"),
         _field("density", _REALS, "spectral density on that grid"),
+        _field("hessian_trace", _REAL, "as in evaluations, where this and what follows stands if measured when judged"),
+        _field("hessian_trace_sem", _REAL, "as in evaluations"),
+        _field("hessian_top_eigenvalue", _REAL, "as in evaluations"),
+        _field("hessian_eigenvalues", _REALS, "as in evaluations"),
+        _field("near_zero_fraction", _REAL, "as in evaluations"),
+        _field("near_zero_threshold", _REAL, "as in evaluations"),
+        _field("curvature_method", _TEXT, "as in evaluations"),
+        _field("curvature_rows", _INT, "as in evaluations"),
+        _field("noise_alignment", _REAL, "as in evaluations"),
+        _field("noise_trace", _REAL, "as in evaluations"),
     ]
 )
 
