@@ -14,7 +14,8 @@ from ldnn_core.activations import Activation
 from ldnn_core.curvature.density import near_zero, smoothed, top_nodes
 from ldnn_core.curvature.hutchinson import mean_and_error, sign_probes
 from ldnn_core.curvature.lanczos import quadrature, tridiagonal
-from ldnn_core.curvature.products import hessian_products, rows_of_piece
+from ldnn_core.curvature.linearized import rows_of_piece
+from ldnn_core.curvature.products import hessian_products
 from ldnn_core.mlp import MlpSpec
 from ldnn_core.network import Network
 
@@ -111,7 +112,9 @@ def curvature_of(diagonal: Tensor, beside: Tensor, size: int, eigenvalues: int) 
     """
     sound = torch.isfinite(diagonal).all(dim=(1, 2)) & torch.isfinite(beside).all(dim=(1, 2))
     lost = ~sound
-    nodes, weights = quadrature(diagonal.masked_fill(lost[:, None, None], 0), beside.masked_fill(lost[:, None, None], 0))
+    nodes, weights = quadrature(
+        diagonal.masked_fill(lost[:, None, None], 0), beside.masked_fill(lost[:, None, None], 0)
+    )
     trace, sem = mean_and_error(diagonal[..., 0] * size)  # of a unit start the first element is vᵀ H v / Θ
     fraction, threshold = near_zero(nodes, weights)
     grid, density, width = smoothed(nodes, weights)

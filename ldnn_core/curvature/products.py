@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from ldnn_core.activations import Activation, BankActivation
-from ldnn_core.curvature.linearized import Linearized, linearize
+from ldnn_core.curvature.linearized import linearized_pieces
+from ldnn_core.curvature.mlp_products import MlpProducts
 from ldnn_core.mlp import MlpSpec
 from ldnn_core.network import Network, loss_gradient_autograd
 
@@ -20,10 +21,6 @@ Products = Callable[[Tensor], Tensor]
 
 ROWS_AT_ONCE = 800
 """Rows in one product by autograd; the loss is a mean over rows, so products of pieces are averaged."""
-
-PIECE_BYTES = 1 << 20
-"""Rows are taken in pieces whose widest hidden layer takes about this much memory for all vectors of a network, so that
-its tangents stay in the cache."""
 
 
 def hessian_vector_product(
@@ -68,37 +65,7 @@ def hessian_products(
     """
     if not isinstance(network, MlpSpec):
         return _by_autograd(network, parameters, x, y, activation)
-    pieces = linearized_pieces(network, parameters, x, y, activation, vectors)
-
-    def products(v: Tensor) -> Tensor:
-        v = v.to(parameters)
-        out = torch.zeros_like(v)
-        with torch.no_grad():
-            for piece in pieces:
-                piece.add_products(out, v)
-        return out
-
-    return products
-
-
-def linearized_pieces(
-    network: MlpSpec, parameters: Tensor, x: Tensor, y: Tensor, activation: Activation, vectors: int
-) -> list[Linearized]:
-    """All rows in pieces, for products with so many vectors at once."""
-    size = rows_of_piece(network, x, vectors)
-    with torch.no_grad():
-        return [
-            linearize(network, parameters, x[None, rows], y[None, rows], activation, len(x[rows]) / len(x))
-            for rows in (slice(start, start + size) for start in range(0, len(x), size))
-        ]
-
-
-def rows_of_piece(network: MlpSpec, x: Tensor, vectors: int) -> int:
-    """Rows of a piece; outside the CPU all are one.  It depends on no number of networks, so neither does a product."""
-    if not x.is_cpu:
-        return len(x)
-    widest = max(network.hidden, default=1)
-    return min(len(x), max(1, PIECE_BYTES // (vectors * widest * x.element_size())))
+    return MlpProducts(network, linearized_pieces(network, parameters, x, y, activation, vectors))
 
 
 def _by_autograd(network: Network, parameters: Tensor, x: Tensor, y: Tensor, activation: Activation) -> Products:

@@ -21,7 +21,9 @@ def value_slope_curvature(activation: Activation, a: Tensor, layer: int) -> tupl
     """
     if isinstance(activation, GroupedActivation):
         parts = a.split([count for _, count in activation.groups])
-        triples = [value_slope_curvature(one, own, layer) for (one, _), own in zip(activation.groups, parts, strict=True)]
+        triples = [
+            value_slope_curvature(one, own, layer) for (one, _), own in zip(activation.groups, parts, strict=True)
+        ]
         value, slope, curvature = (torch.cat(columns) for columns in zip(*triples, strict=True))
         return value, slope, curvature
     if isinstance(activation, BankActivation) and isinstance(activation.bank, TableBank):
