@@ -38,7 +38,7 @@ class Curvature:
         eigenvalues: the largest ones (not the largest absolute ones), (N, k) in falling order.  Never above the true
             ones, and exact where Lanczos has converged, which it does at the ends of the spectrum first.
         near_zero_fraction: share of all Θ eigenvalues that are at most ``near_zero_threshold`` in absolute value, (N,).
-        near_zero_threshold: (N,), 1/1000 of the largest absolute eigenvalue (`ldnn_core.curvature.density.NEAR_ZERO`).
+        near_zero_threshold: (N,), 1 % of the largest absolute eigenvalue (`ldnn_core.curvature.density.NEAR_ZERO`).
         grid: where the density is given, (N, G).
         density: spectral density on the grid, (N, G); its integral is one.
         smoothing: standard deviation of the Gaussian that stands for one eigenvalue, (N,).
