@@ -50,7 +50,7 @@ def tridiagonal(products: Callable[[Tensor], Tensor], starts: Tensor, steps: int
         scale = torch.maximum(diagonal.abs().amax(dim=1), beside.amax(dim=1))
         ended = length <= BREAKDOWN * scale
         if bool(ended.any()):
-            fresh = _without(_without(_any_direction(starts, step).expand_as(q), known), known)
+            fresh = _without(_without(any_direction(size, step, starts).expand_as(q), known), known)
             q = torch.where(ended[:, None], _unit(fresh)[0], q)
         beside[:, step] = length.masked_fill(ended, 0.0)
     return diagonal.view(*shape, steps), beside[:, :-1].view(*shape, steps - 1)
@@ -86,6 +86,7 @@ def _unit(w: Tensor) -> tuple[Tensor, Tensor]:
     return w / length[:, None], length
 
 
-def _any_direction(like: Tensor, step: int) -> Tensor:
+def any_direction(size: int, step: int, like: Tensor) -> Tensor:
     """A vector (Θ,) that has nothing to do with a start; another one for every step, always the same."""
-    return torch.cos((step + 1.0) * torch.arange(1, like.shape[2] + 1, dtype=like.dtype, device=like.device).square())
+    places = torch.arange(1, size + 1, dtype=torch.float64, device=like.device)
+    return torch.cos((step + 1.0) * places.square()).to(like.dtype)

@@ -98,27 +98,28 @@ def measure_curvature(
         diagonal, beside = tridiagonal(products, signs.expand(len(own), -1, -1), steps)
         diagonals.append(diagonal)
         besides.append(beside)
-    return curvature_of(torch.cat(diagonals), torch.cat(besides), network.num_params, eigenvalues)
+    diagonal, beside = torch.cat(diagonals), torch.cat(besides)
+    lost = ~(torch.isfinite(diagonal).all(dim=2) & torch.isfinite(beside).all(dim=2))[..., None]
+    nodes, weights = quadrature(diagonal.masked_fill(lost, 0), beside.masked_fill(lost, 0))
+    # of a unit start the first element is vᵀ H v / Θ
+    samples = diagonal[..., 0] * network.num_params
+    return summarized(samples, nodes.masked_fill(lost, float("nan")), weights, eigenvalues)
 
 
-def curvature_of(diagonal: Tensor, beside: Tensor, size: int, eigenvalues: int) -> Curvature:
-    """What Lanczos runs from random signs say of matrices.
+def summarized(samples: Tensor, nodes: Tensor, weights: Tensor, eigenvalues: int) -> Curvature:
+    """What Lanczos runs from random signs say of Hessians.
 
     Args:
-        diagonal: (N, P, m) float64.
-        beside: (N, P, m - 1).
-        size: Θ.
+        samples: of the trace, (N, P) float64.
+        nodes: Ritz values, (N, P, m) float64; NaN for a network that has diverged.
+        weights: of the nodes, likewise; those of a run add to one.
         eigenvalues: k.
     """
-    sound = torch.isfinite(diagonal).all(dim=(1, 2)) & torch.isfinite(beside).all(dim=(1, 2))
-    lost = ~sound
-    nodes, weights = quadrature(
-        diagonal.masked_fill(lost[:, None, None], 0), beside.masked_fill(lost[:, None, None], 0)
-    )
-    trace, sem = mean_and_error(diagonal[..., 0] * size)  # of a unit start the first element is vᵀ H v / Θ
+    lost = torch.isnan(nodes).any(dim=2).any(dim=1)
+    nodes = nodes.masked_fill(lost[:, None, None], 0)
     fraction, threshold = near_zero(nodes, weights)
     grid, density, width = smoothed(nodes, weights)
-    found = trace, sem, top_nodes(nodes, eigenvalues), fraction, threshold, grid, density, width
+    found = *mean_and_error(samples), top_nodes(nodes, eigenvalues), fraction, threshold, grid, density, width
     nan = float("nan")
     return Curvature(*(one.masked_fill(lost.view(-1, *[1] * (one.ndim - 1)), nan) for one in found))
 
