@@ -226,7 +226,7 @@ EVALUATIONS: Final = pa.schema(
         _field("hessian_top_eigenvalue", _REAL, "largest eigenvalue of the Hessian"),
         _field("hessian_eigenvalues", _REALS, "its largest eigenvalues, in falling order"),
         _field("near_zero_fraction", _REAL, "share of Hessian eigenvalues within near_zero_threshold of zero"),
-        _field("near_zero_threshold", _REAL, "what near zero means, in units of the Hessian"),
+        _field("near_zero_threshold", _REAL, "what near zero means: 1 % of the largest absolute eigenvalue"),
         _field("weight_norm", _REAL, "Euclidean norm of all weights and biases"),
         _field("outside_table", _REAL, "share of pre-activations outside the table of a learned activation; else null"),
         _field("curvature_method", _TEXT, "batched | pyhessian; null when not asked"),
