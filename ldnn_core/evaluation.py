@@ -302,7 +302,7 @@ def _judge_group(
     data, network, training = examination.data, examination.network, examination.training
     train_rows, root_seed = examination.train_rows, examination.root_seed
     device, count = train_rows.x.device, len(arms) * len(seeds)
-    fresh = network.initial_parameters([generator(root_seed, "network", *network.hidden, s) for s in seeds])
+    fresh = network.initial_parameters([generator(root_seed, "network", *network.channels, s) for s in seeds])
     sources = [generator(root_seed, "batches", s) for s in seeds]
     rows = shuffled_rows(len(train_rows), training.batch_size, training.steps, sources).to(device)
     noise_seeds = tuple(derive_seed(root_seed, "noise", s) for s in seeds) if network.dropped else ()

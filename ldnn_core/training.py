@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ldnn_core.activations import Activation, BankActivation
+from ldnn_core.layout import Mixing
 from ldnn_core.network import Network, Noise
 from ldnn_core.optimizers import Optimizer, Slots
 from ldnn_core.philox import uniform_noise
@@ -157,12 +158,14 @@ class InnerProblem:
         optimizer: the inner optimiser.
         lr: learning rate, a number or (N, 1).
         validation: what the outer loss is measured on; None for the training losses of the last inner steps.
+        mixing: where the types of a set are told apart, for those who spread sets over the network.
     """
 
     network: Network
     optimizer: Optimizer
     lr: Tensor | float
     validation: Validation | None = None
+    mixing: Mixing = "within_layer"
 
     def start(self, parameters: Tensor) -> TrainState:
         """The state before the first inner step."""

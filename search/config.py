@@ -249,9 +249,9 @@ class TrialConfig(Table):
         return self.objective.depths or (self.ldnn.depth,)
 
     @property
-    def sizes(self) -> tuple[tuple[int, ...], ...]:
-        """Units of each hidden layer of those networks."""
-        return tuple((width,) * depth for depth in self.depths for width in self.widths)
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """Width and depth of each of those networks."""
+        return tuple((width, depth) for depth in self.depths for width in self.widths)
 
 
 def methods(run: RunConfig) -> tuple[Method, ...]:

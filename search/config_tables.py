@@ -12,6 +12,7 @@ from search.config_errors import Relation
 from search.config_space import Choices, Space
 from search.config_types import (
     AlgorithmName,
+    ArchitectureName,
     Array,
     BaseName,
     BatchSize,
@@ -20,6 +21,7 @@ from search.config_types import (
     Depth,
     EstimatorName,
     LearningRate,
+    MixingName,
     Momentum,
     MutationName,
     MutationScale,
@@ -47,10 +49,14 @@ class LdnnConfig(Table):
     """K, neuron types in a hidden layer."""
     base: BaseName = "sin"
     """What every sub-network adds to."""
+    architecture: ArchitectureName = "mlp"
+    """Kind of network: fully connected, or VGG-HE, ResNet and MobileNetV2 for images."""
+    mixing: MixingName = "within_layer"
+    """Where types are told apart: within every layer, from layer to layer, or from block to block of layers."""
     width: Width = 100
-    """Neurons per hidden layer."""
+    """Neurons per hidden layer; filters of the first block of vgg_he, channels of the first layer of the others."""
     depth: Depth = 1
-    """Hidden layers."""
+    """Hidden layers; blocks of vgg_he, n of a resnet with 6n + 2 layers, most repeats of a stage of mobilenet_v2."""
     subnet_hidden: Annotated[
         tuple[Annotated[int, Field(ge=1, le=512)], ...], Field(min_length=1, max_length=3), Array
     ] = (50,)

@@ -12,16 +12,13 @@ from typing import Any
 from ldnn_core.evaluation import Judgement
 from ldnn_core.randomness import derive_seed
 from search.config import CurvatureConfig, RunConfig
-from search.contest import FINAL, Contest, arm_names
+from search.contest import FINAL, Contest, Ring, arm_names
 from search.found_set import FoundSet, found_set
 from search.plan import Unit
 from search.recorder import Row
 from search.schema import USUAL_TRIAL
 from search.setting import load_task
 from search.store import Store
-
-ARCHITECTURE = "mlp"
-MIXING = "within_layer"
 
 Key = tuple[str, str, str, int, int, int, float | None]
 """split, trial_id, arm, width, depth, seed: what distinguishes the networks of a run; and those by which learning rates
@@ -119,7 +116,8 @@ def judge(run: RunConfig, store: Store, payload: Mapping[str, Any], device: str)
     trial_id, width, depth = payload["trial_id"], payload["width"], payload["depth"]
     data = load_task(run.task, device)
     found = None if trial_id == USUAL_TRIAL else found_set(store, trial_id).to(data.train.x.device)
-    contest = Contest.of(run, data, width, depth, payload["arms"], found)
+    ring = Ring(run.ldnn.architecture, run.ldnn.mixing, width, depth)
+    contest = Contest.of(run, data, ring, payload["arms"], found)
     sharpness = None
     if "curvature" in payload:
         from search.sharpness import Sharpness
@@ -158,12 +156,12 @@ def _origin(run: RunConfig, trial_id: str, width: int, depth: int, found: FoundS
         "task": run.task.title,
         "num_types": found.spec.num_types if found else 1,
         "base": found.spec.base if found else None,
-        "architecture": ARCHITECTURE,
+        "architecture": run.ldnn.architecture,
         "width": width,
         "depth": depth,
         "learned_width": found.learned_size(width, depth)[0] if found else None,
         "learned_depth": found.learned_size(width, depth)[1] if found else None,
-        "mixing": MIXING,
+        "mixing": run.ldnn.mixing,
         "lr_protocol": evaluation.lr_protocol,
         "optimizer": evaluation.optimizer,
         "epochs": evaluation.epochs,

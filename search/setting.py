@@ -9,9 +9,11 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ldnn_core.activations import BankActivation, TableBank, UsualActivation, mixed_functions
-from ldnn_core.evaluation import Judgement, TrainedGroup, Training, evaluate_arms, fully_connected
-from ldnn_core.mlp import MlpSpec
+from ldnn_core.activations import BankActivation, TableBank, UsualActivation
+from ldnn_core.architectures import ARCHITECTURES
+from ldnn_core.evaluation import Judgement, TrainedGroup, Training, evaluate_arms
+from ldnn_core.layout import layer_types
+from ldnn_core.network import Network
 from ldnn_core.objective import Objective
 from ldnn_core.optimizers import make_optimizer
 from ldnn_core.population import evaluate_activation
@@ -48,6 +50,15 @@ def training(config: TrainingConfig, train_rows: int) -> Training:
     return Training(optimizer, config.lr, steps, config.batch_size)
 
 
+def make_network(data: TaskData, architecture: str, width: int, depth: int) -> Network:
+    """A kind of network, of a size, for a task.
+
+    Raises:
+        ValueError: the task has no such inputs, or networks of this size have not.
+    """
+    return ARCHITECTURES[architecture](data.shape, data.outputs, width, depth, data.loss)
+
+
 @dataclass(frozen=True)
 class Setting:
     """A trial's task, networks and set, ready to run.
@@ -75,8 +86,9 @@ class Setting:
         if wanted.measure != "train_loss":
             error = (lambda z, y: 1 - data.skill(z, y)) if wanted.measure == "val_accuracy" else None
             validation = Validation(data.val.x, data.val.y, error)
-        networks = (MlpSpec(data.inputs, hidden, data.outputs, data.loss) for hidden in config.sizes)
-        problems = tuple(InnerProblem(network, optimizer, inner.lr, validation) for network in networks)
+        networks = (make_network(data, config.ldnn.architecture, width, depth) for width, depth in config.sizes)
+        mixing = config.ldnn.mixing
+        problems = tuple(InnerProblem(network, optimizer, inner.lr, validation, mixing) for network in networks)
         objective = Objective(wanted.over, wanted.spread_weight, wanted.closeness_weight, wanted.closeness_distance)
         return Setting(config, data, activation_spec(config.ldnn), problems, objective)
 
@@ -114,10 +126,11 @@ class Setting:
         judged = evaluate_activation(problem, UsualActivation(usual), parameters, batches, window)
         return float(judged.outer_loss), judged.inner_steps
 
-    def mixed(self, genomes: Tensor, hidden: tuple[int, ...]) -> BankActivation:
-        """The set (K, P) spread over every hidden layer."""
+    def mixed(self, genomes: Tensor, network: Network) -> BankActivation:
+        """The set (K, P) spread over the units of a network."""
         bank = TableBank(self.spec, genomes.unsqueeze(0).to(self.device))
-        return BankActivation(bank, mixed_functions(hidden, self.spec.num_types))
+        types = layer_types(network.channels, network.blocks, self.spec.num_types, self.config.ldnn.mixing)
+        return BankActivation(bank, tuple(of_layer.unsqueeze(0) for of_layer in types))
 
     def probe(self, genomes: Tensor) -> float:
         """Validation accuracy, or skill for a regression, of fresh networks trained by the inner loop, without noise.
@@ -142,7 +155,7 @@ class Setting:
     def score_accuracies(
         self,
         genomes: Tensor,
-        sizes: Sequence[tuple[int, ...]],
+        sizes: Sequence[tuple[int, int]],
         *,
         observe: Callable[[TrainedGroup], None] | None = None,
     ) -> Tensor:
@@ -150,7 +163,7 @@ class Setting:
 
         Args:
             genomes: the set, (K, P).
-            sizes: hidden sizes of the networks.
+            sizes: width and depth of the networks.
             observe: shown the trained networks.
         """
         as_evaluated = training(self.config.evaluation, len(self.data.train))
@@ -167,7 +180,7 @@ class Setting:
     def _accuracies(
         self,
         genomes: Tensor,
-        sizes: Sequence[tuple[int, ...]],
+        sizes: Sequence[tuple[int, int]],
         how: Training,
         purpose: str,
         networks: int,
@@ -175,12 +188,12 @@ class Setting:
     ) -> Tensor:
         root = derive_seed(self.config.run_seed, purpose)
         by_size = []
-        for hidden in sizes:
-            arms = {"mixed": self.mixed(genomes, hidden)}
+        for width, depth in sizes:
+            network = make_network(self.data, self.config.ldnn.architecture, width, depth)
             judged = evaluate_arms(
                 self.data,
-                fully_connected(self.data, hidden),
-                arms,
+                network,
+                {"mixed": self.mixed(genomes, network)},
                 range(networks),
                 how,
                 root_seed=root,
