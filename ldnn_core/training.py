@@ -18,6 +18,7 @@ from ldnn_core.layout import Mixing
 from ldnn_core.network import Network, Noise
 from ldnn_core.optimizers import Optimizer, Slots
 from ldnn_core.philox import uniform_noise
+from ldnn_core.regime import Regime
 
 VALIDATION_BYTES = 8 << 20
 """Networks are validated in blocks whose widest hidden layer takes about this much memory."""
@@ -185,9 +186,10 @@ class InnerProblem:
         noise = batches.noise_at(state.step, self.network.hidden, self.network.dropped)
         return self.network.gradient_vjp(state.parameters, x, y, activation, v, w, noise)
 
-    def advance(self, state: TrainState, gradient: Tensor) -> TrainState:
-        """The state after one optimiser update."""
-        parameters, slots = self.optimizer.update(state.parameters, state.slots, gradient, self.lr, state.step)
+    def advance(self, state: TrainState, gradient: Tensor, factor: float = 1.0) -> TrainState:
+        """The state after one optimiser update, with the learning rate times a factor."""
+        lr = self.lr if factor == 1.0 else self.lr * factor
+        parameters, slots = self.optimizer.update(state.parameters, state.slots, gradient, lr, state.step)
         return TrainState(parameters, slots, state.step + 1)
 
     def repeated(self, times: int) -> InnerProblem:
@@ -233,11 +235,13 @@ class Trained:
         parameters: (N, Θ).
         losses: training loss at every step before its update, (T, N).
         diverged: (N,) bool, whether a loss or a final parameter is not finite.
+        snapshots: parameters on the way, (N, Θ) each, as the regime asks.
     """
 
     parameters: Tensor
     losses: Tensor
     diverged: Tensor
+    snapshots: tuple[Tensor, ...] = ()
 
 
 def train(
@@ -247,6 +251,7 @@ def train(
     activation: Activation,
     *,
     after_step: Callable[[TrainState], None] | None = None,
+    regime: Regime | None = None,
 ) -> Trained:
     """Run the whole inner loop from fresh parameters, without a graph.
 
@@ -256,15 +261,25 @@ def train(
         batches: rows and noise of every step.
         activation: of all hidden layers.
         after_step: called with the state after every step, e.g. to measure accuracy at the end of an epoch.
+        regime: schedule, weight decay, repulsion and snapshots; None for a constant learning rate and nothing else.
     """
-    state = problem.start(parameters)
-    losses = []
+    state, regime = problem.start(parameters), regime or Regime()
+    checkpoint_steps = regime.repulsion.at if regime.repulsion else ()
+    losses: list[Tensor] = []
+    checkpoints: list[Tensor] = []
+    snapshots: list[Tensor] = []
     with torch.no_grad():
-        for after, loss in problem.steps(state, batches, activation):
-            state = after
+        while state.step < len(batches):
+            loss, gradient = problem.gradient(state, batches, activation)
+            gradient = regime.gradient(gradient, state.parameters, checkpoints)
+            state = problem.advance(state, gradient, regime.schedule.factor(state.step))
             losses.append(loss)
+            if state.step in checkpoint_steps:
+                checkpoints.append(state.parameters)
+            if state.step in regime.snapshots:
+                snapshots.append(state.parameters)
             if after_step is not None:
                 after_step(state)
     history = torch.stack(losses)
     finite = torch.isfinite(history).all(dim=0) & torch.isfinite(state.parameters).all(dim=1)
-    return Trained(state.parameters, history, ~finite)
+    return Trained(state.parameters, history, ~finite, tuple(snapshots))

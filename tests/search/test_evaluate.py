@@ -83,7 +83,9 @@ def test_a_found_set_is_looked_up_in_the_table_it_was_learned_with(tmp_path):
     drive_here(run)
     found = found_set(run.store, "gradient-0000")
     assert found.spec == activation_spec(tiny_run(ldnn=ldnn).ldnn)
-    assert found.arms(MlpSpec(40, (6,), 10, CrossEntropy()), 0, "within_layer").arm("mixed").bank.table.grid == Grid(scale=8, origin=36, cells=72)
+    assert found.arms(MlpSpec(40, (6,), 10, CrossEntropy()), 0, "within_layer").arm("mixed").bank.table.grid == Grid(
+        scale=8, origin=36, cells=72
+    )
 
     rows = pd.read_parquet(run.path / "activations")
     assert set(rows[["table_range", "table_scale"]].itertuples(index=False, name=None)) == {(4.5, 8)}
