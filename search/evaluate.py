@@ -127,7 +127,7 @@ def judge(run: RunConfig, store: Store, payload: Mapping[str, Any], device: str)
         how = CurvatureConfig.model_validate(payload["curvature"])
         sharpness = Sharpness(how, frozenset(payload["measured"]), derive_seed(run.seed, "curvature"))
     known = _known_rates(store, run, trial_id, width, depth)
-    observe = sharpness and sharpness.observe
+    observe = sharpness.observe if sharpness else None
     judgements = list(contest.judgements(payload["seeds"], known, observe))
 
     present, measured = _present(store, run, trial_id), _present(store, run, trial_id, table="spectra")
