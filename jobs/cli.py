@@ -103,6 +103,9 @@ def evaluate(
     curvature: Annotated[
         str | None, typer.Option(help="Measure the Hessian of the first networks: batched or pyhessian.")
     ] = None,
+    spectral_bias: Annotated[
+        bool, typer.Option("--spectral-bias", help="Measure how soon the arms learn sinusoids of rising frequency.")
+    ] = False,
     address: Address = None,
     workers: Workers = None,
     as_json: Json = False,
@@ -121,6 +124,7 @@ def evaluate(
         usual=_names(usual),
         controls=tuple(CONTROLS) if controls == "all" else _names(controls),
         curvature=curvature,
+        spectral_bias=spectral_bias,
         address=address,
         workers=workers,
         as_json=as_json,

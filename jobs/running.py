@@ -92,6 +92,7 @@ def judge_more(
     usual: tuple[str, ...] | None,
     controls: tuple[str, ...] | None,
     curvature: str | None,
+    spectral_bias: bool,
     address: str | None,
     workers: int | None,
     as_json: bool,
@@ -127,6 +128,7 @@ def judge_more(
         usual=evaluation.usual,
         controls=evaluation.controls,
         curvature=config.curvature,
+        spectral_bias=evaluation.spectral_bias or spectral_bias,
     )
     resources = _resources(run, workers)
     _require_machines(resources, address)

@@ -167,11 +167,11 @@ class Contest:
 
 
 def best_rate(tried: Sequence[Judgement]) -> float:
-    """The learning rate with the best mean: highest accuracy, for regression lowest loss; of equal ones the lowest."""
+    """The learning rate with the highest mean of `Judgement.goodness`; of equal ones the lowest."""
     rates = sorted({one.lr for one in tried})
     return max(rates, key=lambda lr: mean_goodness([one for one in tried if one.lr == lr]))
 
 
 def mean_goodness(judged: Sequence[Judgement]) -> float:
-    """Mean of `Judgement.goodness`."""
+    """The mean accuracy, or minus the mean loss; minus infinity if the loss of one is not finite."""
     return sum(one.goodness for one in judged) / len(judged)

@@ -18,6 +18,8 @@ from search.plan import Unit
 from search.recorder import Row
 from search.schema import USUAL_TRIAL
 from search.setting import load_task
+from search.sharpness import Sharpness
+from search.spectral import spectral_bias_units
 from search.store import Store
 
 Key = tuple[str, str, str, int, int, int, float | None]
@@ -37,6 +39,7 @@ class Request:
         usual: usual activations; None for those that the run names.
         controls: controls of the sets; None for those that the run names.
         curvature: how the Hessian is measured; None for what the run says.
+        spectral_bias: whether that is measured; None for what the run says.
     """
 
     trial_ids: tuple[str, ...]
@@ -46,6 +49,7 @@ class Request:
     usual: tuple[str, ...] | None = None
     controls: tuple[str, ...] | None = None
     curvature: CurvatureConfig | None = None
+    spectral_bias: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,9 @@ def evaluation_units(run: RunConfig, store: Store, request: Request) -> tuple[li
             digest = hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()[:8]
             key = f"{trial_id}-{run.task.title}-w{width}-d{depth}-{run.evaluation.lr_protocol}-{digest}"
             units.append(Unit(key, 0, payload))
+    if run.evaluation.spectral_bias if request.spectral_bias is None else request.spectral_bias:
+        more, done = spectral_bias_units(store, request.trial_ids, usual)
+        return units + more, complete + done
     return units, complete
 
 
@@ -120,12 +127,10 @@ def judge(run: RunConfig, store: Store, payload: Mapping[str, Any], device: str)
     contest = Contest.of(run, data, ring, payload["arms"], found)
     sharpness = None
     if "curvature" in payload:
-        from search.sharpness import Sharpness
-
         how = CurvatureConfig.model_validate(payload["curvature"])
         sharpness = Sharpness(how, frozenset(payload["measured"]), derive_seed(run.seed, "curvature"))
     known = _known_rates(store, run, trial_id, width, depth)
-    observe = sharpness and sharpness.observe
+    observe = sharpness.observe if sharpness else None
     judgements = list(contest.judgements(payload["seeds"], known, observe))
 
     present, measured = _present(store, run, trial_id), _present(store, run, trial_id, table="spectra")

@@ -12,6 +12,7 @@ import torch
 from ldnn_core.activations import Activation
 from ldnn_core.curvature import measure_curvature
 from ldnn_core.evaluation import TrainedGroup
+from ldnn_core.gradient_noise import gradient_noise
 from ldnn_core.network import Network
 from ldnn_core.randomness import generator
 from ldnn_core.tasks import Rows
@@ -90,8 +91,6 @@ class Sharpness:
             "near_zero_threshold": found.near_zero_threshold,
         }
         if how.noise:
-            from ldnn_core.gradient_noise import gradient_noise
-
             noise = gradient_noise(
                 network,
                 parameters,

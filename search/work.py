@@ -22,6 +22,7 @@ from search.provenance import code_version, config_hash, hostname, library_versi
 from search.run_folder import open_run
 from search.schema import FINISHED, OBJECTIVES, Status
 from search.shards import Shards
+from search.spectral import measure_unit
 from search.store import Store, trial_key
 from search.trial import run_trial
 
@@ -30,7 +31,7 @@ def do_unit(unit: Unit, *, run: str, device: str, shards: Shards | None = None) 
     """Do a trial or a batch of evaluations; when it returns, its rows are on disk.
 
     Args:
-        unit: what to do; the payload's ``kind`` is ``trial`` or ``evaluation``.
+        unit: what to do; the payload's ``kind`` is ``trial``, ``evaluation`` or ``spectral_bias``.
         run: the run folder, or its address in an object store.
         device: cpu, cuda or auto.
         shards: does the pieces of a trial's outer steps; None does them in this process.
@@ -39,6 +40,10 @@ def do_unit(unit: Unit, *, run: str, device: str, shards: Shards | None = None) 
     config = stored_config(folder.info.config, folder.path)
     place = resolve_device(device)
     common = {"run_id": folder.info.run_id, "attempt": unit.attempt}
+    if unit.payload["kind"] == "spectral_bias":
+        rows = measure_unit(config, folder.store, unit.payload, place)
+        folder.store.publish("spectral_bias", unit.key, [row | common for row in rows])
+        return Outcome(Status.OK, PENALTY, f"spectral bias of {len(rows)} networks")
     if unit.payload["kind"] == "evaluation":
         judged = judge(config, folder.store, unit.payload, place)
         provenance = _provenance(place) | {"config_hash": config_hash(canonical(config))}

@@ -21,6 +21,9 @@ PIECE_BYTES = 1 << 19
 """Rows are taken in pieces whose widest hidden layer takes about this much memory for all vectors of a network, so that
 the handful of tensors of its shape stay in the cache."""
 
+KEPT_BYTES = 256 << 20
+"""Networks are linearised in blocks that keep at most about this much memory."""
+
 
 @dataclass(frozen=True)
 class Linearized:
@@ -68,6 +71,19 @@ def rows_of_piece(spec: MlpSpec, x: Tensor, vectors: int) -> int:
         return len(x)
     widest = max(spec.hidden, default=1)
     return min(len(x), max(1, PIECE_BYTES // (vectors * widest * x.element_size())))
+
+
+def networks_at_once(spec: MlpSpec, x: Tensor, vectors: int) -> int:
+    """How many networks to linearise together: small ones until the tangents of a piece take some memory.
+
+    What is kept of all rows (R, D) is bounded as well; no number depends on either.
+    """
+    kept = 3 * len(x) * sum(spec.hidden) * x.element_size()
+    size = KEPT_BYTES // max(1, kept)
+    if x.is_cpu:
+        tangents = vectors * rows_of_piece(spec, x, vectors) * max(spec.hidden, default=1) * x.element_size()
+        size = min(size, PIECE_BYTES // tangents)
+    return max(1, size)
 
 
 def _linearize(

@@ -14,16 +14,13 @@ from ldnn_core.activations import Activation
 from ldnn_core.curvature.density import near_zero, smoothed, top_nodes
 from ldnn_core.curvature.hutchinson import mean_and_error, sign_probes
 from ldnn_core.curvature.lanczos import quadrature, tridiagonal
-from ldnn_core.curvature.linearized import rows_of_piece
+from ldnn_core.curvature.linearized import networks_at_once
 from ldnn_core.curvature.products import hessian_products
 from ldnn_core.mlp import MlpSpec
 from ldnn_core.network import Network
 
 BASIS_BYTES = 256 << 20
-"""Networks are measured in blocks whose Lanczos vectors, and whose kept sweeps, take at most about this much memory."""
-
-TANGENT_BYTES = 1 << 20
-"""Small networks are measured in blocks whose tangents of one layer take about this much memory."""
+"""Networks are measured in blocks whose Lanczos vectors take at most about this much memory."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +86,9 @@ def measure_curvature(
     """
     steps = check_counts(network, probes, lanczos_steps, eigenvalues)
     signs = sign_probes(probes, network.num_params, generator).to(parameters.device, torch.float64)
-    size = _networks_at_once(network, x, probes, steps)
+    size = max(1, BASIS_BYTES // (probes * steps * network.num_params * signs.element_size()))
+    if isinstance(network, MlpSpec):
+        size = min(size, networks_at_once(network, x, probes))
     diagonals, besides = [], []
     for first in range(0, len(parameters), size):
         block = slice(first, min(first + size, len(parameters)))
@@ -139,14 +138,3 @@ def check_counts(network: Network, probes: int, lanczos_steps: int, eigenvalues:
             f"(eigenvalues={eigenvalues}, lanczos_steps={lanczos_steps}, parameters={network.num_params})"
         )
     return steps
-
-
-def _networks_at_once(network: Network, x: Tensor, probes: int, steps: int) -> int:
-    """Networks of a block, by what they need of memory; no number depends on it."""
-    basis = probes * steps * network.num_params * 8
-    kept = 3 * len(x) * sum(network.hidden) * x.element_size()
-    size = BASIS_BYTES // max(basis, kept, 1)
-    if x.is_cpu and isinstance(network, MlpSpec):
-        rows = rows_of_piece(network, x, probes)
-        size = min(size, TANGENT_BYTES // (probes * rows * max(network.hidden, default=1) * x.element_size()))
-    return max(1, size)
