@@ -90,20 +90,29 @@ def judge_more(
     widths: tuple[int, ...] | None,
     depths: tuple[int, ...] | None,
     seeds: int | None,
+    usual: tuple[str, ...] | None,
+    controls: tuple[str, ...] | None,
+    curvature: str | None,
+    spectral_bias: bool,
     address: str | None,
     workers: int | None,
     as_json: bool,
 ) -> None:
     """Evaluate sets of a run at further sizes or with more networks; leaves the process with its exit code."""
-    from search.evaluate import Request, best_trials, found_set, unique
+    from search.evaluate import Request
+    from search.found_set import best_trials, found_set, unique
 
     run = open_run(path)
     config = with_data(stored_config(run.info.config, run.path), str(path))
     wanted = config.evaluation
     # The same limits as in a recipe, and the same words when they are not kept.
-    changed = {"widths": widths, "depths": depths, "seeds": seeds}
-    asked = wanted.model_dump() | {key: value for key, value in changed.items() if value is not None}
-    evaluation = checked(RunConfig, {**run.info.config, "evaluation": asked}, "ldnn evaluate").evaluation
+    changed = {"widths": widths, "depths": depths, "seeds": seeds, "usual": usual, "controls": controls}
+    asked = config.model_dump()
+    asked["evaluation"] |= {key: value for key, value in changed.items() if value is not None}
+    if curvature is not None:
+        asked["curvature"]["method"] = curvature
+    config = checked(RunConfig, asked, "ldnn evaluate")
+    evaluation = config.evaluation
     try:
         for trial in trials:
             found_set(run.store, trial)
@@ -112,7 +121,16 @@ def judge_more(
     ids = unique([*trials, *best_trials(run.store, best or (0 if trials else max(wanted.best, 1)))])
     if not ids:
         raise ConfigError([Problem("", "", "no trial has ended well yet, so there is no set to judge")], str(path))
-    request = Request(ids, evaluation.widths, evaluation.depths, evaluation.seeds)
+    request = Request(
+        ids,
+        evaluation.widths,
+        evaluation.depths,
+        evaluation.seeds,
+        usual=evaluation.usual,
+        controls=evaluation.controls,
+        curvature=config.curvature,
+        spectral_bias=evaluation.spectral_bias or spectral_bias,
+    )
     resources = _resources(run, workers)
     _require_machines(resources, address)
     _drive(run, resources, address=address, as_json=as_json, search=False, request=request)
@@ -201,7 +219,8 @@ def _show_plan(config: RunConfig, out: Location, *, as_json: bool) -> None:
         print(json.dumps(config.model_dump(mode="json")))  # noqa: T201
         return
     evaluation, names = config.evaluation, methods(config)
-    networks = (3 * len(names) * evaluation.best + len(evaluation.usual)) * evaluation.seeds
+    arms = config.ldnn.num_types + 1 + len(evaluation.controls)
+    networks = (arms * len(names) * evaluation.best + len(evaluation.usual)) * evaluation.seeds
     networks *= len(evaluation.widths) * len(evaluation.depths)
     spread = config.resources.workers_per_trial
     lines = [

@@ -54,10 +54,8 @@ class SetArms:
         Raises:
             ValueError: another name, or a control that does not differ from the mix; see `controls_of`.
         """
-        if name == "mixed":
-            return BankActivation(self._bank, self._mixed)
-        if name in pure_names(self.spec):
-            return BankActivation(self._bank, pure_functions(self.channels, int(name.removeprefix("pure-"))))
+        if name == "mixed" or name in pure_names(self.spec):
+            return self.of_types(name)
         if name not in controls_of(self.spec) or name == WIDENED:
             known = ", ".join(("mixed", *pure_names(self.spec), *(c for c in controls_of(self.spec) if c != WIDENED)))
             raise ValueError(f"an arm of a set of {self.spec.num_types} types must be one of {known}, but got {name!r}")
@@ -70,6 +68,19 @@ class SetArms:
             return BankActivation(TableBank(self.spec, copies.unsqueeze(0)), self._mixed)
         other = replace(self.spec, normalized=name == "mixed-normalized")
         return BankActivation(TableBank(other, self.genomes.unsqueeze(0)), self._mixed)
+
+    def of_types(self, name: str) -> BankActivation:
+        """``mixed`` or ``pure-k``: the arms that are the same functions for every seed of the set's own bank.
+
+        Raises:
+            ValueError: another name.
+        """
+        if name == "mixed":
+            return BankActivation(self._bank, self._mixed)
+        if name in pure_names(self.spec):
+            return BankActivation(self._bank, pure_functions(self.channels, int(name.removeprefix("pure-"))))
+        known = ", ".join(("mixed", *pure_names(self.spec)))
+        raise ValueError(f"an arm made of a set's types must be one of {known}, but got {name!r}")
 
     @cached_property
     def _bank(self) -> TableBank:

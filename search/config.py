@@ -16,6 +16,7 @@ from search.config_errors import ConfigError, Problem, Relation, checked
 from search.config_keys import shown
 from search.config_space import SAMPLED_INTO, Choices, Range, sampled_keys
 from search.config_tables import (
+    CurvatureConfig,
     EvaluationConfig,
     EvolutionConfig,
     GradientConfig,
@@ -34,6 +35,7 @@ __all__ = [
     "SAMPLED_INTO",
     "Choices",
     "ConfigError",
+    "CurvatureConfig",
     "EvaluationConfig",
     "EvolutionConfig",
     "GradientConfig",
@@ -93,6 +95,8 @@ class RunConfig(Table):
     """The trials."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """The test of what was found, across sizes."""
+    curvature: CurvatureConfig = CurvatureConfig()
+    """The Hessian of networks of that test."""
     resources: ResourcesConfig = ResourcesConfig()
     """Where the work is done; changes no result."""
 
@@ -346,7 +350,17 @@ def stored_config(stored: Mapping[str, Any], run: object) -> RunConfig:
     Raises:
         ConfigError: a version of ldnn with other rules has made the run.
     """
-    return checked(RunConfig, stored, f"{run}, which another version of ldnn has made")
+    return checked(RunConfig, _as_called_now(stored), f"{run}, which another version of ldnn has made")
+
+
+def _as_called_now(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored configuration with today's names: `tuned` was per_arm_size, `normalized_arm` a control."""
+    evaluation = dict(stored.get("evaluation", {}))
+    if evaluation.get("lr_protocol") == "tuned":
+        evaluation["lr_protocol"] = "per_arm_size"
+    if evaluation.pop("normalized_arm", False):
+        evaluation["controls"] = ["mixed-normalized"]
+    return {**stored, "evaluation": evaluation}
 
 
 def canonical(config: RunConfig | TrialConfig) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from search.config_types import (
     Array,
     BaseName,
     BatchSize,
+    ControlName,
     Decay,
     Depth,
     EstimatorName,
@@ -315,6 +316,8 @@ class EvaluationConfig(Table):
     """Networks per arm, width and depth; the arms share seeds, so that differences are paired."""
     usual: Annotated[tuple[UsualName, ...], Field(max_length=8), Array] = ("relu", "silu", "tanh", "sin")
     """Activations to compare with."""
+    controls: Annotated[tuple[ControlName, ...], Field(max_length=6), Array] = ()
+    """Arms that a win of a set is held against, beside its pure types; a set gets those that differ from its mix."""
     optimizer: OptimizerName = "adam"
     """Optimiser of the weights."""
     lr: LearningRate = 0.01
@@ -327,14 +330,19 @@ class EvaluationConfig(Table):
     """Passes over the training rows."""
     batch_size: BatchSize = 200
     """Rows per inner step."""
-    lr_protocol: Literal["shared", "tuned"] = "shared"
-    """shared: one learning rate for all arms and sizes; tuned: for each arm and size the best of lrs."""
+    lr_protocol: Literal["shared", "per_arm_size"] = "shared"
+    """shared: lr for all arms and sizes; per_arm_size: for each arm and size what does best on validation rows."""
+    lr_search: Literal["grid", "optuna"] = "grid"
+    """grid: every one of lrs is tried; optuna: lr_trials of them between the lowest and the highest, the later ones
+    where the earlier did well; read by lr_protocol = "per_arm_size" only."""
     lrs: Annotated[tuple[LearningRate, ...], Field(min_length=1, max_length=50), Array] = (1e-3, 3e-3, 1e-2, 3e-2)
-    """Learning rates to choose from by the validation rows; read by lr_protocol = "tuned" only."""
+    """Learning rates to choose from, or between the ends of which to choose; read by per_arm_size only."""
+    lr_trials: Annotated[int, Field(ge=2, le=200)] = 8
+    """Learning rates that are tried for each arm and size; read by lr_search = "optuna" only."""
     tuning_seeds: Annotated[int, Field(ge=1, le=10_000)] = 10
     """Networks per arm, size and learning rate by which one is chosen; none of them is judged."""
-    normalized_arm: bool = False
-    """Whether learned sets are also judged with the gain and offset that ldnn.normalized would have given them."""
+    spectral_bias: bool = False
+    """Whether it is measured how soon networks with the arms of a set learn sinusoids of rising frequency."""
 
     @property
     def training(self) -> TrainingConfig:
@@ -342,9 +350,35 @@ class EvaluationConfig(Table):
         return TrainingConfig.model_validate({name: getattr(self, name) for name in TrainingConfig.model_fields})
 
     def _relations(self) -> Iterator[Relation]:
-        for name in ("widths", "depths", "usual", "lrs"):
+        for name in ("widths", "depths", "usual", "controls", "lrs"):
             values = getattr(self, name)
             yield Relation(f"no value stands twice in {name}", len(set(values)) == len(values), (name,))
+        if self.lr_search == "optuna":
+            yield Relation("lrs has two values at least for optuna", len(self.lrs) > 1, ("lrs", "lr_search"))
+
+
+class CurvatureConfig(Table):
+    """How the Hessian of judged networks is measured, the Hessian of their training loss after the last inner step."""
+
+    method: Literal["none", "batched", "pyhessian"] = "none"
+    """none: not at all; batched: many networks at a time; pyhessian: one after another with the package of that name,
+    an independent check."""
+    networks: Annotated[int, Field(ge=1, le=10_000)] = 4
+    """Networks per arm and size that are measured, those of the first seeds."""
+    rows: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    """Training rows that the loss is a mean over, drawn once; all if there are fewer."""
+    probes: Annotated[int, Field(ge=2, le=10_000)] = 8
+    """Random vectors that trace and density are means over, the same for all networks of a size."""
+    lanczos_steps: Annotated[int, Field(ge=2, le=1000)] = 48
+    """Products with the Hessian for each of them; more resolve more of the spectrum."""
+    eigenvalues: Annotated[int, Field(ge=1, le=1000)] = 5
+    """How many of the largest eigenvalues are stored."""
+    noise: bool = False
+    """Whether the covariance of one row's gradient is measured too, and how it is aligned with the Hessian."""
+
+    def _relations(self) -> Iterator[Relation]:
+        fits = self.eigenvalues <= self.lanczos_steps
+        yield Relation("eigenvalues <= lanczos_steps", fits, ("eigenvalues", "lanczos_steps"))
 
 
 class ResourcesConfig(Table):

@@ -15,7 +15,8 @@ from typing import Any
 from search import checkpoint
 from search.config import ResourcesConfig, RunConfig, canonical, identity, methods, stored_config, trial_config
 from search.driver_lock import driver_lock
-from search.evaluate import Request, best_trials, evaluation_units
+from search.evaluate import Request, evaluation_units
+from search.found_set import best_trials
 from search.plan import ChainPlan, ListPlan, Outcome, Plan, Unit, Watch, run_here
 from search.progress import clear_progress, progress_folder
 from search.provenance import config_hash, hostname

@@ -94,7 +94,7 @@ BAD_OVERRIDES: list[tuple[str, list[str]]] = [
     ("evolution.algorithm=random", ["'random' is a value of search.sampler"]),
     ("search.sampler=grid", ["one of tpe, random, cmaes, nsga2, gp, qmc"]),
     ("resources.device=gpu", ["one of cpu, cuda, auto", "Did you mean 'cpu'?"]),
-    ("evaluation.lr_protocol=fair", ["evaluation.lr_protocol = 'fair': must be one of shared, tuned"]),
+    ("evaluation.lr_protocol=fair", ["evaluation.lr_protocol = 'fair': must be one of shared, per_arm_size"]),
     ("evaluation.usual=[relu]", ["evaluation.usual = '[relu]'", "a list of"]),
     ("evaluation.usual=['Swish']", ["evaluation.usual[0] = 'Swish'", "relu, silu"]),
     ("evaluation.usual=['zero']", ["evaluation.usual[0] = 'zero'", "'zero' is a value of ldnn.base"]),
