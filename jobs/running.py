@@ -60,7 +60,8 @@ def start(
     described = config.model_dump(mode="json")
     if resume and is_run(out / config.name):
         run = open_run(out / config.name)
-        as_it_was = replace(run.info, config=canonical(stored_config(run.info.config, run.path)))
+        stored = with_data(stored_config(run.info.config, run.path), str(run.path))
+        as_it_was = replace(run.info, config=canonical(stored))
         replace(run, info=as_it_was).require_same_config(canonical(config), may_change=("description",))
     else:
         # Before the folder is made: what it takes over from others is fixed then, and has to be there.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
@@ -313,9 +313,12 @@ def trial_config(run: RunConfig, method: str, number: int, params: Mapping[str, 
     return checked(TrialConfig, data | sections, source)
 
 
+_NAMES_OF_A_TRIAL: Final = ("trial_id", "number", "params")
+
+
 def identity(trial: TrialConfig) -> str:
     """Hash of all that a trial's numbers depend on: two trials with the same identity have the same rows."""
-    return config_hash(trial.model_dump(mode="json", exclude={"trial_id", "number", "params"}))
+    return config_hash({key: value for key, value in canonical(trial).items() if key not in _NAMES_OF_A_TRIAL})
 
 
 def planned_steps(run: RunConfig, method: str) -> int:

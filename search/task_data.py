@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from ldnn_core.tasks import TASKS, Cifar10, DataError, FromFile, IdxImages, TaskData, cache_folder
 from search.config import RunConfig
-from search.config_errors import ConfigError, Problem
+from search.config_errors import ConfigError, Problem, problems_of
 from search.config_keys import shown
 from search.config_tasks import TaskConfig
 
@@ -32,11 +32,10 @@ def with_data(config: RunConfig, source: str = "the configuration") -> RunConfig
     except DataError as error:
         raise ConfigError([_problem("task", config.task, error)], source) from None
     config = config.model_copy(update={"task": task})
-    if data is not None and task.training_rows is None:
-        rows = len(data.train)
-        broken = [relation for relation in config.relations_of_rows(rows) if not relation.holds]
-        if broken:
-            raise ConfigError([Problem(one.keys[0], "", f"`{one.rule}` must hold") for one in broken], source)
+    if data is not None:
+        problems = problems_of(config, config.relations_of_rows(len(data.train)))
+        if problems:
+            raise ConfigError(problems, source)
     return config
 
 

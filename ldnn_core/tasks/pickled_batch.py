@@ -22,6 +22,9 @@ from ldnn_core.tasks._files import require_regular
 LARGEST: Final = 64 << 20
 """Bytes of a batch; the published ones have half as many."""
 
+MOST_INSTRUCTIONS: Final = 1_000_000
+"""Of a batch; the published ones have a twentieth of it.  Each may take much more memory than its byte in the file."""
+
 _NAMES: Final = ("numpy.core.multiarray _reconstruct", "numpy ndarray", "numpy dtype")
 _VALUES: Final = frozenset(
     {"BININT", "BININT1", "BININT2", "SHORT_BINSTRING", "BINSTRING", "BINUNICODE"}
@@ -108,7 +111,9 @@ def read_pickled_batch(path: Path, row_bytes: int) -> tuple[np.ndarray, np.ndarr
     machine = _Machine()
     try:
         content = path.read_bytes()
-        for instruction, argument, _ in pickletools.genops(content):
+        for count, (instruction, argument, _) in enumerate(pickletools.genops(content)):
+            if count == MOST_INSTRUCTIONS:
+                raise ValueError(f"it has more than {MOST_INSTRUCTIONS} instructions")
             machine.step(instruction.name, argument)
         (batch,) = machine.stack
         data, labels = batch["data"], batch["labels"]
