@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ldnn_core.activations import Activation, BankActivation, GroupedActivation, TableBank, UsualActivation
+from ldnn_core.ensemble import Ensemble, judge_ensemble
 from ldnn_core.network import Layer, Network
 from ldnn_core.participation import corrected_participation_ratio, participation_ratio
 from ldnn_core.preactivations import DENSITY_BINS, share_in_bins, share_outside
@@ -79,6 +80,22 @@ class Examination:
         ]
         finite = torch.stack([finite for _, finite in blocks]).all(dim=0)
         return torch.stack([right for right, _ in blocks]).sum(dim=0).masked_fill(~finite, self.data.chance)
+
+    def together(self, trained: Trained, per_epoch: int, snapshots: Sequence[int], activation: Activation) -> Ensemble:
+        """The snapshots of each network as an ensemble; a snapshot's weight is exp(-training loss of its epoch).
+
+        Args:
+            trained: the networks with their snapshots.
+            per_epoch: inner steps of an epoch.
+            snapshots: inner steps after which the snapshots were taken.
+            activation: of all networks.
+        """
+        logits = []
+        for parameters in trained.snapshots:
+            logits.append(torch.cat([z for _, z, _, _ in self.swept(parameters, activation)], dim=1))
+        losses = torch.stack([trained.losses[max(0, step - per_epoch) : step].mean(dim=0) for step in snapshots])
+        weights = torch.exp(losses.min(dim=0).values - losses).nan_to_num(nan=1.0)
+        return judge_ensemble(torch.stack(logits), self.rows.y, torch.stack(trained.snapshots), weights)
 
     def measured(
         self,

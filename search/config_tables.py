@@ -19,6 +19,7 @@ from search.config_types import (
     ControlName,
     Decay,
     Depth,
+    Epoch,
     EstimatorName,
     LearningRate,
     MixingName,
@@ -31,7 +32,9 @@ from search.config_types import (
     OptimizerName,
     SamplerName,
     SchedulerName,
+    Spread,
     Steps,
+    Strength,
     Table,
     Texts,
     UsualName,
@@ -292,6 +295,47 @@ class SearchConfig(Table):
         yield Relation(rule, not self.warm_start or self.sampler in ("tpe", "gp", "cmaes"), ("warm_start", "sampler"))
 
 
+class RegimeConfig(Table):
+    """What happens while a judged network is trained, beside optimiser and learning rate."""
+
+    name: Annotated[
+        str,
+        Field(
+            pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,39}\z",
+            json_schema_extra={"allowed": "1 to 40 letters, digits, dots, underscores and dashes"},
+        ),
+    ] = "plain"
+    """What it is called in tables."""
+    schedule: Literal["constant", "step", "cosine", "restarts"] = "constant"
+    """How the learning rate changes: not, by a factor gamma, down to floor by a cosine, or so again and again."""
+    gamma: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Factor of the learning rate every stepsize epochs; read by step only."""
+    stepsize: Annotated[int, Field(ge=1, le=10_000)] = 10
+    """Epochs between two changes of step, or of the first cycle of restarts; read by these only."""
+    growth: Annotated[int, Field(ge=1, le=100)] = 1
+    """Factor of the length of a cycle from one to the next; read by restarts only."""
+    floor: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Lowest factor of the learning rate; read by cosine and restarts only."""
+    weight_decay: Annotated[float, Field(ge=0, le=100)] = 0.0
+    """Pull of all weights towards 0, added to the gradient times the weight."""
+    repulsion_strength: Strength = 0.0
+    """Height s of the hill that pushes a network away from its checkpoints, in units of the loss; 0 for none."""
+    repulsion_width: Spread = 0.1
+    """Width of the hill, a root mean square distance per parameter; read when there is a strength."""
+    repulsion_epochs: Annotated[tuple[Epoch, ...], Field(max_length=100), Array] = ()
+    """Epochs after which a checkpoint is stored, from which the network is pushed away from then on."""
+    snapshots: Annotated[tuple[Epoch, ...], Field(max_length=100), Array] = ()
+    """Epochs after which the network is kept; kept networks are judged together as an ensemble."""
+
+    def _relations(self) -> Iterator[Relation]:
+        for name in ("repulsion_epochs", "snapshots"):
+            epochs = getattr(self, name)
+            yield Relation(f"{name} rise", all(a < b for a, b in pairwise(epochs)), (name,))
+        rule = "repulsion_epochs is given when there is a repulsion_strength"
+        there = bool(self.repulsion_epochs) or not self.repulsion_strength
+        yield Relation(rule, there, ("repulsion_epochs", "repulsion_strength"))
+
+
 class TrainingConfig(Table):
     """How a network is trained when a frozen set is judged."""
 
@@ -316,8 +360,8 @@ class EvaluationConfig(Table):
     """Best trials of each method that are evaluated after the search; 0 for none."""
     widths: Annotated[tuple[Width, ...], Field(min_length=1, max_length=100), Array] = (20, 50, 100)
     """Neurons per hidden layer of the evaluated networks."""
-    depths: Annotated[tuple[Depth, ...], Field(min_length=1, max_length=3), Array] = (1,)
-    """Hidden layers of the evaluated networks."""
+    depths: Annotated[tuple[Depth, ...], Field(min_length=1, max_length=20), Array] = (1,)
+    """Hidden layers of the evaluated networks; see ldnn.depth."""
     seeds: Annotated[int, Field(ge=1, le=10_000)] = 20
     """Networks per arm, width and depth; the arms share seeds, so that differences are paired."""
     usual: Annotated[tuple[UsualName, ...], Field(max_length=8), Array] = ("relu", "silu", "tanh", "sin")
@@ -347,6 +391,8 @@ class EvaluationConfig(Table):
     """Learning rates that are tried for each arm and size; read by lr_search = "optuna" only."""
     tuning_seeds: Annotated[int, Field(ge=1, le=10_000)] = 10
     """Networks per arm, size and learning rate by which one is chosen; none of them is judged."""
+    regimes: Annotated[tuple[RegimeConfig, ...], Field(max_length=20), Array] = ()
+    """Regimes beside the table regime under which all networks are trained and judged as well."""
     spectral_bias: bool = False
     """Whether it is measured how soon networks with the arms of a set learn sinusoids of rising frequency."""
 

@@ -155,7 +155,7 @@ class Contest:
         root: int,
         observe: Observe | None = None,
     ) -> list[Judgement]:
-        how = training(self.run.evaluation.training, len(self.data.split(split)[0]))
+        how = training(self.run.evaluation.training, len(self.data.split(split)[0]), self.run.regime)
         found = []
         for network, arms in self.sides:
             if some := {name: arm for name, arm in arms.items() if name in rates}:

@@ -18,10 +18,12 @@ from ldnn_core.objective import Objective
 from ldnn_core.optimizers import make_optimizer
 from ldnn_core.population import evaluate_activation
 from ldnn_core.randomness import derive_seed, generator
+from ldnn_core.regime import Regime, Repulsion
+from ldnn_core.schedule import Schedule
 from ldnn_core.subnetwork import ActivationSpec
 from ldnn_core.tasks import TASKS, TaskData, cache_folder
 from ldnn_core.training import Batches, InnerProblem, Validation, shuffled_rows
-from search.config import LdnnConfig, TaskConfig, TrainingConfig, TrialConfig
+from search.config import LdnnConfig, RegimeConfig, TaskConfig, TrainingConfig, TrialConfig
 
 
 @lru_cache(maxsize=4)
@@ -43,11 +45,31 @@ def activation_spec(ldnn: LdnnConfig) -> ActivationSpec:
     )
 
 
-def training(config: TrainingConfig, train_rows: int) -> Training:
+def training(config: TrainingConfig, train_rows: int, regime: RegimeConfig) -> Training:
     """How evaluated networks are trained on that many rows."""
     optimizer = make_optimizer(config.optimizer, momentum=config.momentum, decay=config.decay)
-    steps = config.epochs * (train_rows // config.batch_size)
-    return Training(optimizer, config.lr, steps, config.batch_size)
+    per_epoch = train_rows // config.batch_size
+    steps = config.epochs * per_epoch
+    return Training(optimizer, config.lr, steps, config.batch_size, _regime(regime, steps, per_epoch))
+
+
+def _regime(config: RegimeConfig, steps: int, per_epoch: int) -> Regime:
+    """What happens while networks are trained for that many inner steps, so many of them an epoch."""
+    schedule = Schedule(
+        config.schedule,
+        steps,
+        epoch=per_epoch,
+        gamma=config.gamma,
+        stepsize=config.stepsize,
+        growth=config.growth,
+        floor=config.floor,
+    )
+    repulsion = None
+    if config.repulsion_strength:
+        at = tuple(epoch * per_epoch for epoch in config.repulsion_epochs)
+        repulsion = Repulsion(config.repulsion_strength, config.repulsion_width, at)
+    snapshots = tuple(epoch * per_epoch for epoch in config.snapshots)
+    return Regime(schedule, config.weight_decay, repulsion, snapshots)
 
 
 def make_network(data: TaskData, architecture: str, width: int, depth: int) -> Network:
@@ -166,7 +188,7 @@ class Setting:
             sizes: width and depth of the networks.
             observe: shown the trained networks.
         """
-        as_evaluated = training(self.config.evaluation, len(self.data.train))
+        as_evaluated = training(self.config.evaluation, len(self.data.train), self.config.regime)
         return self._accuracies(genomes, sizes, as_evaluated, "score", self.config.score_networks, observe)
 
     def combined(self, accuracies: Tensor) -> Tensor:

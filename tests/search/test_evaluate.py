@@ -196,7 +196,7 @@ def test_asking_for_more_seeds_gives_the_numbers_of_asking_at_once(undisturbed, 
 def test_rows_are_those_of_an_evaluation_with_the_settings_of_the_run(undisturbed):
     run = RunConfig.model_validate(undisturbed.info.config)
     data = load_task(run.task, "cpu")
-    how = training(run.evaluation.training, 800)
+    how = training(run.evaluation.training, 800, run.regime)
     assert (how.steps, how.batch_size, how.lr) == (8, 100, 0.01)
     arms = {"relu": UsualActivation("relu")}
     root = derive_seed(run.seed, "evaluation")
