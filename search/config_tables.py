@@ -10,6 +10,7 @@ from pydantic import Field
 
 from search.config_errors import Relation
 from search.config_space import Choices, Space
+from search.config_tasks import TaskConfig
 from search.config_types import (
     AlgorithmName,
     Array,
@@ -341,6 +342,8 @@ class EvaluationConfig(Table):
     """Learning rates that are tried for each arm and size; read by lr_search = "optuna" only."""
     tuning_seeds: Annotated[int, Field(ge=1, le=10_000)] = 10
     """Networks per arm, size and learning rate by which one is chosen; none of them is judged."""
+    tasks: Annotated[tuple[TaskConfig, ...], Field(max_length=10), Array] = ()
+    """Further tasks that found sets are judged on; each a table like [task], with the same sizes and training."""
     spectral_bias: bool = False
     """Whether it is measured how soon networks with the arms of a set learn sinusoids of rising frequency."""
 
