@@ -106,6 +106,15 @@ def evaluate(
     spectral_bias: Annotated[
         bool, typer.Option("--spectral-bias", help="Measure how soon the arms learn sinusoids of rising frequency.")
     ] = False,
+    task: Annotated[
+        str | None, typer.Option(help="Tasks to judge them on, e.g. digits,van_der_pol; by default the run's.")
+    ] = None,
+    architecture: Annotated[
+        str | None, typer.Option(help="Kinds of network, e.g. mlp,vgg_he,resnet,mobilenet_v2; sizes are theirs.")
+    ] = None,
+    mixing: Annotated[
+        str | None, typer.Option(help="Where types are told apart, e.g. within_layer,per_layer,per_block.")
+    ] = None,
     address: Address = None,
     workers: Workers = None,
     as_json: Json = False,
@@ -125,6 +134,9 @@ def evaluate(
         controls=tuple(CONTROLS) if controls == "all" else _names(controls),
         curvature=curvature,
         spectral_bias=spectral_bias,
+        tasks=_names(task),
+        architectures=_names(architecture),
+        mixings=_names(mixing),
         address=address,
         workers=workers,
         as_json=as_json,

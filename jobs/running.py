@@ -94,25 +94,37 @@ def judge_more(
     controls: tuple[str, ...] | None,
     curvature: str | None,
     spectral_bias: bool,
+    tasks: tuple[str, ...] | None,
+    architectures: tuple[str, ...] | None,
+    mixings: tuple[str, ...] | None,
     address: str | None,
     workers: int | None,
     as_json: bool,
 ) -> None:
     """Evaluate sets of a run at further sizes or with more networks; leaves the process with its exit code."""
+    from search.conditions import Wanted
     from search.evaluate import Request
     from search.found_set import best_trials, found_set, unique
 
     run = open_run(path)
-    config = with_data(stored_config(run.info.config, run.path), str(path))
+    config = stored_config(run.info.config, run.path)
     wanted = config.evaluation
     # The same limits as in a recipe, and the same words when they are not kept.
     changed = {"widths": widths, "depths": depths, "seeds": seeds, "usual": usual, "controls": controls}
+    changed |= {"architectures": architectures, "mixings": mixings}
     asked = config.model_dump()
     asked["evaluation"] |= {key: value for key, value in changed.items() if value is not None}
     if curvature is not None:
         asked["curvature"]["method"] = curvature
-    config = checked(RunConfig, asked, "ldnn evaluate")
+    if tasks is not None:
+        if not tasks:
+            raise ConfigError([Problem("--task", "''", "must name a task")], "ldnn evaluate")
+        known = {one.title: one.model_dump() for one in wanted.tasks}
+        others = [name for name in tasks if name != config.task.title]
+        asked["evaluation"]["tasks"] = [known.get(name, {"name": name}) for name in others]
+    config = with_data(checked(RunConfig, asked, "ldnn evaluate"), "ldnn evaluate")
     evaluation = config.evaluation
+    own = () if tasks is not None and config.task.title not in tasks else (config.task,)
     try:
         for trial in trials:
             found_set(run.store, trial)
@@ -130,6 +142,7 @@ def judge_more(
         controls=evaluation.controls,
         curvature=config.curvature,
         spectral_bias=evaluation.spectral_bias or spectral_bias,
+        wanted=Wanted((*own, *evaluation.tasks), evaluation.architectures, evaluation.mixings),
     )
     resources = _resources(run, workers)
     _require_machines(resources, address)
@@ -221,7 +234,7 @@ def _show_plan(config: RunConfig, out: Location, *, as_json: bool) -> None:
     evaluation, names = config.evaluation, methods(config)
     arms = config.ldnn.num_types + 1 + len(evaluation.controls)
     networks = (arms * len(names) * evaluation.best + len(evaluation.usual)) * evaluation.seeds
-    networks *= len(evaluation.widths) * len(evaluation.depths)
+    networks *= len(evaluation.widths) * len(evaluation.depths) * (1 + len(evaluation.tasks))
     spread = config.resources.workers_per_trial
     lines = [
         f"run       {out / config.name}",
@@ -230,7 +243,8 @@ def _show_plan(config: RunConfig, out: Location, *, as_json: bool) -> None:
         f"sampled   {', '.join(config.search.space) or 'nothing'}, by {config.search.sampler}"
         f"{'' if len(config.search.objectives) == 1 else ' for ' + ', '.join(config.search.objectives)}",
         *([] if warm is None else [f"warmed    {warm}"]),
-        f"evaluate  about {networks} networks, widths {', '.join(map(str, evaluation.widths))}",
+        f"evaluate  about {networks} networks, widths {', '.join(map(str, evaluation.widths))}"
+        f"{''.join(f', also on {task.title}' for task in evaluation.tasks)}",
         *([f"scheduler {_scheduler_words(config)}"] if config.search.scheduler != "none" else []),
         f"workers   {config.resources.workers}" + (f", each trial with {spread} more for its shards" if spread else ""),
     ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import torch
@@ -62,7 +62,7 @@ class Training:
     lr: float | Mapping[str, float]
     steps: int
     batch_size: int
-    regime: Regime = Regime()
+    regime: Regime = field(default_factory=Regime)
 
     def lr_of(self, arm: str) -> float:
         """The learning rate of an arm."""

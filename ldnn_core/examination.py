@@ -55,7 +55,7 @@ class Examination:
         if not widest:  # only a sweep tells how wide the layers of a module are
             with torch.no_grad():
                 one = self.network.initial_parameters([generator(0, "size")]).to(x.device)
-                layers = self.network.forward(one, x[None, :1], UsualActivation("relu"))[1]
+                layers = self.network.forward(one, x[None, :2], UsualActivation("relu"))[1]
             widest = max(layer.pre[0, 0].numel() for layer in layers)
         return widest * x.element_size()
 

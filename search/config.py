@@ -105,8 +105,12 @@ class RunConfig(Table):
     """Where the work is done; changes no result."""
 
     def _relations(self) -> Iterator[Relation]:
-        if self.task.training_rows is not None:
-            yield from self.relations_of_rows(self.task.training_rows)
+        for index, task in enumerate((self.task, *self.evaluation.tasks)):
+            if task.training_rows is not None:
+                yield from self.relations_of_rows(task.training_rows, index)
+        titles = [task.title for task in (self.task, *self.evaluation.tasks)]
+        rule = f"no two tasks have the same label or name ({', '.join(titles)})"
+        yield Relation(rule, len(set(titles)) == len(titles), ("task.name", "task.label"))
         most_types, types_key = self._extreme("num_types", max)
         least_width, width_key = self._extreme("width", min)
         if self.objective.widths:
@@ -179,8 +183,17 @@ class RunConfig(Table):
         """All regimes under which networks are judged."""
         return (self.regime, *self.evaluation.regimes)
 
-    def relations_of_rows(self, rows: int) -> Iterator[Relation]:
-        """What must hold of the rows that networks are trained on, which some tasks know only from their data."""
+    def relations_of_rows(self, rows: int, index: int = 0) -> Iterator[Relation]:
+        """What must hold of the rows that networks are trained on, which some tasks know only from their data.
+
+        Args:
+            rows: how many there are.
+            index: 0 for the run's own task, else its place in ``evaluation.tasks``, from 1.
+        """
+        if index:
+            rule = f"evaluation.batch_size <= rows to train on ({rows}) of evaluation.tasks[{index - 1}]"
+            yield Relation(rule, self.evaluation.batch_size <= rows, ("evaluation.batch_size",))
+            return
         row_keys = tuple(f"task.{key}" for key in self.task.row_keys)
         for section, size in (("inner", self.inner.batch_size), ("evaluation", self.evaluation.batch_size)):
             rule = f"{section}.batch_size <= rows to train on ({rows})"
@@ -383,10 +396,15 @@ def _as_called_now(stored: Mapping[str, Any]) -> dict[str, Any]:
     return {**stored, "evaluation": evaluation}
 
 
+_PLACES_OF_TASKS: Final = {"tasks": {"__all__": set(PLACES)}}
+
+
 def canonical(config: RunConfig | TrialConfig) -> dict[str, Any]:
     """A configuration as JSON writes it, in the order of its fields, without what no result depends on.
 
     That is resources, and where data lies.  This is what is hashed.  `RunConfig.model_validate` and
     `TrialConfig.model_validate` read it back.
     """
-    return config.model_dump(mode="json", exclude={"resources": True, "task": set(PLACES)})
+    return config.model_dump(
+        mode="json", exclude={"resources": True, "task": set(PLACES), "evaluation": _PLACES_OF_TASKS}
+    )

@@ -140,9 +140,9 @@ def _findings(error: ValidationError, keys: Keys) -> Iterator[_Finding]:
 def _unknown(unknown: Place, value: object, keys: Keys, place: Place) -> Problem:
     key = key_text(unknown)
     near = keys.nearest_keys(key)
-    if key in near and (names := keys.names_with(unknown)):
+    if names := keys.names_with(unknown):
         table = key_text(place[:-1])
-        rule = f"there is no such key in a {table} of this name, only in {' or '.join(names)}"
+        rule = f"there is no such key in {table} of this name, only in {' or '.join(names)}"
         return Problem(key, shown(value), rule, f"Set {table}.name too, or leave this out.")
     if key in near:  # an entry of the search space has two forms, and this is a key of the other one
         table = key_text(place[:-1])

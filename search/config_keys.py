@@ -101,6 +101,8 @@ class Keys:
             for name, child in variant.get("properties", {}).items():
                 yield ".".join((*path, name)), child
                 yield from self._walk((*path, name), child)
+            if "items" in variant:
+                yield from self._walk(path, variant["items"])
 
     def allowed(self, location: Location) -> str:
         """What the key at a location must be, e.g. "a whole number from 1 to 4096"."""
@@ -128,6 +130,8 @@ class Keys:
 
     def names_with(self, location: Location) -> list[str]:
         """Of tables that are told apart by their name: the names of those that have the key at a location."""
+        if len(location) < 2:
+            return []
         *place, key = location
         variants = [one.get("properties", {}) for one in self._variants(self._at(place) or {})]
         return [value for one in variants if key in one and "name" in one for value in _values(one["name"])]

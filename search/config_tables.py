@@ -10,6 +10,7 @@ from pydantic import Field
 
 from search.config_errors import Relation
 from search.config_space import Choices, Space
+from search.config_tasks import TaskConfig
 from search.config_types import (
     AlgorithmName,
     ArchitectureName,
@@ -391,8 +392,14 @@ class EvaluationConfig(Table):
     """Learning rates that are tried for each arm and size; read by lr_search = "optuna" only."""
     tuning_seeds: Annotated[int, Field(ge=1, le=10_000)] = 10
     """Networks per arm, size and learning rate by which one is chosen; none of them is judged."""
+    architectures: Annotated[tuple[ArchitectureName, ...], Field(max_length=4), Array] = ()
+    """Kinds of network that found sets are judged in, each at all widths and depths; empty for ldnn.architecture."""
+    mixings: Annotated[tuple[MixingName, ...], Field(max_length=3), Array] = ()
+    """Where types are told apart in judged networks, each way in turn; empty for ldnn.mixing."""
     regimes: Annotated[tuple[RegimeConfig, ...], Field(max_length=20), Array] = ()
     """Regimes beside the table regime under which all networks are trained and judged as well."""
+    tasks: Annotated[tuple[TaskConfig, ...], Field(max_length=10), Array] = ()
+    """Further tasks that found sets are judged on; each a table like [task], with the same sizes and training."""
     spectral_bias: bool = False
     """Whether it is measured how soon networks with the arms of a set learn sinusoids of rising frequency."""
 
@@ -402,7 +409,7 @@ class EvaluationConfig(Table):
         return TrainingConfig.model_validate({name: getattr(self, name) for name in TrainingConfig.model_fields})
 
     def _relations(self) -> Iterator[Relation]:
-        for name in ("widths", "depths", "usual", "controls", "lrs"):
+        for name in ("widths", "depths", "usual", "controls", "lrs", "architectures", "mixings"):
             values = getattr(self, name)
             yield Relation(f"no value stands twice in {name}", len(set(values)) == len(values), (name,))
         if self.lr_search == "optuna":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias, get_args
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, TypeAdapter
 
 from search.config_errors import Relation
 from search.config_keys import nearest
@@ -227,6 +227,18 @@ TaskConfig: TypeAlias = Annotated[
     Discriminator(_tag),
 ]
 """The data; test rows are judged once, the others are for training and validation."""
+
+
+_TABLES: Final[TypeAdapter[TaskTable]] = TypeAdapter(TaskConfig)
+
+
+def task_table(data: Mapping[str, Any]) -> TaskTable:
+    """The table of a task from plain data that has been checked before.
+
+    Raises:
+        ValueError: it has not.
+    """
+    return _TABLES.validate_python(data)
 
 
 def same_data(one: TaskTable, other: TaskTable) -> bool:

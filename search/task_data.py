@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-from ldnn_core.tasks import TASKS, Cifar10, DataError, FromFile, IdxImages, TaskData, cache_folder
+from ldnn_core.tasks import TASKS, Cifar10, DataError, FromFile, IdxImages, cache_folder
 from search.config import RunConfig
 from search.config_errors import ConfigError, Problem, problems_of
 from search.config_keys import shown
@@ -27,19 +27,24 @@ def with_data(config: RunConfig, source: str = "the configuration") -> RunConfig
     Raises:
         ConfigError: data is missing, damaged, not that of its checksum, or too little; all problems are listed.
     """
-    try:
-        task, data = _found(config.task)
-    except DataError as error:
-        raise ConfigError([_problem("task", config.task, error)], source) from None
-    config = config.model_copy(update={"task": task})
-    if data is not None:
-        problems = problems_of(config, config.relations_of_rows(len(data.train)))
-        if problems:
-            raise ConfigError(problems, source)
-    return config
+    found, problems = [], []
+    for index, task in enumerate((config.task, *config.evaluation.tasks)):
+        try:
+            table, rows = _found(task)
+        except DataError as error:
+            problems.append(_problem(f"evaluation.tasks[{index - 1}]" if index else "task", task, error))
+            continue
+        found.append(table)
+        if rows is not None:
+            problems += problems_of(config, config.relations_of_rows(rows, index))
+    if problems:
+        raise ConfigError(problems, source)
+    evaluation = config.evaluation.model_copy(update={"tasks": tuple(found[1:])})
+    return config.model_copy(update={"task": found[0], "evaluation": evaluation})
 
 
-def _found(task: TaskConfig) -> tuple[TaskConfig, TaskData | None]:
+def _found(task: TaskConfig) -> tuple[TaskConfig, int | None]:
+    """The table with its path and checksum, and the rows to train on where its data was looked at."""
     if task.name in _GENERATED:
         return task, None
     changes: dict[str, Any] = {}
@@ -49,7 +54,7 @@ def _found(task: TaskConfig) -> tuple[TaskConfig, TaskData | None]:
     data = made.load(cache_folder())
     if isinstance(made, IdxImages | Cifar10 | FromFile) and not made.checksum:
         changes["checksum"] = made.digest()
-    return task.model_copy(update=changes), data
+    return task.model_copy(update=changes), len(data.train)
 
 
 def _problem(key: str, task: TaskConfig, error: DataError) -> Problem:

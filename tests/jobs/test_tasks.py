@@ -106,3 +106,22 @@ def test_other_tasks_are_searched(name: str, tmp_path: Path) -> None:
     answer = search(*settings, out=tmp_path)
     assert answer.code == 0, answer.err
     assert set(pd.read_parquet(tmp_path / "smoke" / "evaluations")["task"]) == {"own" if name == "file" else name}
+
+
+def test_sets_are_judged_on_other_tasks_than_they_were_learned_on(tmp_path: Path) -> None:
+    more = ["method=gradient", "task.samples=1000", "evaluation.tasks=[{name='van_der_pol',trajectories=20,steps=10}]"]
+    assert search(*more, out=tmp_path).code == 0
+    run = tmp_path / "smoke"
+    networks = pd.read_parquet(run / "evaluations").groupby("task").size().to_dict()
+    assert networks == {"mnist1d": 8, "van_der_pol": 8}  # two seeds of mixed, two pure types and sin
+    before = pd.read_parquet(run / "evaluations").set_index(["task", "trial_id", "arm", "seed"])["loss"]
+    # What is there is kept: only the new task is trained on, and nothing at all the second time.
+    for finished in (2, 0):
+        answer = ldnn("evaluate", run, "--task", "van_der_pol,digits", "--json")
+        assert (answer.code, answer.json["finished"]) == (0, finished), answer.err
+    judged = pd.read_parquet(run / "evaluations").set_index(["task", "trial_id", "arm", "seed"])["loss"]
+    assert judged.groupby("task").size().to_dict() == {"digits": 8, "mnist1d": 8, "van_der_pol": 8}
+    pd.testing.assert_series_equal(judged[judged.index.isin(before.index)].sort_index(), before.sort_index())
+    assert ldnn("evaluate", run, "--task", "mnist1d", "--seeds", 3, "--json").json["finished"] == 2
+    assert "evaluation.tasks[0].name = 'digit': must be one of" in ldnn("evaluate", run, "--task", "digit").err
+    assert "must name a task" in ldnn("evaluate", run, "--task", ",").err

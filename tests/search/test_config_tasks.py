@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import pytest
 
-from search.config import RunConfig, canonical, identity, stored_config, trial_config
+from search.config import ConfigError, RunConfig, canonical, identity, stored_config, trial_config
 from search.config_errors import checked
 from search.config_tasks import (
     Cifar10Config,
@@ -91,6 +91,43 @@ def test_training_rows_are_as_many_as_the_data_has(task: dict[str, Any], tmp_pat
 
 def test_the_label_is_the_name_in_tables() -> None:
     assert run_with(name="van_der_pol", mu=5.0, label="vdp-5").task.title == "vdp-5"
+
+
+def refusal(**tables: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        checked(RunConfig, {"name": "test", **tables})
+    return str(caught.value)
+
+
+def test_further_tasks_are_tables_of_the_same_kind() -> None:
+    tasks = [{"name": "digits"}, {"name": "van_der_pol", "mu": 1.0}, {"samples": 2000, "label": "fewer"}]
+    run = checked(RunConfig, {"name": "test", "evaluation": {"tasks": tasks}})
+    assert [task.title for task in run.evaluation.tasks] == ["digits", "van_der_pol", "fewer"]
+    assert checked(RunConfig, json.loads(json.dumps(run.model_dump(mode="json")))) == run
+
+
+@pytest.mark.parametrize(
+    ("tasks", "words"),
+    [
+        ([{"name": "digits"}, {}], "`no two tasks have the same label or name (mnist1d, digits, mnist1d)` must hold"),
+        ([{"name": "digit"}], "evaluation.tasks[0].name = 'digit': must be one of mnist1d, van_der_pol"),
+        ([{"name": "digits", "mu": 3}], "evaluation.tasks[0].mu = 3: there is no such key in evaluation.tasks[0] of"),
+        ([{"name": "digits", "data_sed": 3}], "data_sed = 3: there is no such key. Did you mean evaluation.tasks.data"),
+        ([{"name": "van_der_pol", "trajectories": 10, "steps": 10}],
+         "`evaluation.batch_size <= rows to train on (60) of evaluation.tasks[0]` must hold"),
+        ("digits", "evaluation.tasks = 'digits': must be a list of 0 to 10 values, each a table with a name"),
+    ],
+)  # fmt: skip
+def test_a_wrong_further_task_is_refused(tasks: Any, words: str) -> None:
+    assert words in refusal(evaluation={"tasks": tasks})
+
+
+def test_where_further_data_lies_is_not_hashed() -> None:
+    runs = [
+        checked(RunConfig, {"name": "test", "evaluation": {"tasks": [{"name": "mnist", "path": path}]}})
+        for path in "ab"
+    ]
+    assert canonical(runs[0]) == canonical(runs[1])
 
 
 # Where data lies

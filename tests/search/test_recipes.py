@@ -72,7 +72,7 @@ BAD_OVERRIDES: list[tuple[str, list[str]]] = [
     ("task.name=mnist2d", ["task.name = 'mnist2d': must be one of mnist1d, van_der_pol,", "Did you mean 'mnist1d'?"]),
     ("task.name=5", ["task.name = 5: must be one of mnist1d, van_der_pol"]),
     ("task=mnist", ["task = 'mnist': must be a table with a name, one of mnist1d, van_der_pol"]),
-    ("task.mu=3", ["no such key in a task of this name, only in van_der_pol. Set task.name too"]),
+    ("task.mu=3", ["no such key in task of this name, only in van_der_pol. Set task.name too"]),
     ("task.rows=300", ["only in fashion_mnist or mnist or cifar10. Set task.name too"]),
     ("task.sampels=3000", ["task.sampels = 3000: there is no such key. Did you mean task.samples?"]),
     ("task={name='van_der_pol',mu=99}", ["task.mu = 99: must be a number from 0 to 50."]),

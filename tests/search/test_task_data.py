@@ -77,3 +77,15 @@ def test_a_missing_package_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "task.name = 'digits': the task digits comes with scikit-learn: pip" in refusal(
         run_on(task={"name": "digits"})
     )
+
+
+def test_data_of_further_tasks_is_looked_at_too(images: Path, tmp_path: Path) -> None:
+    write_npz(tmp_path / "own.npz")
+    tasks = [{"name": "mnist", "path": str(images)}, {"name": "file", "path": str(tmp_path / "own.npz")}]
+    run = with_data(run_on(task={}, evaluation={"batch_size": 20, "tasks": tasks}))
+    assert [len(task.settings["checksum"]) for task in run.evaluation.tasks] == [64, 64]
+    assert with_data(run) == run
+    (tmp_path / "own.npz").unlink()
+    assert f"evaluation.tasks[1].path = '{tmp_path / 'own.npz'}': there is no " in refusal(run)
+    few = run_on(task={}, evaluation={"batch_size": 81, "tasks": tasks[:1]})
+    assert "`evaluation.batch_size <= rows to train on (80) of evaluation.tasks[0]` must hold" in refusal(few)
