@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from jobs.results import console
-from search.config import RunConfig, stored_config
+from search.config import RunConfig, canonical, stored_config
 from search.data_checksum import require_same_data, task_checksum
 from search.driver_lock import driver_lock
 from search.extension import require_extension
 from search.lineage import revise
 from search.location import Location
 from search.run_folder import Difference, RunFolder, create, difference, is_run, open_run
+from search.task_data import with_data
 from search.warm_start import gather
 
 _AS_IT_IS: Final[dict[str, Any]] = {"markup": False, "soft_wrap": True}
-_NO_DIFFERENCE: Final = ("resources", "description")
-"""Sections that change no number."""
+_NO_DIFFERENCE: Final = ("description",)
+"""What changes no number, beside resources and the places of data, which no canonical form has."""
 
 _FORKS: Final = 1000
 
@@ -53,7 +54,7 @@ def made_as_fork(origin: RunFolder, config: RunConfig, out: Location, *, quiet: 
     name = next(name for name in names if not is_run(out / name))
     config = config.model_copy(update={"name": name})
     warm, checksum = gather(config), task_checksum(config.task)
-    changes = difference(_plain(stored_config(origin.info.config, origin.path)), _plain(config))
+    changes = difference(canonical(stored_config(origin.info.config, origin.path)), canonical(config))
     run = create(
         out,
         name,
@@ -75,16 +76,14 @@ def as_it_may_go_on(run: RunFolder, config: RunConfig, *, quiet: bool) -> RunFol
     Raises:
         RunFolderError: the configuration is another; the words list every field that differs.
     """
-    wanted = _plain(config)
     for config_of in run.configs:
-        as_it_was = _plain(stored_config(config_of, run.path))
-        if not _changes(as_it_was, wanted):
+        if not _changes(_stored(config_of, run), config):
             return run
-    before = stored_config(run.info.config, run.path)
-    changes = _changes(_plain(before), wanted)
+    before = _stored(run.info.config, run)
+    changes = _changes(before, config)
     if [one.key for one in changes] == ["search.trials"] and config.search.trials > before.search.trials:
         return extended(run, config, quiet=quiet)
-    run.require_same_config(wanted, stored=_plain(before), may_change=_NO_DIFFERENCE)
+    run.require_same_config(canonical(config), stored=canonical(before), may_change=_NO_DIFFERENCE)
     return run
 
 
@@ -96,8 +95,8 @@ def extended(run: RunFolder, config: RunConfig, *, quiet: bool) -> RunFolder:
         RunFolderError: somebody drives the run.
         DataError: the data are not those that the run was made with.
     """
-    before = stored_config(run.info.config, run.path)
-    changes = _changes(_plain(before), _plain(config))
+    before = _stored(run.info.config, run)
+    changes = _changes(before, config)
     first_trial = require_extension(before, config, [one.key for one in changes], run.path)
     require_same_data(config.task.name, task_checksum(config.task), run.info.data_checksum)
     with driver_lock(run):
@@ -109,12 +108,16 @@ def extended(run: RunFolder, config: RunConfig, *, quiet: bool) -> RunFolder:
     return open_run(run.path)
 
 
+def _stored(config: Mapping[str, Any], run: RunFolder) -> RunConfig:
+    return with_data(stored_config(config, run.path), str(run.path))
+
+
 def _plain(config: RunConfig) -> dict[str, Any]:
     return config.model_dump(mode="json")
 
 
-def _changes(old: dict[str, Any], new: dict[str, Any]) -> list[Difference]:
-    return [one for one in difference(old, new) if one.key.partition(".")[0] not in _NO_DIFFERENCE]
+def _changes(old: RunConfig, new: RunConfig) -> list[Difference]:
+    return [one for one in difference(canonical(old), canonical(new)) if one.key not in _NO_DIFFERENCE]
 
 
 def _show(head: str, changes: Sequence[Difference]) -> None:

@@ -15,6 +15,10 @@ EXIT_WRONG_INPUT: Final = 2
 EXIT_INTERRUPTED: Final = 130
 
 
+class InputError(ValueError):
+    """What a command was given cannot be used; the words say why and what to do."""
+
+
 @contextmanager
 def user_errors() -> Iterator[None]:
     """Turn errors that a person can mend into a sentence and an exit code; let all others be seen whole."""
@@ -32,6 +36,7 @@ def user_errors() -> Iterator[None]:
     except (
         CompactionError,
         ConfigError,
+        InputError,
         LocationError,
         RunFolderError,
         AnalysisRunFolderError,

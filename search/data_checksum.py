@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ldnn_core.tasks import TASKS, DataError, TaskData, cache_folder
 
 if TYPE_CHECKING:
-    from search.config_tables import TaskConfig
+    from search.config_tasks import TaskConfig
 
 
 def data_checksum(data: TaskData) -> str:
@@ -29,7 +29,7 @@ def task_checksum(config: TaskConfig) -> str:
     Raises:
         DataError: the data cannot be had.
     """
-    return data_checksum(TASKS[config.name](**config.model_dump(exclude={"name"})).load(cache_folder()))
+    return data_checksum(TASKS[config.name](**config.settings).load(cache_folder()))
 
 
 def require_same_data(task: str, found: str, checksum: str | None) -> None:

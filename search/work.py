@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from search import checkpoint
-from search.config import RunConfig, TaskConfig, TrialConfig, canonical, trial_config
+from search.config import RunConfig, TaskConfig, TrialConfig, canonical, stored_config, trial_config
 from search.copies import copy_of
 from search.data_checksum import data_checksum, require_same_data
 from search.driver_lock import require_driver
@@ -29,6 +29,7 @@ from search.run_folder import open_run
 from search.schema import FINISHED, OBJECTIVES, Status
 from search.setting import load_task
 from search.shards import Shards
+from search.spectral import measure_unit
 from search.store import Store, trial_key
 from search.trial import run_trial
 
@@ -70,7 +71,7 @@ def do_unit(
     """Do a trial or a batch of evaluations; when it returns, its rows are on disk.
 
     Args:
-        unit: what to do; the payload's ``kind`` is ``trial`` or ``evaluation``.
+        unit: what to do; the payload's ``kind`` is ``trial``, ``evaluation`` or ``spectral_bias``.
         run: the run folder, or its address in an object store.
         device: cpu, cuda or auto.
         shards: does the pieces of a trial's outer steps; None does them in this process.
@@ -83,19 +84,28 @@ def do_unit(
         DataError: the data is not that which the run was made with.
     """
     folder = open_run(parse_location(run))
-    config = RunConfig.model_validate(folder.info.config)
+    config = stored_config(folder.info.config, folder.path)
     place = _Place(resolve_device(device), shards, driver, checkpoint_seconds, memory)
     require_same_data(config.task.name, _checksum(config.task, place.device), folder.info.data_checksum)
     common = {"run_id": folder.info.run_id, "attempt": unit.attempt}
+    store = folder.store
     with memory_limited(memory):
         if unit.payload["kind"] == "trial":
-            return _do_trial(unit, config, folder.store, common, place)
-        rows = judge(config, folder.store, unit.payload, place.device)
+            return _do_trial(unit, config, store, common, place)
+        if unit.payload["kind"] == "spectral_bias":
+            rows = measure_unit(config, store, unit.payload, place.device)
+            place.require_driver(store.root)
+            store.publish("spectral_bias", unit.key, [row | common for row in rows])
+            return Outcome(Status.OK, PENALTY, f"spectral bias of {len(rows)} networks")
+        judged = judge(config, store, unit.payload, place.device)
     provenance = _provenance(place.device) | {"config_hash": config_hash(canonical(config))}
-    if rows:
-        place.require_driver(folder.path)
-        folder.store.publish("evaluations", unit.key, [row | common | provenance for row in rows])
-    return Outcome(Status.OK, PENALTY, f"{len(rows)} networks")
+    place.require_driver(store.root)
+    if judged.evaluations:
+        store.publish("evaluations", unit.key, [row | common | provenance for row in judged.evaluations])
+    if judged.spectra:
+        store.publish("spectra", unit.key, [row | common for row in judged.spectra])
+    measured = f", curvature of {len(judged.spectra)}" if judged.spectra else ""
+    return Outcome(Status.OK, PENALTY, f"{len(judged.evaluations)} networks{measured}")
 
 
 @lru_cache(maxsize=4)

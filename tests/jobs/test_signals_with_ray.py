@@ -1,4 +1,4 @@
-"""Signals to a driver whose workers are Ray's: what is finished is on disk, the rest can be resumed, nothing is left."""
+"""Signals to a driver whose workers are Ray's: what is finished is on disk, the rest is resumable, nothing is left."""
 
 import signal
 import time

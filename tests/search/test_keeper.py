@@ -158,10 +158,10 @@ def test_two_files_are_kept_and_the_older_serves_when_the_newer_is_damaged(tmp_p
     assert numbers(run_trial(trial, leg=Leg(stands))) == numbers(run_trial(trial))
 
 
-@pytest.mark.parametrize(("payload", "step"), [({"until": 0}, 1), ({"until": 1}, 3), ({"accuracies": [0.5]}, 5)])
+@pytest.mark.parametrize(("payload", "step"), [({"until": 0}, 2), ({"until": 1}, 3), ({"accuracies": [0.5]}, 5)])
 def test_a_leg_begins_at_the_furthest_place_before_its_end(tmp_path: Path, payload: dict[str, Any], step: int):
     search = {"scheduler": "halving", "trials": 4, "wave": 4, "reduction": 2, "rungs": 2}
-    trial = tiny_trial("gradient", method="gradient", gradient={"outer_steps": 8}, search=search)
+    trial = tiny_trial("gradient", gradient={"outer_steps": 8}, evolution={"generations": 9}, search=search)
     assert trial.rungs == (2, 4)
     for rung, place in ((BETWEEN, 1), (0, 2), (BETWEEN, 3), (BETWEEN, 5)):
         stands = Checkpoint(rung, place, {}, [], [], 0, 0.0, 0.0, "then")
