@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from analysis.statistics import CONFIDENCE, Estimate, Vector, mean_interval, mean_intervals
+from analysis.statistics import CONFIDENCE, Estimate, Vector, mean_intervals
 
 MIN_SIZES: Final = 3
 """Fewest sizes over which a mean with an interval is given: of two, the spread between sizes is all but unknown."""
@@ -77,19 +77,32 @@ def retention(here: ArrayLike, learned: ArrayLike) -> Ratio:
     Raises:
         ValueError: the two have different lengths.
     """
-    x, y = np.asarray(here, dtype=np.float64), np.asarray(learned, dtype=np.float64)
+    return retentions([(here, learned)])[0]
+
+
+def retentions(pairs: Sequence[tuple[ArrayLike, ArrayLike]]) -> list[Ratio]:
+    """The same for many sizes, each with its learned differences, resampled together."""
+    kept = [_both_finite(np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)) for x, y in pairs]
+    return [
+        _fieller(x, y, interval) for (x, y), interval in zip(kept, mean_intervals([y for _, y in kept]), strict=True)
+    ]
+
+
+def _both_finite(x: Vector, y: Vector) -> tuple[Vector, Vector]:
     if x.shape != y.shape:
         raise ValueError(f"Both differences must have the same seeds, but got {len(x)} and {len(y)} of them.")
     known = np.isfinite(x) & np.isfinite(y)
-    x, y = x[known], y[known]
+    return x[known], y[known]
+
+
+def _fieller(x: Vector, y: Vector, learned: Estimate) -> Ratio:
     n = len(x)
     if n < 2:
         return Ratio(_NAN, _NAN, _NAN, n, f"{n} common seeds, at least 2 are needed")
     covariance = np.cov(x, y) / n
     square = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) ** 2
     a = float(y.mean() ** 2 - square * covariance[1, 1])
-    interval = mean_interval(y)
-    if a <= 0 or not interval.low > 0:
+    if a <= 0 or not learned.low > 0:
         return Ratio(_NAN, _NAN, _NAN, n, "the learned advantage is not clearly above zero")
     b = float(x.mean() * y.mean() - square * covariance[0, 1])
     c = float(x.mean() ** 2 - square * covariance[0, 0])
@@ -147,10 +160,15 @@ def mean_over_sizes(differences: Vector) -> OverSizes:
     if spread <= 1e-12 * max(1.0, float(np.abs(values).max())):
         value = float(values.mean())
         return OverSizes(value, value, value, 0.0, sizes, "all differences are equal: nothing is known about a spread")
+    # Sizes that differ no more than seeds do: the likelihood is largest at no variance between them, and a search for
+    # that edge does not converge.
+    if stats.f_oneway(*(values[columns == column] for column in np.unique(columns))).statistic <= 1:
+        error = float(values.std(ddof=1)) / float(np.sqrt(len(values)))
+        return _with_student(float(values.mean()), error, 0.0, sizes)
     from statsmodels.regression.mixed_linear_model import MixedLM
 
     with warnings.catch_warnings():
-        # What matters of them is found out below; a variance of zero between sizes is an answer, not a failure.
+        # What they warn of is found out below.
         warnings.simplefilter("ignore")
         try:
             fit = MixedLM(values / spread, np.ones((len(values), 1)), groups=columns).fit(reml=True)
@@ -160,5 +178,9 @@ def mean_over_sizes(differences: Vector) -> OverSizes:
             return OverSizes(_NAN, _NAN, _NAN, _NAN, sizes, f"the mixed-effects model could not be fitted ({failure})")
     if not (fit.converged and np.isfinite([mean, error, between]).all() and error > 0):
         return OverSizes(_NAN, _NAN, _NAN, _NAN, sizes, "the mixed-effects model could not be fitted (no convergence)")
+    return _with_student(mean, error, between, sizes)
+
+
+def _with_student(mean: float, error: float, between: float, sizes: int) -> OverSizes:
     reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, sizes - 1)) * error
     return OverSizes(mean, mean - reach, mean + reach, between, sizes)
