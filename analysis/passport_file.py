@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +18,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analysis.passport import SUMMARY_COLUMNS, Passport
-from search.store import storage_at
 
 _TEXT: Final = pa.string()
 _INT: Final = pa.int64()
@@ -108,11 +108,14 @@ def write_passport(passport: Passport, path: str | Path) -> Path:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    storage_at(path.parent).replace(path.name, passport_bytes(passport))
+    # Written beside it and renamed, so that nobody reads half of it.
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
+        file.write(_content(passport))
+    Path(file.name).replace(path)
     return path
 
 
-def passport_bytes(passport: Passport) -> bytes:
+def _content(passport: Passport) -> bytes:
     """The content of the file."""
     label = None if passport.label is None else str(passport.label)
     whole = {

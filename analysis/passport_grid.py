@@ -42,6 +42,11 @@ COLUMNS: Final = [
 ]  # fmt: skip
 
 
+_USED: Final = [
+    *SIZE, "arm", "of", "seed", "merit", "judged_by", "broken", "diverged", "learned_width", "learned_depth",
+]  # fmt: skip
+
+
 @dataclass(frozen=True)
 class _Cell:
     """The mix against one rival at one size.
@@ -58,7 +63,7 @@ class _Cell:
 
     @property
     def finite(self) -> Vector:
-        values: Vector = self.shown.to_numpy(np.float64)
+        values: Vector = np.asarray(self.shown, dtype=np.float64)
         return values[np.isfinite(values)]
 
 
@@ -104,6 +109,7 @@ def _cells(
     everything = everything.assign(
         merit=merit_of(everything), judged_by=metric_of(everything), broken=collapsed(everything, chance)
     )
+    everything = everything[_USED]
     rivals = _rivals(everything)
     there = own[SIZE].drop_duplicates()
     sizes = pd.MultiIndex.from_frame(there) if len(there) else pd.MultiIndex.from_arrays([[]] * len(SIZE), names=SIZE)

@@ -11,10 +11,10 @@ from analysis.load import Run
 from analysis.merit import ACCURACY, LOSS
 from analysis.passport import Passport, PassportError, scale_passport
 from analysis.passport_grid import BEST_USUAL, SIZE
-from analysis.passport_label import Standing
+from analysis.passport_label import Standing, where
 from analysis.sets import headline_sets
 from analysis.tables import Column, Table
-from analysis.words import NOTHING, count, percent, points
+from analysis.words import NOTHING, count, number, percent, points
 
 _UNITS: Final = {ACCURACY: "points", LOSS: "% of the loss"}
 _WITHOUT_ARM: Final = {"relu"}
@@ -56,13 +56,51 @@ def passport_table(passport: Passport) -> Table:
     return Table(caption, heads, tuple(rows)).without_empty_columns()
 
 
-def headline_passports(run: Run) -> tuple[list[Passport], list[str]]:
-    """The passports of each method's headline set, and in words why one of them has none."""
+def passport_summary(passport: Passport) -> Iterator[str]:
+    """What holds over the sizes of each task, against the best usual activation, in words."""
+    several = len(passport.summary) > 1
+    for row in passport.summary.to_dict("records"):
+        unit = _UNITS[row["metric"]]
+        place = f"{row['task']}: " if several else ""
+        if pd.isna(row["mean_advantage"]):
+            yield f"{place}No mean over sizes: {row['mean_note']}."
+        else:
+            mean = points(row["mean_advantage"], row["mean_low"], row["mean_high"], signed=True)
+            spread = number(100 * row["between_sizes"], 1)
+            sizes = count(row["sizes"], "size")
+            yield f"{place}Mean over {sizes}: {mean} {unit}; from size to size it varies by {spread} (standard deviation)."
+        slopes = [
+            f"{points(row[f'{name}_slope'], row[f'{name}_slope_low'], row[f'{name}_slope_high'], signed=True)} {unit} "
+            f"per doubling of the {name}"
+            for name in ("width", "depth")
+            if pd.notna(row[f"{name}_slope"])
+        ]
+        if slopes:
+            yield f"{place}The advantage changes by {' and '.join(slopes)}."
+        worst = points(row["worst_advantage"], row["worst_low"], row["worst_high"], signed=True)
+        at = where({"width": row["worst_width"], "depth": row["worst_depth"]})
+        yield f"{place}Least advantage at {at}: {worst} {unit}."
+
+
+def headline_passports(run: Run, *, lr_protocol: str | None = None) -> tuple[list[Passport], list[str]]:
+    """The passports of each method's headline set, and in words why one of them has none.
+
+    Args:
+        run: the run.
+        lr_protocol: as in `scale_passport`.
+    """
     found: list[Passport] = []
     words: list[str] = []
     for chosen in headline_sets(run).itertuples():
         try:
-            found.append(scale_passport(run.evaluations, trial_id=str(chosen.trial_id), run_id=str(chosen.run_id)))
+            found.append(
+                scale_passport(
+                    run.evaluations,
+                    trial_id=str(chosen.trial_id),
+                    run_id=str(chosen.run_id),
+                    lr_protocol=lr_protocol,
+                )
+            )
         except PassportError as error:
             words.append(str(error))
     if not found and not words:

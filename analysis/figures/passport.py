@@ -89,8 +89,9 @@ def _heat(axes: Axes, rows: pd.DataFrame) -> None:
         place = (lines.index((row["depth"], row["rival"])), widths.index(int(row["width"])))
         values[place] = 100 * row["advantage"]
         cells[place] = row
-    # The same colour is the same advantage up and down; a collapse does not bleach the rest.
-    reach = float(np.clip(np.nanquantile(np.abs(values), 0.9), 1.0, None))
+    # Colours are as strong for a gain as for a loss; a collapse does not bleach the rest.
+    sound = [abs(values[place]) for place, row in cells.items() if not row["collapses"]]
+    reach = max([1.0, *sound])
     axes.imshow(values, cmap="PuOr_r", vmin=-reach, vmax=reach, aspect="auto")
     for (line, column), row in cells.items():
         dark = abs(100 * row["advantage"]) > 0.75 * reach
@@ -101,7 +102,11 @@ def _heat(axes: Axes, rows: pd.DataFrame) -> None:
         if row["is_learned"]:
             axes.add_patch(Rectangle((column - 0.5, line - 0.5), 1, 1, fill=False, edgecolor=INK, linewidth=1.6))
     axes.set_xticks(range(len(widths)), [str(width) for width in widths])
-    several_depths = len({depth for depth, _ in lines}) > 1
+    depths = [depth for depth, _ in lines]
+    for line in range(1, len(lines)):
+        if depths[line] != depths[line - 1]:
+            axes.axhline(line - 0.5, color="white", linewidth=3)
+    several_depths = len(set(depths)) > 1
     names = [f"{rival}, depth {depth}" if several_depths else str(rival) for depth, rival in lines]
     axes.set_yticks(range(len(lines)), names)
     axes.tick_params(length=0)
@@ -113,8 +118,13 @@ def _heat(axes: Axes, rows: pd.DataFrame) -> None:
 
 def _words(row: dict[Any, Any]) -> str:
     mark = _MARKS.get(row["standing"], "")
-    head = f"{100 * row['advantage']:+.1f} {mark}".rstrip()
+    head = f"{_rounded(row['advantage']):+.1f} {mark}".rstrip()
     tail = "collapse" if row["collapses"] else ""
     if not tail and pd.notna(row["low"]):
-        tail = f"[{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+        tail = f"[{_rounded(row['low']):.1f}, {_rounded(row['high']):.1f}]"
     return f"{head}\n{tail}".rstrip()
+
+
+def _rounded(value: float) -> float:
+    # Adding zero turns minus zero into zero.
+    return round(100 * value, 1) + 0.0
