@@ -70,8 +70,8 @@ def passport_rows(
         notes.append(f"Left out, because named like a usual activation: {', '.join(clashing)}.")
     own = own[~own["arm"].isin(clashing)]
     others = rows[~rows["trial_id"].isin([trial_id, USUAL_TRIAL])]
-    learned_singles = others[(others["num_types"] == 1) & (others["arm"] == "mixed")]
-    if (own["num_types"] == 1).all():  # then the mix is its only type
+    learned_singles = others[(others["num_types"] == 1).fillna(value=False) & (others["arm"] == "mixed")]
+    if (own["num_types"] == 1).fillna(value=False).all():  # then the mix is its only type
         own = own[~own["arm"].str.startswith("pure-")]
     return PassportRows(
         own,

@@ -68,7 +68,7 @@ def passport_summary(passport: Passport) -> Iterator[str]:
             mean = points(row["mean_advantage"], row["mean_low"], row["mean_high"], signed=True)
             spread = number(100 * row["between_sizes"], 1)
             sizes = count(row["sizes"], "size")
-            yield f"{place}Mean over {sizes}: {mean} {unit}; from size to size it varies by {spread} (standard deviation)."
+            yield f"{place}Mean over {sizes}: {mean} {unit}; standard deviation from size to size {spread}."
         slopes = [
             f"{points(row[f'{name}_slope'], row[f'{name}_slope_low'], row[f'{name}_slope_high'], signed=True)} {unit} "
             f"per doubling of the {name}"

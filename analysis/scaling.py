@@ -160,18 +160,25 @@ def mean_over_sizes(differences: Vector) -> OverSizes:
     if spread <= 1e-12 * max(1.0, float(np.abs(values).max())):
         value = float(values.mean())
         return OverSizes(value, value, value, 0.0, sizes, "all differences are equal: nothing is known about a spread")
+    groups = [values[columns == column] for column in np.unique(columns)]
     # Sizes that differ no more than seeds do: the likelihood is largest at no variance between them, and a search for
     # that edge does not converge.
-    if stats.f_oneway(*(values[columns == column] for column in np.unique(columns))).statistic <= 1:
+    if stats.f_oneway(*groups).statistic <= 1:
         error = float(values.std(ddof=1)) / float(np.sqrt(len(values)))
         return _with_student(float(values.mean()), error, 0.0, sizes)
-    from statsmodels.regression.mixed_linear_model import MixedLM
+    from statsmodels.regression.mixed_linear_model import MixedLM, MixedLMParams
 
     with warnings.catch_warnings():
         # What they warn of is found out below.
         warnings.simplefilter("ignore")
         try:
-            fit = MixedLM(values / spread, np.ones((len(values), 1)), groups=columns).fit(reml=True)
+            # Started where moments put it, which is the answer if all sizes have the same seeds: from its own start the
+            # search ends far off now and then, and says that it converged.
+            start = MixedLMParams.from_components(
+                fe_params=np.array([values.mean() / spread]), cov_re=np.array([[_moment_ratio(groups)]])
+            )
+            model = MixedLM(values / spread, np.ones((len(values), 1)), groups=columns)
+            fit = model.fit(reml=True, start_params=start, method=["bfgs", "powell"])
             mean, error = float(fit.fe_params[0]) * spread, float(fit.bse_fe[0]) * spread
             between = float(np.sqrt(max(float(np.squeeze(fit.cov_re)), 0.0))) * spread
         except (ValueError, np.linalg.LinAlgError) as failure:
@@ -184,3 +191,14 @@ def mean_over_sizes(differences: Vector) -> OverSizes:
 def _with_student(mean: float, error: float, between: float, sizes: int) -> OverSizes:
     reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, sizes - 1)) * error
     return OverSizes(mean, mean - reach, mean + reach, between, sizes)
+
+
+def _moment_ratio(groups: Sequence[Vector]) -> float:
+    """Variance between sizes by variance within, from the mean squares of a one-way analysis of variance."""
+    counts = np.array([len(group) for group in groups], dtype=np.float64)
+    within = sum(float(((group - group.mean()) ** 2).sum()) for group in groups) / (counts.sum() - len(groups))
+    means = np.array([group.mean() for group in groups])
+    overall = float((counts * means).sum() / counts.sum())
+    among = float((counts * (means - overall) ** 2).sum()) / (len(groups) - 1)
+    usual = (counts.sum() - (counts**2).sum() / counts.sum()) / (len(groups) - 1)
+    return max((among - within) / float(usual), 0.0) / within if within > 0 else 1.0
