@@ -18,7 +18,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.merit import LOSS
-from analysis.passport_grid import BEST_USUAL, SIZE, Grid, passport_grid
+from analysis.passport_cells import BEST_USUAL, SIZE
+from analysis.passport_grid import Grid, passport_grid
 from analysis.passport_label import Decision, Label, Rules, Standing, decide, where
 from analysis.passport_rows import PassportError, passport_rows
 from analysis.scaling import mean_over_sizes, slopes_per_doubling

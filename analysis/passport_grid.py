@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
-from analysis.merit import collapsed, merit_of, metric_of
+from analysis.passport_cells import BEST_USUAL, SIZE, Cell, cells_of
 from analysis.passport_label import Rules, Standing
 from analysis.scaling import retentions
 from analysis.significance import (
@@ -23,16 +23,7 @@ from analysis.significance import (
     needed_pairs,
     signed_rank_tests,
 )
-from analysis.statistics import Vector, mean_intervals
-from search.schema import CONTROLS
-
-SIZE: Final = ["task", "architecture", "depth", "width"]
-"""Columns that name one size."""
-
-BEST_USUAL: Final = "best usual"
-BEST_PURE: Final = "best pure"
-LEARNED_SINGLE: Final = "learned K = 1"
-"""Rivals that may be one of several arms; the others are single arms: relu, and the controls."""
+from analysis.statistics import mean_intervals
 
 COLUMNS: Final = [
     *SIZE, "metric", "is_learned", "rival", "rival_arm", "advantage", "low", "high", "interval", "pairs", "lost",
@@ -40,31 +31,6 @@ COLUMNS: Final = [
     "equivalent_within", "retention", "retention_low", "retention_high", "retention_note", "networks", "diverged",
     "collapsed_share", "usual_collapsed_share", "collapses",
 ]  # fmt: skip
-
-
-_USED: Final = [
-    *SIZE, "arm", "of", "seed", "merit", "judged_by", "broken", "diverged", "learned_width", "learned_depth",
-]  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _Cell:
-    """The mix against one rival at one size.
-
-    Attributes:
-        record: what is known so far, by column.
-        by_arm: differences to each arm of the rival with enough pairs, in the order of the seeds.
-        shown: differences by seed to the arm with the highest mean.
-    """
-
-    record: dict[str, Any]
-    by_arm: tuple[Vector, ...]
-    shown: pd.Series[float]
-
-    @property
-    def finite(self) -> Vector:
-        values: Vector = np.asarray(self.shown, dtype=np.float64)
-        return values[np.isfinite(values)]
 
 
 @dataclass(frozen=True)
@@ -92,7 +58,7 @@ def passport_grid(
         rules: margins and shares.
         chance: accuracy of a guess by task, where it is not known.
     """
-    cells = list(_cells(own, usual, singles, rules, chance))
+    cells = list(cells_of(own, usual, singles, rules, chance))
     _estimate(cells)
     for rival in dict.fromkeys(cell.record["rival"] for cell in cells):
         _test([cell for cell in cells if cell.record["rival"] == rival], rules)
@@ -102,85 +68,7 @@ def passport_grid(
     return Grid(_typed(table), differences)
 
 
-def _cells(
-    own: pd.DataFrame, usual: pd.DataFrame, singles: pd.DataFrame, rules: Rules, chance: Mapping[str, float] | None
-) -> Iterator[_Cell]:
-    everything = pd.concat([own.assign(of="own"), usual.assign(of="usual"), singles.assign(of="single")])
-    everything = everything.assign(
-        merit=merit_of(everything), judged_by=metric_of(everything), broken=collapsed(everything, chance)
-    )
-    everything = everything[_USED]
-    rivals = _rivals(everything)
-    there = own[SIZE].drop_duplicates()
-    sizes = pd.MultiIndex.from_frame(there) if len(there) else pd.MultiIndex.from_arrays([[]] * len(SIZE), names=SIZE)
-    for key, rows in everything.groupby(SIZE):
-        if key not in sizes:
-            continue
-        arms = {str(arm): part.set_index("seed")["merit"].dropna() for arm, part in rows.groupby("arm")}
-        mixed = rows[(rows["arm"] == "mixed") & (rows["of"] == "own")]
-        size = dict(zip(SIZE, key, strict=True)) | _mix(mixed, rows, rules) | {"metric": rows["judged_by"].iloc[0]}
-        for rival, names in rivals.items():
-            present = {arm: arms[arm] for arm in names if arm in arms}
-            yield _cell(size | {"rival": rival}, arms.get("mixed", pd.Series(dtype=float)), present)
-
-
-def _rivals(rows: pd.DataFrame) -> dict[str, list[str]]:
-    """Rival → its arms, those that have networks at any size; best usual and relu always."""
-    own = sorted(rows.loc[rows["of"] == "own", "arm"].astype(str).unique())
-    usual = sorted(rows.loc[rows["of"] == "usual", "arm"].astype(str).unique())
-    singles = sorted(rows.loc[rows["of"] == "single", "arm"].astype(str).unique())
-    groups = {BEST_USUAL: usual, "relu": [arm for arm in usual if arm == "relu"]}
-    pure = [arm for arm in own if arm.startswith("pure-")]
-    optional = {BEST_PURE: pure, LEARNED_SINGLE: singles} | {name: [name] for name in CONTROLS if name in own}
-    return groups | {rival: arms for rival, arms in optional.items() if arms}
-
-
-def _mix(mixed: pd.DataFrame, rows: pd.DataFrame, rules: Rules) -> dict[str, Any]:
-    """What a size says about the mix itself."""
-    usual = rows[rows["of"] == "usual"].groupby("arm")["broken"].mean()
-    lowest = float(usual.min()) if len(usual) else float("nan")
-    share = float(mixed["broken"].mean()) if len(mixed) else float("nan")
-    many = share >= rules.collapse_share and int(mixed["broken"].sum()) >= 2
-    learned = rows.loc[rows["of"] == "own", ["width", "depth", "learned_width", "learned_depth"]].iloc[0]
-    pairs = [(learned["width"], learned["learned_width"]), (learned["depth"], learned["learned_depth"])]
-    return {
-        "is_learned": all(pd.notna(there) and here == there for here, there in pairs),
-        "networks": len(mixed),
-        "diverged": int(mixed["diverged"].fillna(value=False).sum()),
-        "collapsed_share": share,
-        "usual_collapsed_share": lowest,
-        "collapses": bool(many and lowest < rules.collapse_share),
-    }
-
-
-def _cell(record: dict[str, Any], mixed: pd.Series[float], arms: Mapping[str, pd.Series[float]]) -> _Cell:
-    differences = {arm: _differences(mixed, other) for arm, other in arms.items()}
-    most = max((len(found) for found in differences.values()), default=0)
-    if not most:
-        return _Cell(record | {"pairs": 0, "lost": 0}, (), pd.Series(dtype=float))
-    # An arm that has hardly a seed in common with the mix can neither be the best nor be beaten.
-    counted = {arm: found for arm, found in differences.items() if 2 * len(found) >= most}
-    best = max(sorted(counted), key=lambda arm: _mean(arms[arm].loc[counted[arm].index]))
-    lost = len(mixed.index.union(arms[best].index)) - len(counted[best])
-    record = record | {"rival_arm": best, "pairs": min(map(len, counted.values())), "lost": lost}
-    by_arm: tuple[Vector, ...] = tuple(np.asarray(found, dtype=np.float64) for found in counted.values())
-    return _Cell(record, by_arm, counted[best])
-
-
-def _differences(mixed: pd.Series[float], other: pd.Series[float]) -> pd.Series[float]:
-    """Mix minus other by seed; zero where both diverged without a value, infinite where one did."""
-    common = mixed.index.intersection(other.index).sort_values()
-    first, second = mixed.loc[common].to_numpy(float), other.loc[common].to_numpy(float)
-    both = np.isneginf(first) & np.isneginf(second)
-    with np.errstate(invalid="ignore"):
-        return pd.Series(np.where(both, 0.0, first - second), index=common)
-
-
-def _mean(values: pd.Series[float]) -> float:
-    return float(values.mean())
-
-
-def _estimate(cells: Sequence[_Cell]) -> None:
+def _estimate(cells: Sequence[Cell]) -> None:
     for cell, estimate in zip(cells, mean_intervals([cell.finite for cell in cells]), strict=True):
         winning = chance_of_winning(cell.shown.to_numpy(float))
         cell.record.update(
@@ -190,7 +78,7 @@ def _estimate(cells: Sequence[_Cell]) -> None:
         )  # fmt: skip
 
 
-def _test(cells: Sequence[_Cell], rules: Rules) -> None:
+def _test(cells: Sequence[Cell], rules: Rules) -> None:
     """Tests of one rival, a family over sizes: better or worse, and whether the advantage is below the margin."""
     measured = [cell for cell in cells if cell.record["pairs"]]
     needed = needed_pairs(len(measured))
@@ -210,7 +98,7 @@ def _test(cells: Sequence[_Cell], rules: Rules) -> None:
         cell.record["detectable"] = detectable_difference(cell.finite, comparisons=len(family))
 
 
-def _tests(cells: Sequence[_Cell], against: Sequence[float]) -> list[SignedRanks]:
+def _tests(cells: Sequence[Cell], against: Sequence[float]) -> list[SignedRanks]:
     samples = [sample - value for cell, value in zip(cells, against, strict=True) for sample in cell.by_arm]
     tests = iter(signed_rank_tests(samples))
     return [against_best([next(tests) for _ in cell.by_arm]) for cell in cells]
@@ -225,7 +113,7 @@ def _standing(record: Mapping[str, Any], test: SignedRanks) -> Standing:
     return Standing.NO_ADVANTAGE if record["p_small_holm"] <= LEVEL else Standing.UNCLEAR
 
 
-def _retain(cells: Sequence[_Cell]) -> None:
+def _retain(cells: Sequence[Cell]) -> None:
     """What is kept at each size of the advantage where the set was learned: same task, same rival."""
     learned: dict[tuple[Any, ...], list[pd.Series[float]]] = {}
     for cell in cells:
@@ -246,11 +134,11 @@ def _retain(cells: Sequence[_Cell]) -> None:
         )
 
 
-def _family(cell: _Cell) -> tuple[Any, ...]:
+def _family(cell: Cell) -> tuple[Any, ...]:
     return tuple(cell.record[column] for column in ("rival", "task", "architecture"))
 
 
-def _key(cell: _Cell) -> tuple[Any, ...]:
+def _key(cell: Cell) -> tuple[Any, ...]:
     return tuple(cell.record[column] for column in SIZE)
 
 

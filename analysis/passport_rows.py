@@ -8,7 +8,7 @@ from typing import Final
 import pandas as pd
 
 from analysis.merit import ACCURACY, LOSS, merit_of, metric_of
-from analysis.passport_grid import SIZE
+from analysis.passport_cells import SIZE
 from analysis.sets import judging_split
 from analysis.words import count
 from search.schema import USUAL_TRIAL

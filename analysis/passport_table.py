@@ -10,7 +10,7 @@ import pandas as pd
 from analysis.load import Run
 from analysis.merit import ACCURACY, LOSS
 from analysis.passport import Passport, PassportError, scale_passport
-from analysis.passport_grid import BEST_USUAL, SIZE
+from analysis.passport_cells import BEST_USUAL, SIZE
 from analysis.passport_label import Standing, where
 from analysis.sets import headline_sets
 from analysis.tables import Column, Table
