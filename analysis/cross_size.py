@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from analysis.sets import SET, in_order
+from analysis.sets import SET, in_order, one_rate
 from analysis.statistics import Vector, mean_intervals, pair, share_won
 from search.schema import USUAL_TRIAL
 
@@ -48,10 +48,10 @@ def cross_size_table(evaluations: pd.DataFrame, *, split: str = "test") -> pd.Da
     rival has no rows; ``note`` says the latter.
 
     Args:
-        evaluations: rows of the evaluations table, of one or several runs.
+        evaluations: rows of the evaluations table, of one or several runs; those without an accuracy are passed over.
         split: which judging rows count: test or val.
     """
-    rows = evaluations[(evaluations["split"] == split) & evaluations["accuracy"].notna()]
+    rows = one_rate(evaluations[(evaluations["split"] == split) & evaluations["accuracy"].notna()])
     shared: dict[Any, pd.DataFrame] = dict(list(rows[rows["trial_id"] == USUAL_TRIAL].groupby(["run_id", *SIZE])))
     records: list[dict[str, Any]] = []
     samples: list[Vector] = []

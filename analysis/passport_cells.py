@@ -65,7 +65,7 @@ def cells_of(
         key = tuple(place[column] for column in SIZE)
         size = {str(column): place[column] for column in SIZE} | {"metric": metrics[key]}
         size |= {"is_learned": _is_learned(place)} | _mix(shares.loc[key], rules)
-        here = merits.loc[key] if key in merits.index else merits.iloc[:0].droplevel(SIZE)
+        here = merits.loc[key] if key in merits.index else merits.iloc[:0].droplevel(list(range(len(SIZE))))
         for rival, arms in rivals.items():
             yield _cell(size | {"rival": rival}, here, [arm for arm in arms if arm in here])
 
@@ -88,7 +88,7 @@ def _mix(shares: pd.DataFrame, rules: Rules) -> dict[str, Any]:
     """What a size says about the mix itself; ``shares`` by ``of`` and ``arm``."""
     of = shares.index.get_level_values("of")
     usual = shares.loc[of == "usual", ("broken", "mean")]
-    lowest = float(usual.min()) if len(usual) else float("nan")
+    lowest = float(usual.to_numpy(np.float64).min()) if len(usual) else float("nan")
     mixed = shares[(of == "own") & (shares.index.get_level_values("arm") == "mixed")]
     if mixed.empty:
         nothing = {"networks": 0, "diverged": 0, "collapsed_share": float("nan"), "collapses": False}

@@ -7,9 +7,8 @@ from typing import Final
 
 import pandas as pd
 
-from analysis.merit import ACCURACY, LOSS, merit_of, metric_of
-from analysis.passport_cells import SIZE
-from analysis.sets import judging_split
+from analysis.merit import ACCURACY, LOSS, metric_of
+from analysis.sets import judging_split, one_rate
 from analysis.words import count
 from search.schema import USUAL_TRIAL
 
@@ -58,7 +57,10 @@ def passport_rows(
     for column, value in (("lr_protocol", lr_protocol), ("mixing", mixing)):
         rows, left_out = _of_one_kind(rows, trial_id, column, value)
         notes += left_out
-    rows, repeated = _one_rate(rows)
+    rates, rows = len(rows), one_rate(rows)
+    if len(rows) < rates:
+        words = f"{count(rates - len(rows), 'row')} of other learning rates left out"
+        notes.append(f"{words}: of each arm at each size the best one is kept, by these very rows.")
     own = rows[rows["trial_id"] == trial_id]
     if own.empty:
         asked = {"split": split, "lr_protocol": lr_protocol, "mixing": mixing}
@@ -77,7 +79,7 @@ def passport_rows(
         own,
         usual,
         learned_singles.assign(arm=learned_singles["trial_id"]),
-        (*notes, *repeated, *_about(rows, own)),
+        (*notes, *_about(rows, own)),
     )
 
 
@@ -105,18 +107,6 @@ def _of_one_kind(
     # What has no types has no way of mixing them.
     of_usual = (rows["trial_id"] == USUAL_TRIAL) & (column == "mixing")
     return rows[(rows[column] == chosen) | of_usual], words
-
-
-def _one_rate(rows: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Of every arm at every size the rows of one learning rate: that with the highest mean merit, if of several."""
-    keys = ["trial_id", "arm", *SIZE]
-    if not rows.duplicated([*keys, "seed"]).any():
-        return rows, ()
-    means = rows.assign(merit=merit_of(rows)).groupby([*keys, "lr"])["merit"].mean().reset_index()
-    best = means.sort_values("merit", ascending=False, kind="stable").drop_duplicates(keys)
-    kept = rows.merge(best[[*keys, "lr"]], on=[*keys, "lr"]).drop_duplicates([*keys, "seed"])
-    words = f"{count(len(rows) - len(kept), 'row')} of other learning rates left out"
-    return kept, (f"{words}: of each arm at each size the best one is kept, by these very rows.",)
 
 
 def _about(rows: pd.DataFrame, own: pd.DataFrame) -> list[str]:
