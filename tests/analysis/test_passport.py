@@ -335,9 +335,9 @@ def test_a_passport_without_a_label_has_a_null_in_its_file(tmp_path):
 
 
 def null_grid(rng, arms, usual):
-    """A grid of five sizes at which the mix is a usual arm under another name, beside others as good."""
+    """A grid of three sizes at which the mix is a usual arm under another name, beside others as good."""
     records = []
-    for width in WIDTHS:
+    for width in WIDTHS[:3]:
         seeds = rng.normal(0.55, 0.02, 20)
         for arm in arms:
             values = np.round(seeds + rng.normal(0, 0.01, 20), 3)
@@ -351,11 +351,11 @@ def null_grid(rng, arms, usual):
 
 
 def test_the_same_arm_under_two_names_is_called_a_difference_at_most_once_in_twenty():
-    # Half of the sets are held against one usual activation, half against the best of four, which is chosen by chance.
+    # Half of the sets are held against one usual activation, half against the best of three, which chance chooses.
     rng = np.random.default_rng(11)
     data_sets, called = 200, 0
     for number in range(data_sets):
-        usual = ["relu", "silu", "tanh", "sin"][: 4 if number % 2 else 1]
+        usual = ["relu", "silu", "tanh"][: 3 if number % 2 else 1]
         table = null_grid(rng, ["mixed", *usual], usual)
         sizes = table[table["rival"] == BEST_USUAL]
         assert not sizes["collapses"].any()
