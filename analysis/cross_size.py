@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.sets import SET, in_order
+from analysis.sets import SET, in_order, one_rate
 from analysis.statistics import Pairs, Vector, mean_intervals, share_won
 from search.schema import USUAL_TRIAL
 
@@ -41,7 +41,9 @@ COLUMNS: Final = [
 """Columns of the table; accuracies and differences are shares (0..1)."""
 
 
-NEEDED: Final = list(dict.fromkeys([*_GROUP, "learned_width", "learned_depth", "arm", "seed", "accuracy", "diverged"]))
+NEEDED: Final = [
+    *_GROUP, "learned_width", "learned_depth", "arm", "lr", "seed", "metric", "accuracy", "loss", "diverged",
+]  # fmt: skip
 """Columns of evaluations that the table is made of: all that has to be read of a run with millions of them."""
 
 _IN_GROUP: Final = ["arm", "seed", "accuracy", "diverged", "learned_width", "learned_depth"]
@@ -56,13 +58,15 @@ def cross_size_table(evaluations: pd.DataFrame, *, split: str = "test") -> pd.Da
     rival has no rows; ``note`` says the latter.
 
     Args:
-        evaluations: rows of the evaluations table, of one or several runs.
+        evaluations: rows of the evaluations table, of one or several runs; those without an accuracy are passed over.
         split: which judging rows count: test or val.
     """
     rows = evaluations[NEEDED]
     counted = (rows["split"] == split) & rows["accuracy"].notna()
     if not counted.all():
         rows = rows[counted]
+    if rows["lr"].min() != rows["lr"].max() or rows["lr"].hasnans:
+        rows = one_rate(rows)
     is_usual = rows["trial_id"] == USUAL_TRIAL
     usual_rows = _groups(rows[is_usual], ["run_id", *SIZE], dropna=True)
     # Prepared once for all sets of a size.
@@ -103,8 +107,15 @@ def _by_arm(rows: pd.DataFrame) -> dict[str, _Networks]:
     seeds, accuracies = rows["seed"].to_numpy(np.int64), rows["accuracy"].to_numpy(float)
     diverged = rows["diverged"].to_numpy(bool, na_value=False)
     order = np.lexsort((seeds, codes))
-    ends = np.cumsum(np.bincount(codes, minlength=len(arms)))
-    parts = dict(zip(map(str, arms), np.split(order, ends[:-1]), strict=True)) if len(arms) else {}
+    counts = np.bincount(codes, minlength=len(arms))
+    ends = np.cumsum(counts)
+    # Of rows that say the same network again the first counts.
+    is_first = np.ones(len(order), dtype=bool)
+    is_first[1:] = (np.diff(codes[order]) != 0) | (np.diff(seeds[order]) != 0)
+    parts = {
+        str(arm): order[end - count : end][is_first[end - count : end]]
+        for arm, end, count in zip(arms, ends, counts, strict=True)
+    }
     return {
         arm: _Networks(seeds[part], accuracies[part], int(diverged[part].sum())) for arm, part in sorted(parts.items())
     }

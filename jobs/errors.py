@@ -18,6 +18,7 @@ EXIT_INTERRUPTED: Final = 130
 @contextmanager
 def user_errors() -> Iterator[None]:
     """Turn errors that a person can mend into a sentence and an exit code; let all others be seen whole."""
+    from analysis import PassportError
     from analysis import RunFolderError as AnalysisRunFolderError
     from search.compaction import CompactionError
     from search.config import ConfigError
@@ -27,16 +28,10 @@ def user_errors() -> Iterator[None]:
     from search.run_folder import RunFolderError
     from search.search_plan import SamplingChangedError
 
+    wrong_input = (ConfigError, LocationError, RunFolderError, AnalysisRunFolderError, SamplingChangedError)
     try:
         yield
-    except (
-        CompactionError,
-        ConfigError,
-        LocationError,
-        RunFolderError,
-        AnalysisRunFolderError,
-        SamplingChangedError,
-    ) as error:
+    except (*wrong_input, PassportError, CompactionError) as error:
         _say(error)
         sys.exit(EXIT_WRONG_INPUT)
     except (StoreError, ClusterError) as error:
