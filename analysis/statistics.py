@@ -164,7 +164,8 @@ def expanded_level(n: int) -> float:
 
 def _finite(values: ArrayLike) -> Vector:
     array = np.asarray(values, dtype=np.float64).ravel()
-    return array[np.isfinite(array)]
+    is_finite = np.isfinite(array)
+    return array if is_finite.all() else array[is_finite]
 
 
 def _all_equal(values: Vector) -> bool:
