@@ -10,7 +10,7 @@ shown, each with its own 95 % interval, so of twenty intervals about one misses.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.sets import SET, in_order
+from analysis.sets import SET, in_order, one_rate
 from analysis.statistics import Pairs, Vector, mean_intervals, share_won
 from search.schema import USUAL_TRIAL
 
@@ -41,10 +41,10 @@ COLUMNS: Final = [
 """Columns of the table; accuracies and differences are shares (0..1)."""
 
 
-NEEDED: Final = list(dict.fromkeys([*_GROUP, "learned_width", "learned_depth", "arm", "seed", "accuracy", "diverged"]))
+NEEDED: Final = [
+    *_GROUP, "learned_width", "learned_depth", "arm", "lr", "seed", "metric", "accuracy", "loss", "diverged",
+]  # fmt: skip
 """Columns of evaluations that the table is made of: all that has to be read of a run with millions of them."""
-
-_IN_GROUP: Final = ["arm", "seed", "accuracy", "diverged", "learned_width", "learned_depth"]
 
 
 def cross_size_table(evaluations: pd.DataFrame, *, split: str = "test") -> pd.DataFrame:
@@ -56,24 +56,28 @@ def cross_size_table(evaluations: pd.DataFrame, *, split: str = "test") -> pd.Da
     rival has no rows; ``note`` says the latter.
 
     Args:
-        evaluations: rows of the evaluations table, of one or several runs.
+        evaluations: rows of the evaluations table, of one or several runs; those without an accuracy are passed over.
         split: which judging rows count: test or val.
     """
     rows = evaluations[NEEDED]
     counted = (rows["split"] == split) & rows["accuracy"].notna()
     if not counted.all():
         rows = rows[counted]
-    is_usual = rows["trial_id"] == USUAL_TRIAL
-    usual_rows = _groups(rows[is_usual], ["run_id", *SIZE], dropna=True)
+    if rows["lr"].min() != rows["lr"].max() or rows["lr"].hasnans:
+        rows = one_rate(rows)
+    groups = list(_groups(rows))
     # Prepared once for all sets of a size.
-    shared = {key: _by_arm(usual) for key, usual in usual_rows}
+    shared: dict[tuple[Any, ...], dict[str, _Networks]] = {}
+    for group, networks in groups:
+        if group["trial_id"] == USUAL_TRIAL:
+            shared.setdefault(_size_of(group), {}).update(networks)
     records: list[dict[str, Any]] = []
     samples: list[Vector] = []
     targets: list[tuple[dict[str, Any], str]] = []
-    for key, own in _groups(rows[~is_usual], _GROUP, dropna=False):
-        group: dict[str, Any] = dict(zip(_GROUP, key, strict=True))
-        usual = shared.get((group["run_id"], *(group[column] for column in SIZE)), {})
-        for record, to_estimate in _arms(group, own, usual):
+    for group, own in groups:
+        if group["trial_id"] == USUAL_TRIAL:
+            continue
+        for record, to_estimate in _arms(group, own, shared.get(_size_of(group), {})):
             records.append(record)
             samples.extend(to_estimate.values())
             targets.extend((record, prefix) for prefix in to_estimate)
@@ -83,11 +87,6 @@ def cross_size_table(evaluations: pd.DataFrame, *, split: str = "test") -> pd.Da
     return _typed(pd.DataFrame.from_records(records, columns=COLUMNS))
 
 
-def _groups(rows: pd.DataFrame, by: list[str], *, dropna: bool) -> Iterator[tuple[Any, pd.DataFrame]]:
-    """The groups with the columns that are looked at in them: the others need not be sorted for it."""
-    yield from rows[_IN_GROUP].groupby([rows[column] for column in by], dropna=dropna, observed=True)
-
-
 @dataclass(frozen=True)
 class _Networks:
     """The networks of one arm under one set of conditions, in the order of their seeds."""
@@ -95,19 +94,64 @@ class _Networks:
     seeds: NDArray[np.int64]
     accuracies: Vector
     diverged: int
+    learned: dict[str, Any]
 
 
-def _by_arm(rows: pd.DataFrame) -> dict[str, _Networks]:
-    """The networks of every arm, arms in alphabetical order."""
-    codes, arms = pd.factorize(rows["arm"])
-    seeds, accuracies = rows["seed"].to_numpy(np.int64), rows["accuracy"].to_numpy(float)
-    diverged = rows["diverged"].to_numpy(bool, na_value=False)
-    order = np.lexsort((seeds, codes))
-    ends = np.cumsum(np.bincount(codes, minlength=len(arms)))
-    parts = dict(zip(map(str, arms), np.split(order, ends[:-1]), strict=True)) if len(arms) else {}
-    return {
-        arm: _Networks(seeds[part], accuracies[part], int(diverged[part].sum())) for arm, part in sorted(parts.items())
-    }
+def _groups(rows: pd.DataFrame) -> Iterator[tuple[dict[str, Any], dict[str, _Networks]]]:
+    """Each set at each size, usual activations as one of the sets, with the networks of its arms in alphabetical order.
+
+    All rows are sorted at once, by one number for group, arm and seed: groups may be many, and rows millions.
+    """
+    if rows.empty:
+        return
+    ids, firsts = _numbered(rows, [*_GROUP, "arm"])
+    seeds = rows["seed"].to_numpy(np.int64)
+    least = seeds.min()
+    order = np.argsort(ids * (seeds.max() - least + 1) + (seeds - least), kind="stable")
+    ids, seeds = ids[order], seeds[order]
+    # Of rows that say the same network again the first counts.
+    if not (is_first := np.append(True, (np.diff(ids) != 0) | (np.diff(seeds) != 0))).all():
+        order, ids, seeds = order[is_first], ids[is_first], seeds[is_first]
+    accuracies = rows["accuracy"].to_numpy(float)[order]
+    diverged = rows["diverged"].to_numpy(bool, na_value=False)[order]
+    ends = np.flatnonzero(np.append(np.diff(ids) != 0, True)) + 1
+    described = rows.iloc[firsts].astype(object)
+    found: dict[tuple[Any, ...], tuple[dict[str, Any], dict[str, _Networks]]] = {}
+    for start, end in zip(np.append(0, ends[:-1]), ends, strict=True):
+        values = dict(zip(described.columns, described.iloc[ids[start]], strict=True))
+        group = {column: values[column] for column in _GROUP}
+        learned = {column: values[column] for column in ("learned_width", "learned_depth")}
+        part = slice(start, end)
+        networks = _Networks(seeds[part], accuracies[part], int(diverged[part].sum()), learned)
+        key = tuple("" if pd.isna(value) else value for value in group.values())
+        found.setdefault(key, (group, {}))[1][str(values["arm"])] = networks
+    for group, by_arm in found.values():
+        yield group, dict(sorted(by_arm.items()))
+
+
+def _numbered(rows: pd.DataFrame, columns: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
+    """For each row the number of its combination of values, from 0; and of each combination the first row."""
+    ids = np.zeros(len(rows), dtype=np.int64)
+    for column in columns:
+        values = rows[column]
+        if isinstance(values.dtype, pd.CategoricalDtype):
+            codes, count = values.cat.codes.to_numpy(), len(values.cat.categories)
+        else:
+            codes, distinct = pd.factorize(values)
+            count = len(distinct)
+        if count == 1 and codes.min() == 0:
+            continue
+        ids = ids * (count + 1) + codes + 1
+        if ids.max() > 2**31:
+            ids = pd.factorize(ids)[0]
+    ids = pd.factorize(ids)[0].astype(np.int64)
+    firsts = np.full(ids.max() + 1, len(ids), dtype=np.intp)
+    np.minimum.at(firsts, ids, np.arange(len(ids)))
+    return ids, firsts
+
+
+def _size_of(group: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple("" if pd.isna(group[column]) else group[column] for column in ("run_id", *SIZE))
 
 
 def _pair(first: _Networks, second: _Networks) -> Pairs:
@@ -119,16 +163,15 @@ def _pair(first: _Networks, second: _Networks) -> Pairs:
 
 
 def _arms(
-    group: Mapping[str, Any], own: pd.DataFrame, usual: Mapping[str, _Networks]
+    group: Mapping[str, Any], own: Mapping[str, _Networks], usual: Mapping[str, _Networks]
 ) -> Iterator[tuple[dict[str, Any], dict[str, Vector]]]:
     """The rows of one set at one size, each with the samples whose mean and interval it still needs."""
-    learned_arms = _by_arm(own)
     # One name is one arm: what a set calls like a usual activation gives way to it, and the note says so.
-    clashing = sorted(learned_arms.keys() & usual.keys())
-    networks = dict(sorted({**learned_arms, **usual}.items()))
+    clashing = sorted(own.keys() & usual.keys())
+    networks = dict(sorted({**own, **usual}.items()))
     accuracies = {arm: found.accuracies for arm, found in networks.items()}
-    counted = own[~own["arm"].isin(clashing)] if clashing else own
-    learned = {column: counted[column].max() for column in ("learned_width", "learned_depth")}
+    counted = [found.learned for arm, found in own.items() if arm not in clashing]
+    learned = {column: _most(one[column] for one in counted) for column in ("learned_width", "learned_depth")}
     size = {**group, **learned, "is_learned_size": _same_size(group, learned)}
     rivals = {
         "relu": "relu" if "relu" in accuracies else None,
@@ -151,6 +194,10 @@ def _arms(
             record |= {f"vs_{rival}_lost": pairs.lost, f"vs_{rival}_won": share_won(pairs.differences)}
             samples[f"vs_{rival}"] = pairs.differences
         yield record, samples
+
+
+def _most(values: Iterable[Any]) -> Any:
+    return max((value for value in values if pd.notna(value)), default=pd.NA)
 
 
 def _same_size(group: Mapping[str, Any], learned: Mapping[str, Any]) -> bool:

@@ -234,11 +234,15 @@ def _repeated(rows: pa.Table, keys: Sequence[str]) -> np.ndarray[Any, np.dtype[n
             column = column.dictionary_encode()
         if isinstance(column, pa.ChunkedArray):
             column = column.unify_dictionaries().combine_chunks()
-        count = len(column.dictionary) + 1  # and one for a missing cell
+        has_gaps = column.indices.null_count > 0
+        count = len(column.dictionary) + has_gaps
+        if count <= 1:
+            continue
         if places * count >= 2**62:
             distinct, place = np.unique(place, return_inverse=True)
             places = len(distinct)
-        place = place * count + pc.fill_null(column.indices, count - 1).to_numpy(zero_copy_only=False)
+        codes = pc.fill_null(column.indices, count - 1) if has_gaps else column.indices
+        place = place * count + codes.to_numpy(zero_copy_only=False)
         places *= count
     # The keys of a run nearly fill the grid of their values, so that a table of all places is small; else a hash table.
     if places <= _GRID_PER_ROW * rows.num_rows:

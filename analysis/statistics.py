@@ -58,6 +58,8 @@ class Interval(StrEnum):
     """Fewer than `MIN_PAIRS` values: resampling cannot leave their range, so that it covers less (2 values: 50 %)."""
     POINT = "point"
     """All values are equal, and not few: both ends are that value, and nothing is known about the spread."""
+    WILSON = "wilson"
+    """Score interval of a share."""
     NONE = "none"
     """One value or none: there is no interval."""
 
@@ -162,7 +164,8 @@ def expanded_level(n: int) -> float:
 
 def _finite(values: ArrayLike) -> Vector:
     array = np.asarray(values, dtype=np.float64).ravel()
-    return array[np.isfinite(array)]
+    is_finite = np.isfinite(array)
+    return array if is_finite.all() else array[is_finite]
 
 
 def _all_equal(values: Vector) -> bool:
