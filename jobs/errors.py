@@ -28,14 +28,14 @@ def user_errors() -> Iterator[None]:
     from search.config import ConfigError
     from search.durable import StoreError
     from search.location import LocationError
-    from search.ray_setup import ClusterError
+    from search.ray_setup import AddressError, ClusterError
     from search.run_folder import RunFolderError
     from search.search_plan import SamplingChangedError
 
     wrong_input = (ConfigError, LocationError, RunFolderError, AnalysisRunFolderError, SamplingChangedError)
     try:
         yield
-    except (*wrong_input, InputError, PassportError, CompactionError) as error:
+    except (*wrong_input, InputError, AddressError, PassportError, CompactionError) as error:
         _say(error)
         sys.exit(EXIT_WRONG_INPUT)
     except _errors_of_data() as error:

@@ -6,6 +6,7 @@ Nothing here imports Ray: most of it must be in place before that import.
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import json
 import os
 import secrets
@@ -35,6 +36,9 @@ _SCRATCH_PREFIX: Final = "ldnn-ray-"
 
 SCRATCH_VARIABLE: Final = "LDNN_RAY_SCRATCH"
 """In the environment of every process of a local Ray: the scratch folder of the driver that started it."""
+
+_AUTH_MODE: Final = "RAY_AUTH_MODE"
+
 _LONGEST_SCRATCH: Final = 40
 """Ray puts sockets some 60 characters below its folder, and the path of a socket has at most 107."""
 
@@ -53,6 +57,10 @@ _AT_IMPORT: Final = {
 
 class ClusterError(RuntimeError):
     """Ray cannot be used as asked: nobody answers, or what is asked for is not there."""
+
+
+class AddressError(ClusterError):
+    """The address of a cluster is none, or is not to be joined without a token; nobody was asked."""
 
 
 def set_import_environment() -> None:
@@ -156,13 +164,35 @@ def token_environment(folder: Path) -> dict[str, str]:
 
     Ray would make a token that others can read (mode 0644), in the home folder.
     """
-    own = Path.home() / ".ray" / "auth_token"
-    if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH") or own.exists():
-        return {}
+    if _has_token():
+        return {_AUTH_MODE: "token"}
     path = folder / "auth_token"
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:  # noqa: PTH123
         file.write(secrets.token_hex(32))
-    return {"RAY_AUTH_TOKEN_PATH": str(path)}
+    return {"RAY_AUTH_TOKEN_PATH": str(path), _AUTH_MODE: "token"}
+
+
+def _has_token() -> bool:
+    own = Path.home() / ".ray" / "auth_token"
+    return bool(os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH") or own.exists())
+
+
+def _require_token(address: str) -> None:
+    """Refuse to speak without a token to what is not on loopback, or may not be: whoever answers could run code here.
+
+    "auto" counts as such, as anyone on the machine can write the file in which Ray looks for it.
+    """
+    host = address.rpartition(":")[0].strip("[]")
+    with contextlib.suppress(ValueError):
+        if host == "localhost" or ipaddress.ip_address(host).is_loopback:
+            return
+    mode = os.environ.get(_AUTH_MODE, "token")
+    if mode.lower() != "token" or not _has_token():
+        raise AddressError(
+            "RAY_AUTH_MODE must be token, with a token in RAY_AUTH_TOKEN_PATH, to join a cluster beyond loopback, but "
+            f"got (address={address!r}, RAY_AUTH_MODE={mode!r}, a token: {'yes' if _has_token() else 'no'}); "
+            "set both as docs/clusters.md says, or leave the address out to use this machine alone"
+        )
 
 
 @contextlib.contextmanager
@@ -210,7 +240,8 @@ def cluster_nodes(address: str) -> list[dict[str, float]]:
     process that asked.
 
     Raises:
-        ClusterError: the address has the wrong form, no cluster answers there in time, or it refuses the token.
+        AddressError: the address has the wrong form, or is beyond loopback and there is no token.
+        ClusterError: no cluster answers there in time, or it refuses the token.
     """
     way_out = (
         "start one with `ray start --head`, or give the address of one that runs, with its token (RAY_AUTH_TOKEN_PATH) "
@@ -219,7 +250,9 @@ def cluster_nodes(address: str) -> list[dict[str, float]]:
     host, _, port = address.rpartition(":")
     if address != "auto":
         if "://" in address or not host or not port.isdecimal():
-            raise ClusterError(f"address must be 'auto' or host:port, but got {address!r}; {way_out}")
+            raise AddressError(f"address must be 'auto' or host:port, but got {address!r}; {way_out}")
+    _require_token(address)
+    if address != "auto":
         try:
             socket.create_connection((host.strip("[]"), int(port)), timeout=_TCP_SECONDS).close()
         except (OSError, OverflowError) as error:

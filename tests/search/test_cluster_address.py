@@ -21,7 +21,7 @@ import pytest
 
 from search import ray_setup
 from search.booking import Booking
-from search.ray_setup import ClusterError, check_resources, cluster_nodes
+from search.ray_setup import AddressError, ClusterError, check_resources, cluster_nodes
 from tests.jobs.calls import ldnn
 from tests.small_runs import assert_same_rows, drive_here, new_run
 
@@ -173,5 +173,26 @@ def test_auto_without_a_cluster_on_this_machine_is_said(monkeypatch):
         raise subprocess.TimeoutExpired(command, options["timeout"])
 
     monkeypatch.setattr("search.ray_setup.subprocess.run", silent)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
     with pytest.raises(ClusterError, match="no Ray cluster answers on this machine; start one with `ray start --head`"):
         cluster_nodes("auto")
+
+
+@pytest.mark.parametrize("address", ["auto", "192.0.2.1:6379", "[2001:db8::1]:6379", "head:6379"])
+@pytest.mark.parametrize(("mode", "token"), [("token", ""), ("", ""), ("disabled", "0" * 64)])
+def test_without_a_token_nobody_beyond_loopback_is_asked(address, mode, token, tmp_path, monkeypatch):
+    monkeypatch.setattr("search.ray_setup.subprocess.run", None)
+    monkeypatch.setattr("search.ray_setup.socket.create_connection", None)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
+    for name, value in (("RAY_AUTH_MODE", mode), ("RAY_AUTH_TOKEN", token)):
+        monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name, raising=False)
+    with pytest.raises(AddressError, match=r"RAY_AUTH_MODE must be token, .* beyond loopback, but got .*; set both as"):
+        cluster_nodes(address)
+
+
+def test_a_local_ray_has_a_token_whatever_the_environment_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    for token in ("", "0" * 64):
+        monkeypatch.setenv("RAY_AUTH_TOKEN", token)
+        assert ray_setup.token_environment(tmp_path)["RAY_AUTH_MODE"] == "token"

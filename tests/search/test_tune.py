@@ -321,6 +321,7 @@ class TestBeforeAnythingStarts:
 
     def test_says_why_a_cluster_cannot_be_joined(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(ray_setup, "_LOOK", "raise SystemExit('no node of it is here')")
+        monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
         with pytest.raises(ClusterError, match=r"at auto cannot be joined \(no node of it is here\); start one"):
             cluster_nodes("auto")
 
@@ -426,10 +427,10 @@ def test_what_waits_for_nodes_that_are_gone_is_given_up_and_says_so(monkeypatch:
 class TestSurroundings:
     def test_a_token_of_the_users_own_is_left_alone(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setenv("HOME", str(tmp_path))
-        assert ray_setup.token_environment(tmp_path).keys() == {"RAY_AUTH_TOKEN_PATH"}
+        assert ray_setup.token_environment(tmp_path).keys() == {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH"}
         (tmp_path / ".ray").mkdir()
         (tmp_path / ".ray" / "auth_token").write_text("mine")
-        assert ray_setup.token_environment(tmp_path) == {}
+        assert ray_setup.token_environment(tmp_path) == {"RAY_AUTH_MODE": "token"}
 
     def test_scratch_folders_of_dead_drivers_are_removed_and_those_of_living_ones_kept(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
