@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -162,10 +161,10 @@ def load_run(path: str | Location) -> Run:
         raise RunFolderError(f"A run must be a folder, but {str(path)!r} is not one; `ldnn search` makes run folders.")
     file = folder / "run.json"
     try:
-        info = json.loads(storage.read("run.json"))
+        info = storage.read_json("run.json")
         # A run that was extended has its present configuration in the last of these, see `search.lineage`.
         revisions = [name for name in storage.names("lineage") if name.endswith(".json")]
-        present = json.loads(storage.read(f"lineage/{revisions[-1]}")) if revisions else {}
+        present = storage.read_json(f"lineage/{revisions[-1]}") if revisions else {}
     except FileNotFoundError:
         raise RunFolderError(
             f"A run folder must hold run.json, but {str(path)!r} does not; give the folder of one run: runs/NAME."
@@ -176,6 +175,10 @@ def load_run(path: str | Location) -> Run:
         raise RunFolderError(
             f"run.json must be JSON, but {str(file)!r} is not ({error}); restore it from a copy, the tables are whole."
         ) from error
+    if not isinstance(present, dict):
+        raise RunFolderError(
+            f"{revisions[-1]} in {str(folder / 'lineage')!r} must hold an object; restore it from a copy."
+        )
     if not isinstance(info, dict):
         raise RunFolderError(f"run.json must hold an object, but {str(file)!r} holds a {type(info).__name__}.")
     return Run(folder, info | {key: present[key] for key in ("config", "config_hash") if key in present})

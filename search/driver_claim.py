@@ -167,7 +167,7 @@ def _remove(storage: ObjectStorage, name: str) -> None:
 
 def _read(storage: ObjectStorage, name: str) -> Claim | None:
     try:
-        content: Any = json.loads(storage.read(f"{FOLDER}/{name}"))
+        content: Any = storage.read_json(f"{FOLDER}/{name}")
         return Claim(**content)
     except (FileNotFoundError, ValueError, TypeError):
         return None

@@ -84,10 +84,10 @@ def read_revisions(storage: Storage, original_hash: str) -> tuple[Revision, ...]
     before = original_hash
     for number, name in enumerate([name for name in storage.names(FOLDER) if _NAME.fullmatch(name)], start=1):
         try:
-            content = json.loads(storage.read(f"{FOLDER}/{name}"))
+            content = storage.read_json(f"{FOLDER}/{name}")
             revision = Revision(**{field.name: content[field.name] for field in fields(Revision)})
             actual = config_hash(revision.config)
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise LineageError(f"{FOLDER}/{name} is damaged ({type(error).__name__}: {error})") from None
         if (revision.number, revision.follows, revision.config_hash) != (number, before, actual):
             raise LineageError(

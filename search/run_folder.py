@@ -228,14 +228,14 @@ def open_run(path: Location) -> RunFolder:
     if isinstance(path, Path):
         _require_real(path)
     try:
-        content = json.loads(storage_at(path).read(RUN_FILE))
+        content = storage_at(path).read_json(RUN_FILE)
     except FileNotFoundError:
         raise RunFolderError(
             f"{path} is not a run: it has no {RUN_FILE}. `ldnn search RECIPE` makes a run, here too if it is empty"
         ) from None
     except OSError as error:
         raise RunFolderError(describe_failure(f"read {path / RUN_FILE}", error)) from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise RunFolderError(
             f"{path / RUN_FILE} is damaged: {error}. Put its backup back, or start a new run"
         ) from None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import pyarrow as pa
 
@@ -13,6 +14,10 @@ from search.location import Location
 
 STAGING: Final = ".staging"
 """The folder in which files wait until they are whole; hidden from readers of the run folder."""
+
+
+LARGEST_JSON: Final = 64 << 20
+"""Bytes of a file that describes a run; what it took over from other runs is most of it, and far below this."""
 
 
 class NotAFileError(OSError):
@@ -59,6 +64,21 @@ class Storage(ABC):
             FileNotFoundError: there is no such object.
             NotAFileError: it is a folder, a link or a device.
         """
+
+    def read_json(self, name: str) -> Any:
+        """What a small file says, which may come from anywhere: its size is looked at before it is read.
+
+        Raises:
+            ValueError: it is too large, or no JSON, or nested too deep to be read.
+            OSError: as `read`.
+        """
+        size = self.size(name) or 0
+        if size > LARGEST_JSON:
+            raise ValueError(f"it must have at most {LARGEST_JSON} bytes, but has {size}")
+        try:
+            return json.loads(self.read(name))
+        except RecursionError:
+            raise ValueError("it must be JSON, but has too many brackets within brackets") from None
 
     @abstractmethod
     def open(self, name: str) -> pa.NativeFile:

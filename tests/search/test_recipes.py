@@ -28,6 +28,7 @@ SHIPPED = [
     "van-der-pol",
 ]
 
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return with_base_recipes(tmp_path)
