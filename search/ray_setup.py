@@ -70,10 +70,14 @@ def set_import_environment() -> None:
 
 
 @contextlib.contextmanager
-def environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables, which child processes inherit, and put everything back afterwards."""
+def environment(values: Mapping[str, str | None]) -> Iterator[None]:
+    """Set environment variables, which child processes inherit, or remove them; put everything back afterwards."""
     before = dict(os.environ)
-    os.environ.update(values)
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
     try:
         yield
     finally:
@@ -159,17 +163,18 @@ def _remove(folder: Path) -> None:
         time.sleep(0.1)
 
 
-def token_environment(folder: Path) -> dict[str, str]:
+def token_environment(folder: Path) -> dict[str, str | None]:
     """Environment with a token that nobody else can read, unless the user has one of their own.
 
-    Ray would make a token that others can read (mode 0644), in the home folder.
+    Ray would make a token that others can read (mode 0644), in the home folder.  It takes tokens for granted only where
+    no mode is named, and reads a mode when it is imported: so none is, whatever the user's environment says.
     """
     if _has_token():
-        return {_AUTH_MODE: "token"}
+        return {_AUTH_MODE: None}
     path = folder / "auth_token"
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:  # noqa: PTH123
         file.write(secrets.token_hex(32))
-    return {"RAY_AUTH_TOKEN_PATH": str(path), _AUTH_MODE: "token"}
+    return {"RAY_AUTH_TOKEN_PATH": str(path), _AUTH_MODE: None}
 
 
 def _has_token() -> bool:
@@ -248,9 +253,8 @@ def cluster_nodes(address: str) -> list[dict[str, float]]:
         "and on one of its nodes, or leave the address out to use this machine alone"
     )
     host, _, port = address.rpartition(":")
-    if address != "auto":
-        if "://" in address or not host or not port.isdecimal():
-            raise AddressError(f"address must be 'auto' or host:port, but got {address!r}; {way_out}")
+    if address != "auto" and ("://" in address or not host or not port.isdecimal()):
+        raise AddressError(f"address must be 'auto' or host:port, but got {address!r}; {way_out}")
     _require_token(address)
     if address != "auto":
         try:

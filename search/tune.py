@@ -149,7 +149,7 @@ def _ray(scratch: Path, address: str | None, python_path: str, booking: Booking,
         raise ClusterError("Ray must not be initialised in this process yet, but it is; call ray.shutdown() before")
     if address is not None:
         ray_setup.check_resources(ray_setup.cluster_nodes(address), booking, workers=workers)
-        environment = {}
+        environment: dict[str, str | None] = {}
         arguments: dict[str, Any] = {"address": address, "runtime_env": {"env_vars": {"PYTHONPATH": python_path}}}
     else:
         environment = {

@@ -27,7 +27,7 @@ def trial_on(node_id: str) -> bool:
 
     actors = state.actors().values()
     return any(
-        one["ActorClassName"] == "_UnitTrainable" and one["State"] == "ALIVE" and one["Address"]["NodeID"] == node_id
+        "Trainable" in one["ActorClassName"] and one["State"] == "ALIVE" and one["Address"]["NodeID"] == node_id
         for one in actors
     )
 

@@ -189,10 +189,3 @@ def test_without_a_token_nobody_beyond_loopback_is_asked(address, mode, token, t
         monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name, raising=False)
     with pytest.raises(AddressError, match=r"RAY_AUTH_MODE must be token, .* beyond loopback, but got .*; set both as"):
         cluster_nodes(address)
-
-
-def test_a_local_ray_has_a_token_whatever_the_environment_says(tmp_path, monkeypatch):
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    for token in ("", "0" * 64):
-        monkeypatch.setenv("RAY_AUTH_TOKEN", token)
-        assert ray_setup.token_environment(tmp_path)["RAY_AUTH_MODE"] == "token"

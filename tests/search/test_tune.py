@@ -144,11 +144,20 @@ def open_files() -> int:
     return len([name for name in names if "python-core-driver" not in name])
 
 
+@contextlib.contextmanager
+def no_token_wanted() -> Iterator[None]:
+    """The user's environment says that Ray shall do without tokens; ours does not listen."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        yield
+        assert os.environ["RAY_AUTH_MODE"] == "disabled"
+
+
 @pytest.fixture(scope="module")
 def by_two(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     environment, handlers = dict(os.environ), [signal.getsignal(number) for number in (2, 15, signal.SIGUSR1)]
     printed = io.StringIO()
-    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed), no_token_wanted():
         ran = run(tmp_path_factory.mktemp("two"), workers=2, deaths=True)
     ran.printed = printed.getvalue()
     assert dict(os.environ) == environment
@@ -430,7 +439,7 @@ class TestSurroundings:
         assert ray_setup.token_environment(tmp_path).keys() == {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH"}
         (tmp_path / ".ray").mkdir()
         (tmp_path / ".ray" / "auth_token").write_text("mine")
-        assert ray_setup.token_environment(tmp_path) == {"RAY_AUTH_MODE": "token"}
+        assert ray_setup.token_environment(tmp_path) == {"RAY_AUTH_MODE": None}
 
     def test_scratch_folders_of_dead_drivers_are_removed_and_those_of_living_ones_kept(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
