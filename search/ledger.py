@@ -21,6 +21,10 @@ IDLE_SECONDS_PER_WORKER: Final = 0.05
 """An idle trial asks again after this time for each worker, so that all of them together ask 20 times a second."""
 
 
+LONGEST_WAIT: Final = 15.0
+"""Seconds that a unit may wait for a process, several times what starting one takes, before an idle one is given up."""
+
+
 _NO_MEMORY: Final = ("OutOfMemoryError", "running low on memory")
 """Words in what Ray says of a process that was killed because the node had no memory left."""
 
@@ -51,6 +55,7 @@ class Ledger:
         self._patience = patience
         self._clock = clock
         self._started: dict[str, float] = {}
+        self._waiting: dict[str, float] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Tune pickles its searcher for a restore that never comes; plans and watches need not be picklable.
@@ -65,6 +70,7 @@ class Ledger:
         if self._ready() and (unit := self._next) is not None:
             self._next = None
             self._units[tune_id] = unit
+            self._waiting[tune_id] = self._clock()
             return json.dumps({"key": unit.key, "attempt": unit.attempt, "payload": unit.payload})
         if self._later() > len(self._idle):
             self._idle.add(tune_id)
@@ -72,12 +78,18 @@ class Ledger:
         return None
 
     def idles_on(self, tune_id: str) -> bool:
-        """Whether an idle trial shall keep its actor waiting."""
+        """Whether an idle trial shall keep its actor waiting.
+
+        Where a node was lost there may be too few places for the idle trial and the unit that it waits for.
+        """
+        if any(self._clock() - since > LONGEST_WAIT for since in self._waiting.values()):
+            return False
         return not self._ready() and self._later() >= len(self._idle)
 
     def started(self, tune_id: str) -> None:
         """A worker takes up what was handed out."""
         if unit := self._units.get(tune_id):
+            self._waiting.pop(tune_id, None)
             self._started[tune_id] = self._clock()
             self._guarded(self._watch, "started", unit, None)
 
@@ -101,6 +113,7 @@ class Ledger:
         """Tell the plan how a unit ended; no result means that its process died."""
         self._idle.discard(tune_id)
         self._started.pop(tune_id, None)
+        self._waiting.pop(tune_id, None)
         status, cause = self._deaths.pop(tune_id, (Status.KILLED, "its process died"))
         if (unit := self._units.pop(tune_id, None)) is None:
             return

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from search.run_folder import RunFolder
 from tests.faults.harness import LONG_RUN, temporary_folder_of_their_own
 from tests.small_runs import drive_here, new_run
 
@@ -31,3 +32,12 @@ def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """The report at the end of a run takes seconds and is no part of it."""
     monkeypatch.setattr("jobs.running._write_report", lambda run: run.path)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """The same of the smallest run."""
+    run = new_run(tmp_path_factory.mktemp("undisturbed"))
+    account, _ = drive_here(run)
+    assert account.problems == []
+    return run

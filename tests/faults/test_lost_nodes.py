@@ -16,7 +16,7 @@ from tests.faults.harness import LONG_RUN, Damage, damage, tell
 from tests.search import clusters
 from tests.small_runs import Listener, new_run
 
-pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.timeout(300)]
 
 LOSSES = 3
 
@@ -40,12 +40,19 @@ def test_trials_move_from_nodes_that_are_lost_and_have_their_rows_once(
     run = new_run(tmp_path, **LONG_RUN)
     resources = RunConfig.model_validate(run.info.config).resources.model_copy(update={"workers": 2})
     lost: list[str] = []
+    errors: list[BaseException] = []
     over = threading.Event()
     node = {"node_ip_address": "127.0.0.1", "include_dashboard": False, "object_store_memory": 80 * 2**20}
 
     with clusters.cluster_of(short, 1, 1) as cluster:
 
         def lose(nodes: Any) -> None:
+            try:
+                lose_three(nodes)
+            except BaseException as error:
+                errors.append(error)
+
+        def lose_three(nodes: Any) -> None:
             while len(lost) < LOSSES and not over.is_set():
                 victim = nodes.worker_nodes and next(iter(nodes.worker_nodes))
                 if victim and ray.is_initialized() and trial_on(victim.node_id):
@@ -62,6 +69,7 @@ def test_trials_move_from_nodes_that_are_lost_and_have_their_rows_once(
         finally:
             over.set()
             thread.join()
+    assert errors == []
     assert len(lost) == LOSSES
     assert account.problems == []
     harm = damage(run.path, whole)

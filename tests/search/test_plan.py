@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from search.ledger import IDLE, Ledger
+from search.ledger import LONGEST_WAIT, IDLE, Ledger
 from search.plan import PENALTY, ListPlan, Outcome, Unit, attempt, run_here
 from search.schema import Status
 
@@ -188,6 +188,20 @@ class TestLedger:
         assert not ledger.idles_on("t2")
         ledger.ended("t2", {"score": 0.0})
         assert ledger.hand_out("t4") not in (None, IDLE)
+
+    def test_an_idle_trial_makes_room_for_a_unit_that_has_waited_long_for_a_process(self):
+        now = [0.0]
+        ledger = Ledger(ListPlan(units(1), already_done=0), ignore, None, clock=lambda: now[0])
+        ledger._plan = SimpleNamespace(total=3, done=0, next_unit=lambda: None, finish=lambda unit, outcome: None)
+        ledger._next = units(1)[0]
+        assert ledger.hand_out("t1") != IDLE
+        assert ledger.hand_out("t2") == IDLE
+        now[0] = LONGEST_WAIT
+        assert ledger.idles_on("t2")
+        now[0] = LONGEST_WAIT + 1
+        assert not ledger.idles_on("t2")
+        ledger.started("t1")
+        assert ledger.idles_on("t2")
 
     def test_keeps_the_error_of_a_plan_and_hands_out_nothing_more(self):
         class Broken(ListPlan):
