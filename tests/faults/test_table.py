@@ -9,7 +9,7 @@ from tests.faults.table import BEGIN, END, Fault, Tally, faults, written_into
 from tests.jobs.calls import ROOT
 
 
-def tests_in(file: str) -> set[str]:
+def functions_in(file: str) -> set[str]:
     tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
     found = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     for node in tree.body:
@@ -26,7 +26,7 @@ def test_every_fault_has_tests_that_are_there() -> None:
         for test in fault.tests:
             file, _, name = test.partition("::")
             assert (ROOT / file).is_file(), test
-            assert not name or name in tests_in(file), test
+            assert not name or name in functions_in(file), test
 
 
 def test_the_page_has_a_row_for_each_fault_without_a_loss() -> None:

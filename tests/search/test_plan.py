@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from search.ledger import LONGEST_WAIT, IDLE, Ledger
+from search.ledger import IDLE, LONGEST_WAIT, Ledger
 from search.plan import PENALTY, ListPlan, Outcome, Unit, attempt, run_here
 from search.schema import Status
 
@@ -190,10 +190,14 @@ class TestLedger:
         assert ledger.hand_out("t4") not in (None, IDLE)
 
     def test_an_idle_trial_makes_room_for_a_unit_that_has_waited_long_for_a_process(self):
+        class Wave(ListPlan):
+            """Others come later than the first."""
+
+            def next_unit(self) -> Unit | None:
+                return super().next_unit() if self.total - self.done == len(self._waiting) == 3 else None
+
         now = [0.0]
-        ledger = Ledger(ListPlan(units(1), already_done=0), ignore, None, clock=lambda: now[0])
-        ledger._plan = SimpleNamespace(total=3, done=0, next_unit=lambda: None, finish=lambda unit, outcome: None)
-        ledger._next = units(1)[0]
+        ledger = Ledger(Wave(units(3)), ignore, None, clock=lambda: now[0])
         assert ledger.hand_out("t1") != IDLE
         assert ledger.hand_out("t2") == IDLE
         now[0] = LONGEST_WAIT
