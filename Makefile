@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup search test lint types format clean
+.PHONY: help setup search test test-faults lint types format clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,6 +27,9 @@ search: setup  ## run the main job on real data: search, evaluation across sizes
 
 test: setup lint types  ## run all checks and tests
 	@$(BIN)/python -m pytest
+
+test-faults: setup  ## inject every fault, kill by kill, and print the table of what was lost: nothing (20 minutes)
+	@$(BIN)/python -m tests.faults
 
 lint: setup  ## check style and formatting
 	@$(BIN)/ruff check .
