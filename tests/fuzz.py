@@ -1,8 +1,8 @@
 """A coverage-guided search for inputs that the loaders of cards and recipes do not refuse in a sentence.
 
-``python -m tests.fuzz [--seconds 60] [--seed 0]`` mutates sound and hostile files of the corpora. An input that reaches a
-line of a loader which none before it has reached is kept and mutated further. Whatever ends other than well or by the
-loader's own error is a crash: it is printed and written to fuzz-crash-*, and the exit code is 1.
+``python -m tests.fuzz [--seconds 60] [--seed 0]`` mutates sound and hostile files of the corpora. An input that
+reaches a line of a loader which none before it has reached is kept and mutated further. Whatever ends other than well or by
+the loader's own error is a crash: it is printed and written to fuzz-crash-*, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -54,9 +54,10 @@ SLOW: Final = 20.0
 """Seconds after which an input counts as a crash too: a loader must not be kept busy."""
 
 WORDS: Final = (
-    *(b"NaN", b"-Infinity", b"1e999", b"-0", b"9" * 40, b"null", b"true", b"[]", b"{}", b"[[[[[[[[[", b'""', b"\x00", b"\xff"),
-    *(b"data_offsets", b"F64", b"shape", b"__metadata__", b"..", b"/", b"\\u0000", b"\\ud800", b"inf", b"nan", b"= ", b"\n"),
-    *(b"[search.space]\n", b"extends = 'base'\n", b"low", b"choices", b"1979-05-27", b"'''", b"0x", b"\x1b[2J", b"=", b"."),
+    *(b"NaN", b"-Infinity", b"1e999", b"-0", b"9" * 40, b"null", b"true", b"[]", b"{}", b"[[[[[[[[[", b'""', b"\x00"),
+    *(b"data_offsets", b"F64", b"shape", b"__metadata__", b"..", b"/", b"\\u0000", b"\\ud800", b"inf", b"nan", b"= "),
+    *(b"[search.space]\n", b"extends = 'base'\n", b"low", b"choices", b"1979-05-27", b"'''", b"0x", b"\x1b[2J", b"\n"),
+    *(b"=", b".", b"\xff"),
 )  # fmt: skip
 
 
@@ -105,7 +106,9 @@ def fuzz(
     return finding
 
 
-def _try(load: Callable[[bytes], Any], refusal: type[Exception], files: set[str], data: bytes, finding: Finding) -> None:
+def _try(
+    load: Callable[[bytes], Any], refusal: type[Exception], files: set[str], data: bytes, finding: Finding
+) -> None:
     def trace(frame: FrameType, event: str, _: Any) -> Any:
         if frame.f_code.co_filename not in files:
             return None

@@ -1,7 +1,7 @@
 """Inject all faults and print the table of what came of them: ``python -m tests.faults [--write] [options of pytest]``.
 
-With ``--write`` the table is put into docs/reliability.md.  The moments at which processes are killed are other ones every
-time; a test that fails names the seed that repeats them, ``LDNN_FAULTS_SEED``.
+With ``--write`` the table is put into docs/reliability.md.  The moments at which processes are killed are other ones
+every time; a test that fails names the seed that repeats them, ``LDNN_FAULTS_SEED``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> int:
     usual = ["-o", "addopts=", "-q", "--strict-markers", "-n", "2", "--dist", "loadfile"]
     code = pytest.main([*usual, *options, *tests], plugins=[tally])
     table = markdown(tally.row(fault) for fault in known)
-    print(f"\n{table}")  # noqa: T201
+    print(f"\n{table}")
     if "--write" in arguments and code == 0:
         PAGE.write_text(written_into(PAGE.read_text(encoding="utf-8"), table), encoding="utf-8")
     return int(code)

@@ -29,7 +29,7 @@ SOAK: Final[dict[str, Any]] = {
     "search": {"wave": 20, "startup_trials": 10, "probe_networks": 1, "score_networks": 2},
     "evaluation": {"best": 0, "usual": []},
 }
-"""Laid over `tests.small_runs.TINY`: trials of some hundredths of a second, so that it is the search that is watched."""
+"""Laid over `tests.small_runs.TINY`: trials of some hundredths of a second, so that the search is what is watched."""
 
 MOST_GROWTH: Final = 0.10
 """Of memory and rate, from the second tenth of the trials to the last."""
@@ -144,13 +144,13 @@ def main() -> int:
     for row in rows:
         memory, files, rate, work = (row[key] for key in list(row)[1:])
         lines.append(f"| {row['trials']:.0f} | {memory:.0f} | {files:.0f} | {rate:.2f} | {work:.0f} |")
-    print("\n".join(lines))  # noqa: T201
+    print("\n".join(lines))
     loads = {"load before": load, "load after": os.getloadavg()[0]}
-    print(json.dumps({"code": code, "grown": grown, "left": left, **loads}))  # noqa: T201
+    print(json.dumps({"code": code, "grown": grown, "left": left, **loads}))
     if given.figure:
         draw(samples, given.figure)
     if code:
-        print(log, file=sys.stderr)  # noqa: T201
+        print(log, file=sys.stderr)
     kept = max(grown["megabytes"], grown["files"], abs(grown["trials per second"])) <= MOST_GROWTH
     return int(code != 0 or any(left.values()) or not kept)
 

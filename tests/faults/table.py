@@ -57,7 +57,7 @@ class Tally:
             counts.update({kind: told.get(kind, 0) for kind in _KINDS})
 
     def row(self, fault: Fault) -> tuple[str, ...]:
-        """A fault's cells.  Tests that compare rows and tell no numbers have passed because there are no differences."""
+        """A fault's cells.  Tests that compare rows without telling numbers pass when there are no differences."""
         counts: Counter[str] = Counter()
         for test, found in self.found.items():
             if fault.has(test):

@@ -117,7 +117,8 @@ class Ran:
 
 def run(folder: Path, workers: int, *, deaths: bool) -> Ran:
     """Six units: one raises, and if deaths are wanted one crashes once, the process of one always ends, one hangs."""
-    payloads = [{}, {"raises": True}, {"deaths": 1, "segfault": True}, {}, {"deaths": 9}, {}, *([{"nap": 600}] if deaths else [])]
+    payloads = [{}, {"raises": True}, {"deaths": 1, "segfault": True}, {}, {"deaths": 9}, {}]
+    payloads += [{"nap": 600}] if deaths else []
     units = [
         Unit(f"unit-{i}", payload={"number": i, **(payload if deaths or "raises" in payload else {})})
         for i, payload in enumerate(payloads)
