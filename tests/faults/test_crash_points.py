@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from search.durable import CRASH_EXIT, CRASH_POINTS
-from tests.faults.harness import LONG_RUN, Damage, damage, done, still_there, tell
+from search.run_folder import RunFolder
+from tests.faults.harness import Damage, damage, done, still_there, tell
 from tests.jobs.calls import ROOT, ldnn
 from tests.small_runs import new_run
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(200)]
 
-PARTS = ("trials/part-gradient-0005", "evaluations/part-")
+PARTS = ("trials/part-gradient-0001", "evaluations/part-")
 """The part that makes a trial done, in the middle of a run, and the first of the judgements."""
 
 
@@ -25,9 +26,9 @@ PARTS = ("trials/part-gradient-0005", "evaluations/part-")
 @pytest.mark.parametrize("part", PARTS, ids=["trials", "evaluations"])
 @pytest.mark.parametrize("point", CRASH_POINTS)
 def test_a_driver_that_ends_at_a_step_of_publishing_loses_and_repeats_nothing(
-    whole: Path, tmp_path: Path, record_property: Callable[[str, object], None], point: str, part: str
+    undisturbed: RunFolder, tmp_path: Path, record_property: Callable[[str, object], None], point: str, part: str
 ) -> None:
-    run = new_run(tmp_path, **LONG_RUN).path
+    run = new_run(tmp_path).path
     died = subprocess.run(
         [sys.executable, "-m", "jobs", "resume", str(run), "--workers", "0", "--json"],
         cwd=ROOT,
@@ -45,6 +46,6 @@ def test_a_driver_that_ends_at_a_step_of_publishing_loses_and_repeats_nothing(
     assert answer.code == 0, answer.err
     assert answer.json["skipped"] == len(seen)
     assert still_there(seen)
-    harm = damage(run, whole)
+    harm = damage(run, undisturbed.path)
     tell(record_property, 1, harm)
     assert harm == Damage()
