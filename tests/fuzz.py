@@ -1,7 +1,7 @@
 """A coverage-guided search for inputs that the loaders of cards and recipes do not refuse in a sentence.
 
 ``python -m tests.fuzz [--seconds 60] [--seed 0]`` mutates sound and hostile files of the corpora. An input that
-reaches a line of a loader which none before it has reached is kept and mutated further. Whatever ends other than well or
+reaches a line of a loader that none before has reached is kept and mutated further. Whatever ends other than well or
 by the loader's own error is a crash: it is printed and written to fuzz-crash-*, and the exit code is 1.
 """
 

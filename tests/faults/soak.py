@@ -109,7 +109,8 @@ def draw(samples: list[Sample], path: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    shown = [one for one in samples if one.trials]
+    # Up to the last trial: the report at the end of a run loads what draws its figures.
+    shown = [one for one in samples if 0 < one.trials < samples[-1].trials]
     figure, axes = plt.subplots(figsize=(6, 3), layout="constrained")
     axes.plot([one.trials for one in shown], [one.megabytes for one in shown], color="#33608c")
     axes.set(xlabel="trials on disk", ylabel="driver's memory (MiB)", ylim=(0, None))
