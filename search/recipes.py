@@ -20,6 +20,7 @@ from search.config import RunConfig
 from search.config_errors import ConfigError, Problem, checked
 from search.config_keys import keys_of, nearest, shown
 from search.config_space import SAMPLED_INTO
+from search.scales import FULL, scaled
 
 LARGEST_RECIPE: Final = 64 * 1024
 """Bytes; a recipe is read by people."""
@@ -49,7 +50,8 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = (), *, folder: Pat
 
     Args:
         name_or_path: name of a recipe in `folder`, or path of a ``.toml`` file.
-        overrides: ``a.b=c`` each; c is TOML, or else plain text.  The last override of a key wins.
+        overrides: ``a.b=c`` each; c is TOML, or else plain text.  The last override of a key wins.  ``scale=NAME``
+            is laid over the recipe first; see `search.scales`.
         folder: where the recipes that have names are.
 
     Raises:
@@ -59,7 +61,11 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = (), *, folder: Pat
     path = _find(name_or_path, folder)
     table = _with_base(path, folder)
     table.setdefault("name", path.stem)
-    return overridden(table, overrides, source)
+    scales = [override for override in overrides if override.partition("=")[0].strip() == "scale"]
+    name = _value(scales[-1].partition("=")[2].strip()) if scales else FULL
+    defaults = RunConfig(name="recipe").model_dump()
+    table = scaled(table, name, source, _laid_over, defaults)
+    return overridden(table, [override for override in overrides if override not in scales], source)
 
 
 def overridden(stored: Mapping[str, Any], overrides: Sequence[str], source: str) -> RunConfig:
@@ -74,6 +80,9 @@ def overridden(stored: Mapping[str, Any], overrides: Sequence[str], source: str)
         ConfigError: its content or an override is wrong; lists all problems.
     """
     table = copy.deepcopy(dict(stored))
+    named = [override.partition("=")[2] for override in overrides if override.partition("=")[0].strip() == "task.name"]
+    if named and _is_another_task(table.get("task"), {"name": _value(named[-1].strip())}):
+        del table["task"]
     problems: list[Problem] = []
     changed: list[str] = []
     for override in overrides:
@@ -120,6 +129,10 @@ def _read(path: Path) -> dict[str, Any]:
         wrong = f"is not TOML: {error}"
     if wrong:
         raise ConfigError([Problem("", shown(str(path)), wrong)], "the recipe file")
+    task = table.get("task")
+    if isinstance(task, dict) and isinstance(task.get("path"), str) and task["path"]:
+        # A recipe says where data lies as seen from itself; on the command line it is as seen from the working folder.
+        task["path"] = str(path.absolute().parent / Path(task["path"]).expanduser())
     return table
 
 
@@ -166,6 +179,8 @@ def _with_base(path: Path, folder: Path) -> dict[str, Any]:
         rule = f"must be a recipe that extends none, but it extends {shown(base['extends'])}"
         raise ConfigError([Problem("extends", shown(name), rule)], source)
     base.pop("name", None)  # a run is named after its own recipe
+    if _is_another_task(base.get("task"), table.get("task")):
+        del base["task"]
     return _laid_over(base, table)
 
 
@@ -179,6 +194,13 @@ def _laid_over(base: Mapping[str, Any], table: Mapping[str, Any], path: tuple[st
         else:
             merged[key] = value
     return merged
+
+
+def _is_another_task(below: object, above: object) -> bool:
+    """Whether a table [task] names another task than the one below it, whose keys then say nothing any more."""
+    if not isinstance(below, dict) or not isinstance(above, dict) or "name" not in above:
+        return False
+    return bool(above["name"] != below.get("name", "mnist1d"))
 
 
 def _apply(table: dict[str, Any], override: str, changed: list[str]) -> Problem | None:
