@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import ModuleType
 from typing import Any, Final
 
@@ -90,7 +90,8 @@ def _measure_one(
 
     with warnings.catch_warnings(), torch.enable_grad():
         warnings.filterwarnings("ignore", message="Using backward\\(\\) with create_graph=True")
-        mended = _mended_pyhessian(_Torch([*signs, *signs]))
+        mended = private_pyhessian([*signs, *signs])  # for the trace, and again for the density
+        vars(mended).update(normalization=_unit, orthnormal=_orthonormal)
         reader = mended.hessian(model, criterion, data=(x, y), cuda=False)
         reader.device = x.device  # it knows "cpu" and "cuda" only
         samples = torch.tensor([reader.trace(maxIter=1)[0] for _ in signs], dtype=torch.float64)
@@ -108,7 +109,7 @@ class _Torch:
         signs: what ``randint_like`` gives, one after the other, as zeros and ones.
     """
 
-    def __init__(self, signs: list[Tensor]) -> None:
+    def __init__(self, signs: Iterable[Tensor]) -> None:
         self._signs: Iterator[Tensor] = iter(signs)
 
     def __getattr__(self, name: str) -> Any:
@@ -126,15 +127,18 @@ class _Torch:
         return torch.stack([values, torch.zeros_like(values)], dim=1), vectors
 
 
-def _mended_pyhessian(its_torch: _Torch) -> ModuleType:
+def private_pyhessian(signs: Iterable[Tensor]) -> ModuleType:
+    """A copy of the module ``pyhessian.hessian`` whose ``density`` runs, with these signs as its random vectors.
+
+    Args:
+        signs: of +1 and -1, one for each tensor of parameters whenever ``trace`` or ``density`` draws a vector.
+    """
     spec = importlib.util.find_spec("pyhessian.hessian")
     assert spec is not None
     assert spec.loader is not None
     copy = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(copy)
-    changes = {"torch": its_torch, "normalization": _unit, "orthnormal": _orthonormal}
-    for name, value in changes.items():
-        setattr(copy, name, value)
+    vars(copy)["torch"] = _Torch(signs)
     return copy
 
 
