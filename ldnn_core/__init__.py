@@ -14,6 +14,7 @@ from ldnn_core.activations import (
     pure_functions,
 )
 from ldnn_core.algorithms import ALGORITHMS, CmaEs, Genetic, OpenaiEs, Snes
+from ldnn_core.curvature import Curvature, measure_curvature
 from ldnn_core.estimators import ESTIMATORS, Carry, Es, FirstOrder, OuterGradient, Pes, Truncated, Unrolled
 from ldnn_core.evaluation import Judgement, Training, evaluate_arms, evaluate_sizes
 from ldnn_core.losses import CrossEntropy, SquaredError
@@ -23,6 +24,7 @@ from ldnn_core.outer import OuterSGD
 from ldnn_core.participation import corrected_participation_ratio, participation_ratio
 from ldnn_core.population import evaluate_population
 from ldnn_core.randomness import generator
+from ldnn_core.spectral_bias import SpectralBias, measure_spectral_bias
 from ldnn_core.subnetwork import ActivationSpec, initial_genomes
 from ldnn_core.tasks import TASKS, DataError, Mnist1d, TaskData, cache_folder
 from ldnn_core.training import Batches, InnerProblem, shuffled_rows, train
@@ -39,6 +41,7 @@ __all__ = [
     "Carry",
     "CmaEs",
     "CrossEntropy",
+    "Curvature",
     "DataError",
     "Es",
     "ExactBank",
@@ -55,6 +58,7 @@ __all__ = [
     "Pes",
     "RMSprop",
     "Snes",
+    "SpectralBias",
     "SquaredError",
     "TableBank",
     "TaskData",
@@ -69,6 +73,8 @@ __all__ = [
     "evaluate_sizes",
     "generator",
     "initial_genomes",
+    "measure_curvature",
+    "measure_spectral_bias",
     "mixed_functions",
     "participation_ratio",
     "pure_functions",
