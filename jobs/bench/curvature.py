@@ -97,7 +97,8 @@ def measure_of_curvature(conditions: Conditions) -> list[Result]:
     device, quick = conditions.device, conditions.quick
     seeds, steps, width, rows = (1, 4, 8, 60) if quick else (8, 100, 100, 1000)
     names = (*LEARNED, *USUAL, "sin")
-    whole = trained_networks(device, names, seeds=seeds, steps=steps, width=width).with_rows(rows)
+    trained = trained_networks(device, names, seeds=seeds, steps=steps, width=width)
+    whole = trained.with_rows(rows)
     few, usual = whole.one_of_each(names), whole.one_of_each(tuple(USUAL))
     check = check_curvature(few)
     many_usual = trained_networks(device, tuple(USUAL), seeds=2 * seeds, steps=steps, width=width).with_rows(rows)
@@ -108,7 +109,7 @@ def measure_of_curvature(conditions: Conditions) -> list[Result]:
     base_usual = many_usual.size("ours", ours_usual), usual.size("PyHessian, one by one", usual_by_one)
     grown = [
         size
-        for some in (usual.with_rows(r) for r in ((20, 60) if quick else (250, 4000)))
+        for some in (trained.one_of_each(tuple(USUAL)).with_rows(r) for r in ((20, 60) if quick else (250, 4000)))
         for size in _both(device, some, repeats)
     ]
     for other in (4, 16) if quick else (25, 400):
