@@ -111,7 +111,12 @@ TRIALS: Final = pa.schema(
         *_ORIGIN,
         _field("number", _INT, "position of the trial in its method's sequence, from 0"),
         _field("status", _TEXT, "ok | diverged | failed | killed | timeout | oom | pruned"),
-        _field("score", _REAL, "mean validation accuracy (0..1) of fresh networks with the found set; null unless ok"),
+        _field(
+            "score",
+            _REAL,
+            "mean validation accuracy (0..1) of fresh networks with the found set, or for regression their mean skill, "
+            "1 - root mean squared error of standardised targets, at least 0; null unless ok",
+        ),
         _field("score_sem", _REAL, "standard error of that mean"),
         _field("cross_size_drop", _REAL, "score minus the lowest at search.objective_widths and here; else null"),
         _field("num_params", _INT, "trained weights and biases of the (largest) network in which the set was learned"),
@@ -149,7 +154,11 @@ STEPS: Final = pa.schema(
         _field("step", _INT, "from 0: the set before that outer step, or the best of that generation"),
         _field("outer_loss", _REAL, "mean training loss of the inner loop; for evolution that of the best candidate"),
         _field("inner_final_loss", _REAL, "training loss at the last inner step"),
-        _field("val_accuracy", _REAL, "validation accuracy (0..1) of probe networks; null except at recorded steps"),
+        _field(
+            "val_accuracy",
+            _REAL,
+            "validation accuracy (or skill, see trials.score) of probe networks; null where not recorded",
+        ),
         _field("gradient_norm", _REAL, "Euclidean norm of the outer gradient before clamping; null for evolution"),
         _field("step_size", _REAL, "Euclidean length of the change of the set (best candidate for evolution)"),
         _field("population_best", _REAL, "lowest outer loss in the population; null for gradient"),
@@ -203,7 +212,7 @@ EVALUATIONS: Final = pa.schema(
         _field(
             "lr_protocol",
             _TEXT,
-            "shared: one lr for all arms and sizes | tuned: the best for each, by validation rows",
+            "shared: one lr for all arms and sizes | per_arm_size: the best for each, by validation rows",
         ),
         _field("optimizer", _TEXT, "rmsprop | sgd | adam"),
         _field("epochs", _INT, "passes over the training rows"),
@@ -233,7 +242,17 @@ EVALUATIONS: Final = pa.schema(
         _field("curvature_rows", _INT, "training rows that the curvature was measured on; null when not asked"),
         _field("noise_alignment", _REAL, "cosine of gradient noise covariance and Hessian; null when not asked"),
         _field("noise_trace", _REAL, "trace of the covariance of one row's gradient; null when not asked"),
-        _field("preactivation_density", _REALS, "share of pre-activations in 64 equal bins of [-8, 8]; else null"),
+        _field("regime", _TEXT, "name of the training regime, see its configuration; null: plain"),
+        _field("snapshot_accuracies", _REALS, "accuracy of each snapshot of the training; null without snapshots"),
+        _field("ensemble_accuracy", _REAL, "accuracy of the mean of the snapshots' class probabilities"),
+        _field("ensemble_weighted_accuracy", _REAL, "the same, weighted by exp(-training loss) of each snapshot"),
+        _field("error_correlation", _REAL, "mean correlation of the errors of two snapshots"),
+        _field("snapshot_distance", _REAL, "mean root mean square difference of two snapshots per parameter"),
+        _field(
+            "preactivation_density",
+            _REALS,
+            "share of pre-activations in 64 equal bins of [-8, 8], mean of hidden layers; null unless looked up",
+        ),
         _field("wall_seconds", _REAL, "duration of the batch divided by its networks [s]"),
         _field("inner_steps", _INT, "inner steps of this network"),
         _field("batch_of_networks", _INT, "networks trained in the same call"),
@@ -251,11 +270,22 @@ SPECTRA: Final = pa.schema(
         _field("architecture", _TEXT, "as in evaluations"),
         _field("mixing", _TEXT, "as in evaluations"),
         _field("lr_protocol", _TEXT, "as in evaluations"),
+        _field("regime", _TEXT, "as in evaluations"),
         _field("lr", _REAL, "as in evaluations"),
         _field("num_params", _INT, "weights and biases of the network: how many eigenvalues there are"),
         _field("smoothing", _REAL, "standard deviation of the Gaussian that stands for one eigenvalue"),
         _field("eigenvalues", _REALS, "grid of eigenvalues"),
         _field("density", _REALS, "spectral density on that grid"),
+        _field("hessian_trace", _REAL, "as in evaluations, where this and what follows stands if measured when judged"),
+        _field("hessian_trace_sem", _REAL, "as in evaluations"),
+        _field("hessian_top_eigenvalue", _REAL, "as in evaluations"),
+        _field("hessian_eigenvalues", _REALS, "as in evaluations"),
+        _field("near_zero_fraction", _REAL, "as in evaluations"),
+        _field("near_zero_threshold", _REAL, "as in evaluations"),
+        _field("curvature_method", _TEXT, "as in evaluations"),
+        _field("curvature_rows", _INT, "as in evaluations"),
+        _field("noise_alignment", _REAL, "as in evaluations"),
+        _field("noise_trace", _REAL, "as in evaluations"),
     ]
 )
 
@@ -290,9 +320,12 @@ UNIQUE_KEYS: Final[dict[str, tuple[str, ...]]] = {
     "steps": ("trial_id", "attempt", "step"),
     "activations": ("trial_id", "attempt", "step", "type_index"),
     "evaluations": (
-        "trial_id", "arm", "task", "architecture", "width", "depth", "mixing", "lr_protocol", "split", "lr", "seed",
+        "trial_id", "arm", "task", "architecture", "width", "depth", "mixing", "lr_protocol", "regime", "split",
+        "lr", "seed",
     ),
-    "spectra": ("trial_id", "arm", "task", "architecture", "width", "depth", "mixing", "lr_protocol", "lr", "seed"),
+    "spectra": (
+        "trial_id", "arm", "task", "architecture", "width", "depth", "mixing", "lr_protocol", "regime", "lr", "seed",
+    ),
     "spectral_bias": ("trial_id", "arm", "width", "depth", "seed"),
 }  # fmt: skip
 """Columns whose values together occur at most once in a table."""
