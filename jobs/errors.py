@@ -15,6 +15,10 @@ EXIT_WRONG_INPUT: Final = 2
 EXIT_INTERRUPTED: Final = 130
 
 
+class InputError(ValueError):
+    """What a command was given cannot be used; the words say why and what to do."""
+
+
 @contextmanager
 def user_errors() -> Iterator[None]:
     """Turn errors that a person can mend into a sentence and an exit code; let all others be seen whole."""
@@ -30,7 +34,7 @@ def user_errors() -> Iterator[None]:
     wrong_input = (ConfigError, LocationError, RunFolderError, AnalysisRunFolderError, SamplingChangedError)
     try:
         yield
-    except (*wrong_input, PassportError) as error:
+    except (*wrong_input, InputError, PassportError) as error:
         _say(error)
         sys.exit(EXIT_WRONG_INPUT)
     except (StoreError, ClusterError) as error:
