@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from analysis import Label, PassportError, Rules, Standing, passport_table, scale_passport, write_passport
+from analysis.figures import passport_heat_data, scale_passport_figure
 from analysis.merit import collapsed, merit_of
 from analysis.passport_cells import BEST_PURE, BEST_USUAL, LEARNED_SINGLE
 from analysis.passport_file import METADATA_KEY, PASSPORT
@@ -348,6 +350,19 @@ def test_the_file_holds_grid_label_and_sentences_with_described_columns(specific
 def test_a_passport_without_a_label_has_a_null_in_its_file(tmp_path):
     path = write_passport(passport(Shape(seeds=1)), tmp_path / "p.parquet")
     assert pd.read_parquet(path)["label"].isna().all()
+
+
+def test_the_heat_map_has_a_cell_per_size_and_rival_with_its_numbers(specific, safe):
+    data = passport_heat_data(specific, replace(safe, trial_id="evolution-0001"))
+    assert len(data) == len(specific.grid) + len(safe.grid)
+    drawn = scale_passport_figure(data)
+    titles = [axes.get_title(loc="left") for axes in drawn.axes]
+    assert titles == [f"set of {TRIAL}: size-specific", "set of evolution-0001: scale-safe"]
+    found = row(specific, BEST_USUAL, 400)
+    words = {text.get_text() for text in drawn.axes[0].texts}
+    assert f"{100 * found['advantage']:+.1f} ▼\n[{100 * found['low']:.1f}, {100 * found['high']:.1f}]" in words
+    assert [label.get_text() for label in drawn.axes[0].get_xticklabels()] == ["20", "50", "100", "200", "400"]
+    assert passport_heat_data().empty
 
 
 def null_grid(rng, arms, usual):
