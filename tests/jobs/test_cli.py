@@ -375,7 +375,8 @@ def test_evaluating_further_adds_only_what_is_new(copy):
 def test_controls_usual_activations_and_curvature_can_be_asked_for_later(copy, monkeypatch):
     monkeypatch.setattr("search.spectral.STEPS", 5)
     before = rows(copy, "evaluations")
-    options = ["--trial", "gradient-0001", "--widths", "6", "--usual", "relu, hat", "--controls", "all"]
+    judged = before["trial_id"].min()
+    options = ["--trial", judged, "--widths", "6", "--usual", "relu, hat", "--controls", "all"]
     options += ["--curvature", "batched", "--spectral-bias", "--workers", 0, "--json"]
     answer = ldnn("evaluate", copy, *options)
     assert answer.code == 0, answer.err
