@@ -106,6 +106,9 @@ def evaluate(
     spectral_bias: Annotated[
         bool, typer.Option("--spectral-bias", help="Measure how soon the arms learn sinusoids of rising frequency.")
     ] = False,
+    task: Annotated[
+        str | None, typer.Option(help="Tasks to judge them on, e.g. digits,van_der_pol; by default the run's.")
+    ] = None,
     address: Address = None,
     workers: Workers = None,
     as_json: Json = False,
@@ -125,6 +128,7 @@ def evaluate(
         controls=tuple(CONTROLS) if controls == "all" else _names(controls),
         curvature=curvature,
         spectral_bias=spectral_bias,
+        tasks=_names(task),
         address=address,
         workers=workers,
         as_json=as_json,

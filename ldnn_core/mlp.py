@@ -114,13 +114,15 @@ def forward(
     Args:
         spec: sizes.
         parameters: (N, Θ).
-        x: inputs, (N or 1, B, D).
+        x: inputs, (N or 1, B, D); of more axes, as of images, the last are flattened, here and in the other sweeps.
         activation: of all hidden layers.
         noise: added to hidden units.
 
     Returns:
         z (N, B, C) and the hidden layers.
     """
+    if x.dim() > 3:
+        x = x.flatten(2)
     layers = spec.layers(parameters)
     h = x.expand(len(parameters), -1, -1)
     hidden = []
@@ -141,6 +143,8 @@ def loss_gradient(
 
     Arguments as for `forward`; y as the loss wants it.
     """
+    if x.dim() > 3:
+        x = x.flatten(2)
     loss, gradient = parameters.new_empty(parameters.shape[0]), torch.empty_like(parameters)
     size = _block_size(spec, x)
     with torch.inference_mode():
@@ -212,6 +216,8 @@ def gradient_vjp(
     bank = activation.bank
     if not isinstance(bank, TableBank):
         return gradient_vjp_autograd(spec, parameters, x, y, activation, v, w, noise)
+    if x.dim() > 3:
+        x = x.flatten(2)
     parameters_cotangent, bank_cotangent = torch.empty_like(parameters), torch.zeros_like(bank.parameters)
     size = _block_size(spec, x)
     with torch.inference_mode():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
@@ -25,9 +25,9 @@ from search.config_tables import (
     ObjectiveConfig,
     ResourcesConfig,
     SearchConfig,
-    TaskConfig,
     TrainingConfig,
 )
+from search.config_tasks import PLACES, Mnist1dConfig, TaskConfig
 from search.config_types import Array, Method, Networks, ObjectiveName, Seed, Table, Width
 from search.provenance import config_hash
 
@@ -79,7 +79,7 @@ class RunConfig(Table):
     """Everything random is derived from it."""
     method: Literal["gradient", "evolution", "both"] = "both"
     """How sets are searched."""
-    task: TaskConfig = TaskConfig()
+    task: TaskConfig = Mnist1dConfig()
     """The data."""
     ldnn: LdnnConfig = LdnnConfig()
     """The network in which sets are learned."""
@@ -101,12 +101,12 @@ class RunConfig(Table):
     """Where the work is done; changes no result."""
 
     def _relations(self) -> Iterator[Relation]:
-        rows = self.task.training_rows
-        row_keys = ("task.samples", "task.validation_fraction")
-        for section, size in (("inner", self.inner.batch_size), ("evaluation", self.evaluation.batch_size)):
-            rule = f"{section}.batch_size <= rows to train on ({rows})"
-            yield Relation(rule, size <= rows, (f"{section}.batch_size", *row_keys))
-
+        for index, task in enumerate((self.task, *self.evaluation.tasks)):
+            if task.training_rows is not None:
+                yield from self.relations_of_rows(task.training_rows, index)
+        titles = [task.title for task in (self.task, *self.evaluation.tasks)]
+        rule = f"no two tasks have the same label or name ({', '.join(titles)})"
+        yield Relation(rule, len(set(titles)) == len(titles), ("task.name", "task.label"))
         most_types, types_key = self._extreme("num_types", max)
         least_width, width_key = self._extreme("width", min)
         if self.objective.widths:
@@ -164,6 +164,22 @@ class RunConfig(Table):
             yield Relation(rule, fits, ("search.objective_widths", types_key))
         if "evolution" in methods(self):
             yield from self._relations_of_evolution(most_types, types_key)
+
+    def relations_of_rows(self, rows: int, index: int = 0) -> Iterator[Relation]:
+        """What must hold of the rows that networks are trained on, which some tasks know only from their data.
+
+        Args:
+            rows: how many there are.
+            index: 0 for the run's own task, else its place in ``evaluation.tasks``, from 1.
+        """
+        if index:
+            rule = f"evaluation.batch_size <= rows to train on ({rows}) of evaluation.tasks[{index - 1}]"
+            yield Relation(rule, self.evaluation.batch_size <= rows, ("evaluation.batch_size",))
+            return
+        row_keys = tuple(f"task.{key}" for key in self.task.row_keys)
+        for section, size in (("inner", self.inner.batch_size), ("evaluation", self.evaluation.batch_size)):
+            rule = f"{section}.batch_size <= rows to train on ({rows})"
+            yield Relation(rule, size <= rows, (f"{section}.batch_size", *row_keys))
 
     def _relations_of_evolution(self, most_types: int, types_key: str) -> Iterator[Relation]:
         evolution, hidden = self.evolution, self.ldnn.subnet_hidden
@@ -310,9 +326,12 @@ def trial_config(run: RunConfig, method: str, number: int, params: Mapping[str, 
     return checked(TrialConfig, data | sections, source)
 
 
+_NAMES_OF_A_TRIAL: Final = ("trial_id", "number", "params")
+
+
 def identity(trial: TrialConfig) -> str:
     """Hash of all that a trial's numbers depend on: two trials with the same identity have the same rows."""
-    return config_hash(trial.model_dump(mode="json", exclude={"trial_id", "number", "params"}))
+    return config_hash({key: value for key, value in canonical(trial).items() if key not in _NAMES_OF_A_TRIAL})
 
 
 def planned_steps(run: RunConfig, method: str) -> int:
@@ -357,9 +376,15 @@ def _as_called_now(stored: Mapping[str, Any]) -> dict[str, Any]:
     return {**stored, "evaluation": evaluation}
 
 
-def canonical(config: RunConfig | TrialConfig) -> dict[str, Any]:
-    """A configuration as JSON writes it, in the order of its fields, without what no result depends on (resources).
+_PLACES_OF_TASKS: Final = {"tasks": {"__all__": set(PLACES)}}
 
-    This is what is hashed.  `RunConfig.model_validate` and `TrialConfig.model_validate` read it back.
+
+def canonical(config: RunConfig | TrialConfig) -> dict[str, Any]:
+    """A configuration as JSON writes it, in the order of its fields, without what no result depends on.
+
+    That is resources, and where data lies.  This is what is hashed.  `RunConfig.model_validate` and
+    `TrialConfig.model_validate` read it back.
     """
-    return config.model_dump(mode="json", exclude={"resources"})
+    return config.model_dump(
+        mode="json", exclude={"resources": True, "task": set(PLACES), "evaluation": _PLACES_OF_TASKS}
+    )

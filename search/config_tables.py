@@ -10,6 +10,7 @@ from pydantic import Field
 
 from search.config_errors import Relation
 from search.config_space import Choices, Space
+from search.config_tasks import TaskConfig
 from search.config_types import (
     AlgorithmName,
     Array,
@@ -29,10 +30,8 @@ from search.config_types import (
     OptimizerName,
     SamplerName,
     SchedulerName,
-    Seed,
     Steps,
     Table,
-    TaskName,
     Texts,
     UsualName,
     Width,
@@ -40,25 +39,6 @@ from search.config_types import (
 
 MOST_PARTICLES: Final = 65_536
 """Classifiers that an outer step may train at the same time; at width 100 their weights alone take 1.3 GB."""
-
-
-class TaskConfig(Table):
-    """The data; one fifth of the samples are test rows, judged once, the others are for training and validation."""
-
-    name: TaskName = "mnist1d"
-    """Data, loss and metric."""
-    samples: Annotated[int, Field(ge=1000, le=100_000)] = 5000
-    """Rows generated in all."""
-    data_seed: Seed = 42
-    """Seed of the generator; 42 gives the published data."""
-    validation_fraction: Annotated[float, Field(ge=0.01, le=0.9)] = 0.2
-    """Share of the rows that are not test rows by which things are chosen: learning rates, sets, trials."""
-
-    @property
-    def training_rows(self) -> int:
-        """Rows that networks are trained on: neither test nor validation rows."""
-        learning = int(self.samples * 0.8)  # rounded as the generator of the data rounds
-        return learning - round(learning * self.validation_fraction)
 
 
 class LdnnConfig(Table):
@@ -126,7 +106,8 @@ class ObjectiveConfig(Table):
     """What makes a set good: at which network sizes it is tried, and how what it does there becomes one number."""
 
     measure: Literal["train_loss", "val_loss", "val_accuracy"] = "train_loss"
-    """The outer loss: training loss of the last inner steps, or what the validation rows say after the last one."""
+    """The outer loss: training loss of the last inner steps, or what the validation rows say after the last one; for a
+    regression val_accuracy is its skill, 1 - root mean squared error of standardised targets, at least 0."""
     widths: Annotated[tuple[Width, ...], Field(max_length=20), Array] = ()
     """Neurons per hidden layer of the networks that a set is tried in; empty for ldnn.width alone."""
     depths: Annotated[tuple[Depth, ...], Field(max_length=3), Array] = ()
@@ -361,6 +342,8 @@ class EvaluationConfig(Table):
     """Learning rates that are tried for each arm and size; read by lr_search = "optuna" only."""
     tuning_seeds: Annotated[int, Field(ge=1, le=10_000)] = 10
     """Networks per arm, size and learning rate by which one is chosen; none of them is judged."""
+    tasks: Annotated[tuple[TaskConfig, ...], Field(max_length=10), Array] = ()
+    """Further tasks that found sets are judged on; each a table like [task], with the same sizes and training."""
     spectral_bias: bool = False
     """Whether it is measured how soon networks with the arms of a set learn sinusoids of rising frequency."""
 

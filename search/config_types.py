@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from search.config_errors import Relation, require
 
 Method = Literal["gradient", "evolution"]
-TaskName = Literal["mnist1d"]
+TaskName = Literal["mnist1d", "van_der_pol", "digits", "fashion_mnist", "mnist", "cifar10", "file"]
 BaseName = Literal["zero", "identity", "sigmoid", "tanh", "sin", "elu", "relu", "silu", "gelu", "hat"]
 UsualName = Literal["sigmoid", "tanh", "sin", "elu", "relu", "silu", "gelu", "hat"]
 ControlName = Literal["untrained", "copies", "shuffled", "relu-equal", "no-gain", "mixed-normalized"]

@@ -12,6 +12,7 @@ from typing import Any
 from ldnn_core.evaluation import Judgement
 from ldnn_core.randomness import derive_seed
 from search.config import CurvatureConfig, RunConfig
+from search.config_tasks import TaskTable, task_table
 from search.contest import FINAL, Contest, arm_names
 from search.found_set import FoundSet, found_set
 from search.plan import Unit
@@ -43,6 +44,7 @@ class Request:
         controls: controls of the sets; None for those that the run names.
         curvature: how the Hessian is measured; None for what the run says.
         spectral_bias: whether that is measured; None for what the run says.
+        tasks: on which they are judged; None for the run's own and those that it names.
     """
 
     trial_ids: tuple[str, ...]
@@ -53,6 +55,7 @@ class Request:
     controls: tuple[str, ...] | None = None
     curvature: CurvatureConfig | None = None
     spectral_bias: bool | None = None
+    tasks: tuple[TaskTable, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,22 @@ def evaluation_units(run: RunConfig, store: Store, request: Request) -> tuple[li
     judged network trained once more, to the same end: parts are never changed, so its curvature becomes a row of
     ``spectra``, and nothing of ``evaluations``.
     """
+    tasks = (run.task, *run.evaluation.tasks) if request.tasks is None else request.tasks
+    units: list[Unit] = []
+    complete = 0
+    for task in tasks:
+        missing, done = _units_on(task, run, store, request)
+        units, complete = units + missing, complete + done
+    if run.evaluation.spectral_bias if request.spectral_bias is None else request.spectral_bias:
+        usual = run.evaluation.usual if request.usual is None else request.usual
+        missing, done = spectral_bias_units(store, request.trial_ids, usual)
+        units, complete = units + missing, complete + done
+    return units, complete
+
+
+def _units_on(task: TaskTable, run: RunConfig, store: Store, request: Request) -> tuple[list[Unit], int]:
+    """`evaluation_units` on one task; what another task than the run's own is told stands in the payload."""
+    own, run = run.task, run.model_copy(update={"task": task})
     usual = run.evaluation.usual if request.usual is None else request.usual
     controls = run.evaluation.controls if request.controls is None else request.controls
     curvature = request.curvature or run.curvature
@@ -100,12 +119,11 @@ def evaluation_units(run: RunConfig, store: Store, request: Request) -> tuple[li
             if unmeasured:
                 payload["curvature"] = curvature.model_dump(mode="json")
                 payload["measured"] = sorted({seed for _, seed in unmeasured})
+            if task != own:
+                payload["task"] = task.model_dump(mode="json")
             digest = hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()[:8]
-            key = f"{trial_id}-{run.task.name}-w{width}-d{depth}-{run.evaluation.lr_protocol}-{digest}"
+            key = f"{trial_id}-{run.task.title}-w{width}-d{depth}-{run.evaluation.lr_protocol}-{digest}"
             units.append(Unit(key, 0, payload))
-    if run.evaluation.spectral_bias if request.spectral_bias is None else request.spectral_bias:
-        more, done = spectral_bias_units(store, request.trial_ids, usual)
-        return units + more, complete + done
     return units, complete
 
 
@@ -124,6 +142,8 @@ def _missing(
 def judge(run: RunConfig, store: Store, payload: Mapping[str, Any], device: str) -> Judged:
     """Train and judge the networks of one unit; rows of ``evaluations`` and ``spectra`` that are not there yet."""
     trial_id, width, depth = payload["trial_id"], payload["width"], payload["depth"]
+    if "task" in payload:
+        run = run.model_copy(update={"task": task_table(payload["task"])})
     data = load_task(run.task, device)
     found = None if trial_id == USUAL_TRIAL else found_set(store, trial_id).to(data.train.x.device)
     contest = Contest.of(run, data, width, depth, payload["arms"], found)
@@ -160,7 +180,7 @@ def _origin(run: RunConfig, trial_id: str, width: int, depth: int, found: FoundS
         "method": found.row["method"] if found else None,
         "estimator": found.row["estimator"] if found else None,
         "algorithm": found.row["algorithm"] if found else None,
-        "task": run.task.name,
+        "task": run.task.title,
         "num_types": found.spec.num_types if found else 1,
         "base": found.spec.base if found else None,
         "architecture": ARCHITECTURE,
@@ -223,6 +243,6 @@ def _rows(store: Store, run: RunConfig, trial_id: str | None, table: str) -> Ite
     if table == "evaluations":
         columns.append("split")
     own = None if trial_id is None else [key for key in store.keys(table) if key.startswith(f"{trial_id}-")]
-    wanted = (run.task.name, run.evaluation.lr_protocol)
+    wanted = (run.task.title, run.evaluation.lr_protocol)
     rows = store.read(table, columns=columns, keys=own).to_pylist()
     return [row for row in rows if (row["task"], row["lr_protocol"]) == wanted]

@@ -176,6 +176,7 @@ def _plan(
     if config.evaluation.best:
         sets = min(config.evaluation.best, config.search.trials) * len(methods(config)) + bool(config.evaluation.usual)
         expected = sets * len(config.evaluation.widths) * len(config.evaluation.depths)
+        expected *= 1 + len(config.evaluation.tasks)
         expected += sets * config.evaluation.spectral_bias
     return ChainPlan(trials, evaluations if expected else ListPlan.empty, expected=expected)
 
@@ -266,7 +267,7 @@ def _publish_ending(run: RunFolder, unit: Unit, outcome: Outcome) -> None:
         "attempt": unit.attempt,
         "method": method,
         "number": number,
-        "task": config.task.name,
+        "task": config.task.title,
         "status": str(outcome.status),
         "error": outcome.note,
         "params": json.dumps(dict(unit.payload["params"]), sort_keys=True),

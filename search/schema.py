@@ -111,7 +111,12 @@ TRIALS: Final = pa.schema(
         *_ORIGIN,
         _field("number", _INT, "position of the trial in its method's sequence, from 0"),
         _field("status", _TEXT, "ok | diverged | failed | killed | timeout | oom | pruned"),
-        _field("score", _REAL, "mean validation accuracy (0..1) of fresh networks with the found set; null unless ok"),
+        _field(
+            "score",
+            _REAL,
+            "mean validation accuracy (0..1) of fresh networks with the found set, or for regression their mean skill, "
+            "1 - root mean squared error of standardised targets, at least 0; null unless ok",
+        ),
         _field("score_sem", _REAL, "standard error of that mean"),
         _field("cross_size_drop", _REAL, "score minus the lowest at search.objective_widths and here; else null"),
         _field("num_params", _INT, "trained weights and biases of the (largest) network in which the set was learned"),
@@ -149,7 +154,11 @@ STEPS: Final = pa.schema(
         _field("step", _INT, "from 0: the set before that outer step, or the best of that generation"),
         _field("outer_loss", _REAL, "mean training loss of the inner loop; for evolution that of the best candidate"),
         _field("inner_final_loss", _REAL, "training loss at the last inner step"),
-        _field("val_accuracy", _REAL, "validation accuracy (0..1) of probe networks; null except at recorded steps"),
+        _field(
+            "val_accuracy",
+            _REAL,
+            "validation accuracy (or skill, see trials.score) of probe networks; null where not recorded",
+        ),
         _field("gradient_norm", _REAL, "Euclidean norm of the outer gradient before clamping; null for evolution"),
         _field("step_size", _REAL, "Euclidean length of the change of the set (best candidate for evolution)"),
         _field("population_best", _REAL, "lowest outer loss in the population; null for gradient"),

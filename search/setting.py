@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ldnn_core.activations import BankActivation, TableBank, UsualActivation, mixed_functions
-from ldnn_core.evaluation import TrainedGroup, Training, evaluate_arms, fully_connected
+from ldnn_core.evaluation import Judgement, TrainedGroup, Training, evaluate_arms, fully_connected
 from ldnn_core.mlp import MlpSpec
 from ldnn_core.objective import Objective
 from ldnn_core.optimizers import make_optimizer
@@ -25,8 +25,7 @@ from search.config import LdnnConfig, TaskConfig, TrainingConfig, TrialConfig
 @lru_cache(maxsize=4)
 def load_task(config: TaskConfig, device: str) -> TaskData:
     """The data of a task on a device, kept for the life of the process."""
-    settings = config.model_dump(exclude={"name"})
-    return TASKS[config.name](**settings).load(cache_folder()).to(device)
+    return TASKS[config.name](**config.settings).load(cache_folder()).to(device)
 
 
 def activation_spec(ldnn: LdnnConfig) -> ActivationSpec:
@@ -74,7 +73,7 @@ class Setting:
         optimizer = make_optimizer(inner.optimizer, momentum=inner.momentum, decay=inner.decay)
         validation = None
         if wanted.measure != "train_loss":
-            error = (lambda z, y: 1 - data.accuracy(z, y)) if wanted.measure == "val_accuracy" else None
+            error = (lambda z, y: 1 - data.skill(z, y)) if wanted.measure == "val_accuracy" else None
             validation = Validation(data.val.x, data.val.y, error)
         networks = (MlpSpec(data.inputs, hidden, data.outputs, data.loss) for hidden in config.sizes)
         problems = tuple(InnerProblem(network, optimizer, inner.lr, validation) for network in networks)
@@ -121,7 +120,7 @@ class Setting:
         return BankActivation(bank, mixed_functions(hidden, self.spec.num_types))
 
     def probe(self, genomes: Tensor) -> float:
-        """Validation accuracy of fresh networks trained by the inner loop, without noise.
+        """Validation accuracy, or skill for a regression, of fresh networks trained by the inner loop, without noise.
 
         All probes of a run use the same networks, so that sets, steps and methods can be compared.
         """
@@ -132,7 +131,7 @@ class Setting:
         return float(self.combined(accuracies).mean())
 
     def score(self, genomes: Tensor) -> tuple[float, float]:
-        """Mean and standard error of the validation accuracy of networks trained as in the evaluation."""
+        """Mean and standard error of the validation accuracy, or skill, of networks trained as in the evaluation."""
         return self.scored(self.score_accuracies(genomes, self.config.sizes))
 
     def scored(self, accuracies: Tensor) -> tuple[float, float]:
@@ -147,7 +146,7 @@ class Setting:
         *,
         observe: Callable[[TrainedGroup], None] | None = None,
     ) -> Tensor:
-        """Validation accuracies of the networks of a score, (sizes, networks).
+        """Validation accuracies, or skills for a regression, of the networks of a score, (sizes, networks).
 
         Args:
             genomes: the set, (K, P).
@@ -160,6 +159,10 @@ class Setting:
     def combined(self, accuracies: Tensor) -> Tensor:
         """Accuracies at several sizes (sizes, networks) as one for each of the seeds, as the objective says."""
         return 1 - self.objective.combine(1 - accuracies)
+
+    def _skill(self, judgement: Judgement) -> float:
+        """0..1: its accuracy, or what its loss says where the task is a regression."""
+        return self.data.skill_of_loss(judgement.loss) if judgement.accuracy is None else judgement.accuracy
 
     def _accuracies(
         self,
@@ -184,5 +187,5 @@ class Setting:
                 split="val",
                 observe=observe,
             )
-            by_size.append([judgement.accuracy for judgement in judged])
+            by_size.append([self._skill(judgement) for judgement in judged])
         return torch.tensor(by_size, dtype=torch.float64)

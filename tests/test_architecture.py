@@ -27,7 +27,7 @@ MAY_IMPORT = {
 
 CORE_ANYWHERE = {"torch", "numpy", "numba", "llvmlite", "safetensors", "filelock"}
 CORE_LATE = {
-    "ldnn_core.tasks": {"mnist1d", "sklearn"},
+    "ldnn_core.tasks": {"mnist1d", "sklearn", "pyarrow"},
     "ldnn_core.pyhessian_curvature": {"pyhessian"},
     "ldnn_core.algorithms": {"cmaes", "threadpoolctl"},
 }

@@ -325,7 +325,7 @@ WORDS = [
     for table, fields in run_with().model_dump().items()
     if isinstance(fields, dict)
     for name, value in fields.items()
-    if isinstance(value, str)
+    if isinstance(value, str) and value  # a label is nobody's choice of words
 ]
 
 
