@@ -404,7 +404,7 @@ def test_the_best_and_a_trial_by_name_can_be_evaluated_together(copy):
             "got 'gradient-0007'; those that have: evolution-0000, evolution-0001, gradient-",
         ),
         (["--widths", "1"], "largest num_types <= smallest of evaluation.widths"),
-        (["--depths", "9"], "evaluation.depths[0] = 9: must be a whole number from 1 to 3"),
+        (["--depths", "65"], "evaluation.depths[0] = 65: must be a whole number from 1 to 64"),
         (["--seeds", "20000"], "evaluation.seeds = 20000: must be a whole number from 1 to 10000"),
         (["--usual", "relu,swish"], "evaluation.usual[1] = 'swish': must be one of"),
         (["--controls", "copys"], "evaluation.controls[0] = 'copys': must be one of untrained, copies"),
