@@ -7,32 +7,25 @@ Networks of one seed share initial parameters and batches across arms, so that d
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from ldnn_core.activations import Activation, BankActivation, GroupedActivation, TableBank, UsualActivation
+from ldnn_core.activations import Activation, GroupedActivation
+from ldnn_core.examination import Examination, is_looked_up
 from ldnn_core.mlp import MlpSpec
-from ldnn_core.network import Layer, Network
+from ldnn_core.network import Network
 from ldnn_core.optimizers import Optimizer
-from ldnn_core.participation import corrected_participation_ratio, participation_ratio
-from ldnn_core.preactivations import DENSITY_BINS, share_in_bins, share_outside
 from ldnn_core.randomness import generator
 from ldnn_core.tasks import Rows, TaskData
-from ldnn_core.training import Batches, InnerProblem, Trained, TrainState, shuffled_rows, train
+from ldnn_core.training import Batches, InnerProblem, TrainState, shuffled_rows, train
 
 ACTIVATION_BYTES = 4 << 20
 """Networks are trained in groups whose hidden units of one batch take about this much memory: enough of them that the
 cost of a call does not count, few enough that parameters and optimiser slots stay in the cache from step to step."""
-
-JUDGED_BYTES: Final = 64 << 20
-"""Judging rows are taken in blocks whose widest layer of all networks of a group takes at most about this much."""
-
-MOST_MEASURED_UNITS: Final = 2048
-"""A wider layer has no participation ratio: its covariance would cost more than the training."""
 
 
 @dataclass(frozen=True)
@@ -91,13 +84,13 @@ class Judgement:
             finite, chance; None for regression.
         epoch_losses: mean training loss of every epoch; None where not finite.
         participation_ratio: R of the first hidden layer on the judging rows; None if undefined, or if it has more
-            than `MOST_MEASURED_UNITS`.
+            than `ldnn_core.examination.MOST_MEASURED_UNITS`.
         participation_ratio_corrected: the same from two halves of the rows; None if undefined.
         weight_norm: Euclidean norm of all weights and biases; None if diverged.
         outside_table: share of pre-activations on the judging rows outside the table of a learned activation, where
             it is a straight line; None for what is not looked up.
-        preactivation_density: share of the pre-activations on the judging rows in each bin of `share_in_bins`, the mean
-            over hidden layers; None for what is not looked up, or if diverged.
+        preactivation_density: share of the pre-activations on the judging rows in each bin of
+            `ldnn_core.preactivations`, the mean over hidden layers; None for what is not looked up, or if diverged.
         num_params: weights and biases of the network.
         inner_steps: inner steps of this network.
         wall_seconds: duration of its group divided by the networks in it [s].
@@ -196,11 +189,14 @@ def evaluate_arms(
     """
     if not arms or not seeds:
         raise ValueError(f"at least one arm and one seed are needed, but got {len(arms)} arms and {len(seeds)} seeds")
-    examination = _Examination(data, network, *data.split(split), training, root_seed)
+    train_rows, judge_rows = data.split(split)
+    examination = Examination(data, network, judge_rows)
     group = max(1, ACTIVATION_BYTES // (len(arms) * training.batch_size * examination.bytes_per_row))
     by_arm: dict[str, list[Judgement]] = {arm: [] for arm in arms}
     for start in range(0, len(seeds), group):
-        for judgement in _judge_group(examination, arms, seeds[start : start + group], observe):
+        for judgement in _judge_group(
+            examination, arms, seeds[start : start + group], training, root_seed, train_rows, observe
+        ):
             by_arm[judgement.arm].append(judgement)
     return [judgement for judgements in by_arm.values() for judgement in judgements]
 
@@ -238,61 +234,17 @@ def evaluate_sizes(
     }
 
 
-@dataclass(frozen=True)
-class _Examination:
-    """What all networks of an evaluation have in common."""
-
-    data: TaskData
-    network: Network
-    train_rows: Rows
-    judge_rows: Rows
-    training: Training
-    root_seed: int
-
-    @property
-    def bytes_per_row(self) -> int:
-        """Memory of the widest hidden layer of one network for one row."""
-        x = self.train_rows.x
-        widest = max(self.network.hidden, default=0)
-        if not widest:  # only a sweep tells how wide the layers of a module are
-            with torch.no_grad():
-                one = self.network.initial_parameters([generator(0, "size")]).to(x.device)
-                layers = self.network.forward(one, x[None, :1], UsualActivation("relu"))[1]
-            widest = max(layer.pre[0, 0].numel() for layer in layers)
-        return widest * x.element_size()
-
-    @property
-    def per_epoch(self) -> int:
-        """Inner steps of an epoch."""
-        return len(self.train_rows) // self.training.batch_size
-
-    def swept(self, parameters: Tensor, activation: Activation) -> Iterator[tuple[float, Tensor, Tensor, list[Layer]]]:
-        """Blocks of judging rows: their share of all rows, outputs, targets, and hidden layers."""
-        x, y = self.judge_rows.x, self.judge_rows.y
-        size = max(1, JUDGED_BYTES // (len(parameters) * self.bytes_per_row))
-        for start in range(0, len(x), size):
-            rows = slice(start, start + size)
-            z, layers = self.network.forward(parameters, x[None, rows], activation)
-            yield len(x[rows]) / len(x), z, y[rows], layers
-
-    def accuracy(self, parameters: Tensor, activation: Activation) -> Tensor:
-        """Share of right answers (N,) in float64; chance where outputs are not finite."""
-        blocks = [
-            (self.data.accuracy(z, y) * share, _all_finite(z)) for share, z, y, _ in self.swept(parameters, activation)
-        ]
-        finite = torch.stack([finite for _, finite in blocks]).all(dim=0)
-        return torch.stack([right for right, _ in blocks]).sum(dim=0).masked_fill(~finite, self.data.chance)
-
-
 def _judge_group(
-    examination: _Examination,
+    examination: Examination,
     arms: Mapping[str, Arm],
     seeds: Sequence[int],
+    training: Training,
+    root_seed: int,
+    train_rows: Rows,
     observe: Callable[[TrainedGroup], None] | None,
 ) -> list[Judgement]:
     started = time.perf_counter()
-    data, network, training = examination.data, examination.network, examination.training
-    train_rows, root_seed = examination.train_rows, examination.root_seed
+    data, network, per_epoch = examination.data, examination.network, len(train_rows) // training.batch_size
     device, count = train_rows.x.device, len(arms) * len(seeds)
     fresh = network.initial_parameters([generator(root_seed, "network", *network.hidden, s) for s in seeds])
     sources = [generator(root_seed, "batches", s) for s in seeds]
@@ -304,7 +256,7 @@ def _judge_group(
     accuracies: list[Tensor] = []
 
     def after_step(state: TrainState) -> None:
-        if classifies and state.step % examination.per_epoch == 0 and state.step < training.steps:
+        if classifies and state.step % per_epoch == 0 and state.step < training.steps:
             accuracies.append(examination.accuracy(state.parameters, activation))
 
     rates = torch.tensor([training.lr_of(arm) for arm in arms for _ in seeds], dtype=fresh.dtype, device=device)
@@ -312,7 +264,7 @@ def _judge_group(
     parameters = fresh.repeat(len(arms), 1).to(device)
     trained = train(problem, parameters, batches, activation, after_step=after_step)
     with torch.no_grad():
-        measured = _measured(examination, trained, own, len(seeds), activation)
+        measured = examination.measured(trained, per_epoch, [*own.values()], len(seeds), activation)
     diverged = measured["diverged"]
     if classifies:
         accuracies.append(measured["accuracy"])
@@ -326,7 +278,7 @@ def _judge_group(
     judgements = []
     for index, (arm, seed) in enumerate(names):
         row = {name: column[index] for name, column in columns.items()}
-        lost, looked_up = row["diverged"], _is_looked_up(own[arm])
+        lost, looked_up = row["diverged"], is_looked_up(own[arm])
         epochs = None if by_epoch is None else tuple(by_epoch[index].tolist())
         judgements.append(
             Judgement(
@@ -354,72 +306,6 @@ def _judge_group(
             )
         )
     return judgements
-
-
-def _measured(
-    examination: _Examination,
-    trained: Trained,
-    arms: Mapping[str, Activation],
-    seeds: int,
-    activation: GroupedActivation,
-) -> dict[str, Tensor]:
-    """What there is to know of trained networks, name → (N, ...)."""
-    data, network, parameters = examination.data, examination.network, trained.parameters
-    count, device = len(parameters), parameters.device
-    ends = parameters.new_tensor([_table_ends(arm) for arm in arms.values() for _ in range(seeds)])
-    looked_up = [slice(i * seeds, (i + 1) * seeds) for i, arm in enumerate(arms.values()) if _is_looked_up(arm)]
-    accuracy, outside = (torch.zeros(count, dtype=torch.float64, device=device) for _ in range(2))
-    density = torch.zeros(count, DENSITY_BINS, dtype=torch.float64, device=device)
-    loss = parameters.new_zeros(count)
-    finite = ~trained.diverged
-    first: list[Tensor] = []
-    for share, z, y, layers in examination.swept(parameters, activation):
-        finite = finite & _all_finite(z)
-        loss += share * data.loss.value(z, y.unsqueeze(0))
-        if data.metric == "accuracy":
-            accuracy += share * data.accuracy(z, y)
-        for layer in layers:
-            weight = share / len(layers)
-            for networks in looked_up:
-                outside[networks] += weight * share_outside(layer.pre[networks], ends[networks])
-                density[networks] += weight * share_in_bins(layer.pre[networks])
-        if layers[0].units.shape[2] <= MOST_MEASURED_UNITS:
-            first.append(layers[0].units)
-    units = torch.cat(first, dim=1) if len(first) > 1 else first[0] if first else parameters.new_zeros(count, 4, 1)
-    per_epoch = examination.per_epoch
-    found = {
-        "accuracy": accuracy.masked_fill(~finite, data.chance),
-        "loss": loss,
-        "diverged": ~finite,
-        "train_loss": trained.losses[-per_epoch:].mean(dim=0),
-        "epoch_losses": torch.stack([epoch.mean(dim=0) for epoch in trained.losses.split(per_epoch)], dim=1),
-        "ratio": participation_ratio(units),
-        "corrected": corrected_participation_ratio(units),
-        "weight_norm": parameters.norm(dim=1),
-        "outside": outside,
-        "density": density,
-    }
-    rollout_error = data.rollout_error(lambda x: network.forward(parameters, x, activation)[0])
-    return found if rollout_error is None else found | {"rollout_error": rollout_error}
-
-
-def _all_finite(z: Tensor) -> Tensor:
-    return torch.isfinite(z).flatten(1).all(dim=1)
-
-
-def _is_looked_up(arm: Activation) -> bool:
-    if isinstance(arm, GroupedActivation):
-        return all(_is_looked_up(activation) for activation, _ in arm.groups)
-    return isinstance(arm, BankActivation) and isinstance(arm.bank, TableBank)
-
-
-def _table_ends(arm: Activation) -> tuple[float, float]:
-    """Between which pre-activations an arm is tabulated; all, if it is not.  Groups of one arm share a grid."""
-    if isinstance(arm, GroupedActivation):
-        return _table_ends(arm.groups[0][0])
-    if isinstance(arm, BankActivation) and isinstance(arm.bank, TableBank):
-        return arm.bank.table.grid.ends
-    return -float("inf"), float("inf")
 
 
 def _finite(value: float, diverged: bool) -> float | None:

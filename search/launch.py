@@ -177,6 +177,7 @@ def _plan(
         sets = min(config.evaluation.best, config.search.trials) * len(methods(config)) + bool(config.evaluation.usual)
         expected = sets * len(config.evaluation.widths) * len(config.evaluation.depths)
         expected *= 1 + len(config.evaluation.tasks)
+        expected += sets * config.evaluation.spectral_bias
     return ChainPlan(trials, evaluations if expected else ListPlan.empty, expected=expected)
 
 

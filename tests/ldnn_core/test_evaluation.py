@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ldnn_core import evaluation
+from ldnn_core import evaluation, examination
 from ldnn_core.activations import (
     BankActivation,
     ExactBank,
@@ -267,7 +267,7 @@ def test_a_module_that_does_not_say_its_width_is_judged_in_groups_that_fit():
 def test_rows_judged_in_blocks_give_the_numbers_of_all_rows_at_once(monkeypatch):
     arms = {**RELU, **learned()}
     at_once = judge(arms)
-    monkeypatch.setattr(evaluation, "JUDGED_BYTES", 4 * 8 * 4 * 7)  # seven rows of four networks
+    monkeypatch.setattr(examination, "JUDGED_BYTES", 4 * 8 * 4 * 7)  # seven rows of four networks
     for one, other in zip(judge(arms), at_once, strict=True):
         assert_same(one, other)
 
