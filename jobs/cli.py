@@ -109,6 +109,12 @@ def evaluate(
     task: Annotated[
         str | None, typer.Option(help="Tasks to judge them on, e.g. digits,van_der_pol; by default the run's.")
     ] = None,
+    architecture: Annotated[
+        str | None, typer.Option(help="Kinds of network, e.g. mlp,vgg_he,resnet,mobilenet_v2; sizes are theirs.")
+    ] = None,
+    mixing: Annotated[
+        str | None, typer.Option(help="Where types are told apart, e.g. within_layer,per_layer,per_block.")
+    ] = None,
     address: Address = None,
     workers: Workers = None,
     as_json: Json = False,
@@ -129,6 +135,8 @@ def evaluate(
         curvature=curvature,
         spectral_bias=spectral_bias,
         tasks=_names(task),
+        architectures=_names(architecture),
+        mixings=_names(mixing),
         address=address,
         workers=workers,
         as_json=as_json,
@@ -152,6 +160,35 @@ def report(run: RunArgument) -> None:
     from analysis import write_report
 
     typer.echo(str(write_report(run)))
+
+
+@app.command(epilog="Example:  ldnn export runs/quickstart --trial gradient-0003 --out set.safetensors")
+def export(
+    run: RunArgument,
+    out: Annotated[Path, typer.Option(metavar="SET.safetensors", help="The file; a picture lies beside it.")],
+    trial: Annotated[
+        str | None, typer.Option(help="A trial by its id; by default the one with the best score.")
+    ] = None,
+    numpy_file: Annotated[
+        Path | None, typer.Option("--numpy", metavar="FILE.npz", help="Plain NumPy arrays as well.")
+    ] = None,
+) -> None:
+    """Write a found set as an activation card, a file that `ldnn_core.load_activation` makes a module of."""
+    from jobs.export import export_set
+
+    export_set(run, trial, out, numpy_file)
+
+
+@app.command(epilog="Example:  ldnn interpolate set.safetensors --points 51,101,201")
+def interpolate(
+    card: Annotated[Path, typer.Argument(metavar="SET.safetensors", help="An activation card.")],
+    points: Annotated[str | None, typer.Option(help="How many known points, e.g. 51,101,201.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare ways to interpolate the functions of a card: splines, polynomials, a rational function, the table."""
+    from jobs.interpolation import POINTS, show_interpolation
+
+    show_interpolation(card, _numbers("--points", points) or POINTS, as_json=as_json)
 
 
 @app.command(

@@ -95,11 +95,14 @@ def judge_more(
     curvature: str | None,
     spectral_bias: bool,
     tasks: tuple[str, ...] | None,
+    architectures: tuple[str, ...] | None,
+    mixings: tuple[str, ...] | None,
     address: str | None,
     workers: int | None,
     as_json: bool,
 ) -> None:
     """Evaluate sets of a run at further sizes or with more networks; leaves the process with its exit code."""
+    from search.conditions import Wanted
     from search.evaluate import Request
     from search.found_set import best_trials, found_set, unique
 
@@ -108,6 +111,7 @@ def judge_more(
     wanted = config.evaluation
     # The same limits as in a recipe, and the same words when they are not kept.
     changed = {"widths": widths, "depths": depths, "seeds": seeds, "usual": usual, "controls": controls}
+    changed |= {"architectures": architectures, "mixings": mixings}
     asked = config.model_dump()
     asked["evaluation"] |= {key: value for key, value in changed.items() if value is not None}
     if curvature is not None:
@@ -138,7 +142,7 @@ def judge_more(
         controls=evaluation.controls,
         curvature=config.curvature,
         spectral_bias=evaluation.spectral_bias or spectral_bias,
-        tasks=(*own, *evaluation.tasks),
+        wanted=Wanted((*own, *evaluation.tasks), evaluation.architectures, evaluation.mixings),
     )
     resources = _resources(run, workers)
     _require_machines(resources, address)

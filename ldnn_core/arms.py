@@ -13,9 +13,9 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from ldnn_core.activations import BankActivation, GroupedActivation, TableBank, mixed_functions, pure_functions
+from ldnn_core.activations import BankActivation, GroupedActivation, TableBank, pure_functions
 from ldnn_core.evaluation import Arm, PerSeed
-from ldnn_core.layout import mixed_types
+from ldnn_core.layout import Mixing, layer_types
 from ldnn_core.network import Network
 from ldnn_core.randomness import derive_seed, generator
 from ldnn_core.subnetwork import ActivationSpec, initial_genomes
@@ -34,14 +34,16 @@ class SetArms:
     Attributes:
         spec: base, K and sizes.
         genomes: the set (K, P), where networks are to lie.
-        channels: units of each layer that may have different types.
+        network: what they are to be used in.
         root_seed: of what is random about a control.
+        mixing: where types are told apart.
     """
 
     spec: ActivationSpec
     genomes: Tensor
-    channels: tuple[int, ...]
+    network: Network
     root_seed: int
+    mixing: Mixing = "within_layer"
 
     def arm(self, name: str) -> Arm:
         """The arm of that name: ``mixed``, ``pure-0``, ... or a control other than `WIDENED`.
@@ -78,7 +80,7 @@ class SetArms:
         if name == "mixed":
             return BankActivation(self._bank, self._mixed)
         if name in pure_names(self.spec):
-            return BankActivation(self._bank, pure_functions(self.channels, int(name.removeprefix("pure-"))))
+            return BankActivation(self._bank, pure_functions(self.network.channels, int(name.removeprefix("pure-"))))
         known = ", ".join(("mixed", *pure_names(self.spec)))
         raise ValueError(f"an arm made of a set's types must be one of {known}, but got {name!r}")
 
@@ -86,9 +88,13 @@ class SetArms:
     def _bank(self) -> TableBank:
         return TableBank(self.spec, self.genomes.unsqueeze(0))
 
+    @cached_property
+    def _types(self) -> tuple[Tensor, ...]:
+        return layer_types(self.network.channels, self.network.blocks, self.spec.num_types, self.mixing)
+
     @property
     def _mixed(self) -> tuple[Tensor, ...]:
-        return mixed_functions(self.channels, self.spec.num_types)
+        return tuple(types.unsqueeze(0) for types in self._types)
 
     def _untrained(self, seeds: Sequence[int]) -> GroupedActivation:
         groups = []
@@ -98,16 +104,16 @@ class SetArms:
                 for seed in seeds[start : start + SETS_AT_ONCE]
             ]
             bank = TableBank(self.spec, torch.cat(some).to(self.genomes))
-            functions = mixed_functions(self.channels, self.spec.num_types, torch.arange(len(some)))
+            first = self.spec.num_types * torch.arange(len(some)).view(-1, 1)
+            functions = tuple(first + types for types in self._types)
             groups.append((BankActivation(bank, functions), len(some)))
         return GroupedActivation(tuple(groups))
 
     def _shuffled(self, seeds: Sequence[int]) -> BankActivation:
         layers = []
-        for layer, width in enumerate(self.channels):
-            types = mixed_types(width, self.spec.num_types)
+        for layer, types in enumerate(self._types):
             sources = (generator(self.root_seed, "shuffled", seed, layer) for seed in seeds)
-            layers.append(torch.stack([types[torch.randperm(width, generator=source)] for source in sources]))
+            layers.append(torch.stack([types[torch.randperm(len(types), generator=source)] for source in sources]))
         return BankActivation(self._bank, tuple(layers))
 
 

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from ldnn_core.activations import Activation, GroupedActivation
+from ldnn_core.ensemble import Ensemble
 from ldnn_core.examination import Examination, is_looked_up
 from ldnn_core.mlp import MlpSpec
 from ldnn_core.network import Network
 from ldnn_core.optimizers import Optimizer
-from ldnn_core.randomness import generator
+from ldnn_core.randomness import derive_seed, generator
+from ldnn_core.regime import Regime
 from ldnn_core.tasks import Rows, TaskData
 from ldnn_core.training import Batches, InnerProblem, TrainState, shuffled_rows, train
 
@@ -53,12 +55,14 @@ class Training:
         lr: learning rate, one for all arms or one for each by name.
         steps: inner steps.
         batch_size: rows per inner step.
+        regime: what happens beside that.
     """
 
     optimizer: Optimizer
     lr: float | Mapping[str, float]
     steps: int
     batch_size: int
+    regime: Regime = field(default_factory=Regime)
 
     def lr_of(self, arm: str) -> float:
         """The learning rate of an arm."""
@@ -91,6 +95,11 @@ class Judgement:
             it is a straight line; None for what is not looked up.
         preactivation_density: share of the pre-activations on the judging rows in each bin of
             `ldnn_core.preactivations`, the mean over hidden layers; None for what is not looked up, or if diverged.
+        snapshot_accuracies: accuracy of the network as it was at each snapshot of the regime; None without them.
+        ensemble_accuracy: of the mean of the snapshots' class probabilities; None without them.
+        ensemble_weighted_accuracy: of a mean weighted by the accuracies on training rows.
+        error_correlation: mean correlation of the errors of two snapshots; None if undefined.
+        snapshot_distance: mean over pairs of snapshots of their root mean square difference per parameter.
         num_params: weights and biases of the network.
         inner_steps: inner steps of this network.
         wall_seconds: duration of its group divided by the networks in it [s].
@@ -114,6 +123,11 @@ class Judgement:
     weight_norm: float | None
     outside_table: float | None
     preactivation_density: tuple[float, ...] | None
+    snapshot_accuracies: tuple[float, ...] | None
+    ensemble_accuracy: float | None
+    ensemble_weighted_accuracy: float | None
+    error_correlation: float | None
+    snapshot_distance: float | None
     num_params: int
     inner_steps: int
     wall_seconds: float
@@ -190,7 +204,7 @@ def evaluate_arms(
     if not arms or not seeds:
         raise ValueError(f"at least one arm and one seed are needed, but got {len(arms)} arms and {len(seeds)} seeds")
     train_rows, judge_rows = data.split(split)
-    examination = Examination(data, network, judge_rows)
+    examination = Examination(data, network, judge_rows, train_rows.x)
     group = max(1, ACTIVATION_BYTES // (len(arms) * training.batch_size * examination.bytes_per_row))
     by_arm: dict[str, list[Judgement]] = {arm: [] for arm in arms}
     for start in range(0, len(seeds), group):
@@ -246,10 +260,11 @@ def _judge_group(
     started = time.perf_counter()
     data, network, per_epoch = examination.data, examination.network, len(train_rows) // training.batch_size
     device, count = train_rows.x.device, len(arms) * len(seeds)
-    fresh = network.initial_parameters([generator(root_seed, "network", *network.hidden, s) for s in seeds])
+    fresh = network.initial_parameters([generator(root_seed, "network", *network.channels, s) for s in seeds])
     sources = [generator(root_seed, "batches", s) for s in seeds]
     rows = shuffled_rows(len(train_rows), training.batch_size, training.steps, sources).to(device)
-    batches = Batches(train_rows.x, train_rows.y, rows).repeated(len(arms))
+    noise_seeds = tuple(derive_seed(root_seed, "noise", s) for s in seeds) if network.dropped else ()
+    batches = Batches(train_rows.x, train_rows.y, rows, noise_seeds=noise_seeds).repeated(len(arms))
     own = {name: arm.make(seeds) if isinstance(arm, PerSeed) else arm for name, arm in arms.items()}
     activation = GroupedActivation(tuple((arm, len(seeds)) for arm in own.values()))
     classifies = data.metric == "accuracy"
@@ -262,9 +277,12 @@ def _judge_group(
     rates = torch.tensor([training.lr_of(arm) for arm in arms for _ in seeds], dtype=fresh.dtype, device=device)
     problem = InnerProblem(network, training.optimizer, rates.unsqueeze(1))
     parameters = fresh.repeat(len(arms), 1).to(device)
-    trained = train(problem, parameters, batches, activation, after_step=after_step)
+    trained = train(problem, parameters, batches, activation, after_step=after_step, regime=training.regime)
     with torch.no_grad():
         measured = examination.measured(trained, per_epoch, [*own.values()], len(seeds), activation)
+        snapshots, ensemble = training.regime.snapshots, None
+        if snapshots and classifies:
+            ensemble = examination.together(trained, per_epoch, snapshots, activation)
     diverged = measured["diverged"]
     if classifies:
         accuracies.append(measured["accuracy"])
@@ -299,6 +317,7 @@ def _judge_group(
                 weight_norm=_finite(row["weight_norm"], lost),
                 outside_table=row["outside"] if looked_up else None,
                 preactivation_density=tuple(row["density"]) if looked_up and not lost else None,
+                **_ensemble_columns(ensemble, index, lost),
                 num_params=network.num_params,
                 inner_steps=training.steps,
                 wall_seconds=each,
@@ -306,6 +325,16 @@ def _judge_group(
             )
         )
     return judgements
+
+
+def _ensemble_columns(ensemble: Ensemble | None, index: int, lost: bool) -> dict[str, Any]:
+    """What a judgement says of the snapshots of one network."""
+    names = ("ensemble_accuracy", "ensemble_weighted_accuracy", "error_correlation", "snapshot_distance")
+    if ensemble is None or lost:
+        return {"snapshot_accuracies": None, **dict.fromkeys(names)}
+    found = (ensemble.accuracy, ensemble.weighted_accuracy, ensemble.error_correlation, ensemble.distance)
+    values = {name: _finite(float(column[index]), False) for name, column in zip(names, found, strict=True)}
+    return {"snapshot_accuracies": tuple(ensemble.member_accuracies[index].tolist()), **values}
 
 
 def _finite(value: float, diverged: bool) -> float | None:

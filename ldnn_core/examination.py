@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ldnn_core.activations import Activation, BankActivation, GroupedActivation, TableBank, UsualActivation
+from ldnn_core.ensemble import Ensemble, judge_ensemble
 from ldnn_core.network import Layer, Network
 from ldnn_core.participation import corrected_participation_ratio, participation_ratio
 from ldnn_core.preactivations import DENSITY_BINS, share_in_bins, share_outside
@@ -22,6 +23,9 @@ from ldnn_core.training import Trained
 
 JUDGED_BYTES: Final = 64 << 20
 """Judging rows are taken in blocks whose widest layer of all networks of a group takes at most about this much."""
+
+SETTLED_ON: Final = 2000
+"""Rows that a network settles on at most: the first that it was trained on."""
 
 MOST_MEASURED_UNITS: Final = 2048
 """A wider layer has no participation ratio: its covariance would cost more than the training."""
@@ -35,11 +39,13 @@ class Examination:
         data: the task.
         network: their kind.
         rows: judging rows.
+        seen: inputs of rows that the networks were trained on, which some kinds of network settle on.
     """
 
     data: TaskData
     network: Network
     rows: Rows
+    seen: Tensor
 
     @property
     def bytes_per_row(self) -> int:
@@ -49,17 +55,22 @@ class Examination:
         if not widest:  # only a sweep tells how wide the layers of a module are
             with torch.no_grad():
                 one = self.network.initial_parameters([generator(0, "size")]).to(x.device)
-                layers = self.network.forward(one, x[None, :1], UsualActivation("relu"))[1]
+                layers = self.network.forward(one, x[None, :2], UsualActivation("relu"))[1]
             widest = max(layer.pre[0, 0].numel() for layer in layers)
         return widest * x.element_size()
+
+    def settled(self, parameters: Tensor, activation: Activation) -> Network:
+        """The networks as they are judged."""
+        return self.network.settled(parameters, activation, self.seen[:SETTLED_ON])
 
     def swept(self, parameters: Tensor, activation: Activation) -> Iterator[tuple[float, Tensor, Tensor, list[Layer]]]:
         """Blocks of judging rows: their share of all rows, outputs, targets, and hidden layers."""
         x, y = self.rows.x, self.rows.y
+        settled = self.settled(parameters, activation)
         size = max(1, JUDGED_BYTES // (len(parameters) * self.bytes_per_row))
         for start in range(0, len(x), size):
             rows = slice(start, start + size)
-            z, layers = self.network.forward(parameters, x[None, rows], activation)
+            z, layers = settled.forward(parameters, x[None, rows], activation)
             yield len(x[rows]) / len(x), z, y[rows], layers
 
     def accuracy(self, parameters: Tensor, activation: Activation) -> Tensor:
@@ -69,6 +80,22 @@ class Examination:
         ]
         finite = torch.stack([finite for _, finite in blocks]).all(dim=0)
         return torch.stack([right for right, _ in blocks]).sum(dim=0).masked_fill(~finite, self.data.chance)
+
+    def together(self, trained: Trained, per_epoch: int, snapshots: Sequence[int], activation: Activation) -> Ensemble:
+        """The snapshots of each network as an ensemble; a snapshot's weight is exp(-training loss of its epoch).
+
+        Args:
+            trained: the networks with their snapshots.
+            per_epoch: inner steps of an epoch.
+            snapshots: inner steps after which the snapshots were taken.
+            activation: of all networks.
+        """
+        logits = []
+        for parameters in trained.snapshots:
+            logits.append(torch.cat([z for _, z, _, _ in self.swept(parameters, activation)], dim=1))
+        losses = torch.stack([trained.losses[max(0, step - per_epoch) : step].mean(dim=0) for step in snapshots])
+        weights = torch.exp(losses.min(dim=0).values - losses).nan_to_num(nan=1.0)
+        return judge_ensemble(torch.stack(logits), self.rows.y, torch.stack(trained.snapshots), weights)
 
     def measured(
         self,
@@ -87,7 +114,7 @@ class Examination:
             seeds: networks per arm.
             activation: of all networks.
         """
-        data, network, parameters = self.data, self.network, trained.parameters
+        data, parameters = self.data, trained.parameters
         count, device = len(parameters), parameters.device
         ends = parameters.new_tensor([table_ends(arm) for arm in arms for _ in range(seeds)])
         looked_up = [slice(i * seeds, (i + 1) * seeds) for i, arm in enumerate(arms) if is_looked_up(arm)]
@@ -121,7 +148,8 @@ class Examination:
             "outside": outside,
             "density": density,
         }
-        rollout_error = data.rollout_error(lambda x: network.forward(parameters, x, activation)[0])
+        settled = self.settled(parameters, activation)
+        rollout_error = data.rollout_error(lambda x: settled.forward(parameters, x, activation)[0])
         return found if rollout_error is None else found | {"rollout_error": rollout_error}
 
 

@@ -53,9 +53,19 @@ class MlpSpec:
         return tuple(pairwise(sizes))
 
     @property
+    def dropped(self) -> tuple[int, ...]:
+        """Nothing: no units are dropped."""
+        return ()
+
+    @property
     def channels(self) -> tuple[int, ...]:
-        """Units of each hidden layer, each with a function of its own."""
+        """Units of each activation: those of its hidden layer."""
         return self.hidden
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """Every hidden layer is a block of its own."""
+        return tuple(range(len(self.hidden)))
 
     @property
     def num_params(self) -> int:
@@ -76,6 +86,10 @@ class MlpSpec:
     ) -> tuple[Tensor, list[Layer]]:
         """See `forward`."""
         return forward(self, parameters, x, activation, noise)
+
+    def settled(self, parameters: Tensor, activation: Activation, x: Tensor) -> MlpSpec:
+        """The same: nothing depends on the other rows of a batch."""
+        return self
 
     def loss_gradient(
         self, parameters: Tensor, x: Tensor, y: Tensor, activation: Activation, noise: Noise = ()

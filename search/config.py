@@ -23,6 +23,7 @@ from search.config_tables import (
     InnerConfig,
     LdnnConfig,
     ObjectiveConfig,
+    RegimeConfig,
     ResourcesConfig,
     SearchConfig,
     TrainingConfig,
@@ -44,6 +45,7 @@ __all__ = [
     "Method",
     "ObjectiveConfig",
     "Range",
+    "RegimeConfig",
     "ResourcesConfig",
     "RunConfig",
     "SearchConfig",
@@ -95,6 +97,8 @@ class RunConfig(Table):
     """The trials."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """The test of what was found, across sizes."""
+    regime: RegimeConfig = RegimeConfig()
+    """What happens while judged networks, and those of scores, are trained."""
     curvature: CurvatureConfig = CurvatureConfig()
     """The Hessian of networks of that test."""
     resources: ResourcesConfig = ResourcesConfig()
@@ -154,6 +158,15 @@ class RunConfig(Table):
 
         rule = "largest num_types <= smallest of evaluation.widths"
         yield Relation(rule, most_types <= min(self.evaluation.widths), ("evaluation.widths", types_key))
+        names = [one.name for one in self.regimes]
+        yield Relation(
+            "no name stands twice in regime and evaluation.regimes",
+            len(set(names)) == len(names),
+            ("regime.name", "evaluation.regimes"),
+        )
+        last = max((epoch for one in self.regimes for epoch in (*one.repulsion_epochs, *one.snapshots)), default=0)
+        rule = "epochs of repulsion and snapshots <= evaluation.epochs"
+        yield Relation(rule, last <= self.evaluation.epochs, ("regime", "evaluation.regimes", "evaluation.epochs"))
         if self.search.sampler == "nsga2":
             fewest = min(len(set(sampled_keys(method)) & set(self.search.space)) for method in methods(self))
             rule = "search.space has at least 2 entries of each method for nsga2, which exchanges them between trials"
@@ -164,6 +177,11 @@ class RunConfig(Table):
             yield Relation(rule, fits, ("search.objective_widths", types_key))
         if "evolution" in methods(self):
             yield from self._relations_of_evolution(most_types, types_key)
+
+    @property
+    def regimes(self) -> tuple[RegimeConfig, ...]:
+        """All regimes under which networks are judged."""
+        return (self.regime, *self.evaluation.regimes)
 
     def relations_of_rows(self, rows: int, index: int = 0) -> Iterator[Relation]:
         """What must hold of the rows that networks are trained on, which some tasks know only from their data.
@@ -246,6 +264,8 @@ class TrialConfig(Table):
     """As in SearchConfig; empty unless cross_size_drop is an objective."""
     evaluation: TrainingConfig
     """How the fresh networks of the score are trained."""
+    regime: RegimeConfig = RegimeConfig()
+    """What happens meanwhile, with what was sampled."""
     params: dict[str, int | float | str]
     """What was sampled; it has been put into the fields above already."""
     rungs: Annotated[tuple[Annotated[int, Field(ge=0, le=100_000)], ...], Field(max_length=10), Array] = ()
@@ -262,9 +282,9 @@ class TrialConfig(Table):
         return self.objective.depths or (self.ldnn.depth,)
 
     @property
-    def sizes(self) -> tuple[tuple[int, ...], ...]:
-        """Units of each hidden layer of those networks."""
-        return tuple((width,) * depth for depth in self.depths for width in self.widths)
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """Width and depth of each of those networks."""
+        return tuple((width, depth) for depth in self.depths for width in self.widths)
 
 
 def methods(run: RunConfig) -> tuple[Method, ...]:
@@ -302,7 +322,7 @@ def trial_config(run: RunConfig, method: str, number: int, params: Mapping[str, 
         allowed = f"is not sampled for {method}; allowed: {', '.join(own)}"
         raise ConfigError((Problem(key, shown(params[key]), allowed) for key in params if key not in own), source)
 
-    sections = run.model_dump(include={"task", "ldnn", "inner", "objective", method})
+    sections = run.model_dump(include={"task", "ldnn", "inner", "objective", "regime", method})
     for key, value in params.items():
         section, field = SAMPLED_INTO[key]
         sections[section][field] = value

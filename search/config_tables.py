@@ -13,14 +13,17 @@ from search.config_space import Choices, Space
 from search.config_tasks import TaskConfig
 from search.config_types import (
     AlgorithmName,
+    ArchitectureName,
     Array,
     BaseName,
     BatchSize,
     ControlName,
     Decay,
     Depth,
+    Epoch,
     EstimatorName,
     LearningRate,
+    MixingName,
     Momentum,
     MutationName,
     MutationScale,
@@ -30,7 +33,9 @@ from search.config_types import (
     OptimizerName,
     SamplerName,
     SchedulerName,
+    Spread,
     Steps,
+    Strength,
     Table,
     Texts,
     UsualName,
@@ -48,10 +53,14 @@ class LdnnConfig(Table):
     """K, neuron types in a hidden layer."""
     base: BaseName = "sin"
     """What every sub-network adds to."""
+    architecture: ArchitectureName = "mlp"
+    """Kind of network: fully connected, or VGG-HE, ResNet and MobileNetV2 for images."""
+    mixing: MixingName = "within_layer"
+    """Where types are told apart: within every layer, from layer to layer, or from block to block of layers."""
     width: Width = 100
-    """Neurons per hidden layer."""
+    """Neurons per hidden layer; filters of the first block of vgg_he, channels of the first layer of the others."""
     depth: Depth = 1
-    """Hidden layers."""
+    """Hidden layers; blocks of vgg_he, n of a resnet with 6n + 2 layers, most repeats of a stage of mobilenet_v2."""
     subnet_hidden: Annotated[
         tuple[Annotated[int, Field(ge=1, le=512)], ...], Field(min_length=1, max_length=3), Array
     ] = (50,)
@@ -287,6 +296,47 @@ class SearchConfig(Table):
         yield Relation(rule, not self.warm_start or self.sampler in ("tpe", "gp", "cmaes"), ("warm_start", "sampler"))
 
 
+class RegimeConfig(Table):
+    """What happens while a judged network is trained, beside optimiser and learning rate."""
+
+    name: Annotated[
+        str,
+        Field(
+            pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,39}\z",
+            json_schema_extra={"allowed": "1 to 40 letters, digits, dots, underscores and dashes"},
+        ),
+    ] = "plain"
+    """What it is called in tables."""
+    schedule: Literal["constant", "step", "cosine", "restarts"] = "constant"
+    """How the learning rate changes: not, by a factor gamma, down to floor by a cosine, or so again and again."""
+    gamma: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Factor of the learning rate every stepsize epochs; read by step only."""
+    stepsize: Annotated[int, Field(ge=1, le=10_000)] = 10
+    """Epochs between two changes of step, or of the first cycle of restarts; read by these only."""
+    growth: Annotated[int, Field(ge=1, le=100)] = 1
+    """Factor of the length of a cycle from one to the next; read by restarts only."""
+    floor: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Lowest factor of the learning rate; read by cosine and restarts only."""
+    weight_decay: Annotated[float, Field(ge=0, le=100)] = 0.0
+    """Pull of all weights towards 0, added to the gradient times the weight."""
+    repulsion_strength: Strength = 0.0
+    """Height s of the hill that pushes a network away from its checkpoints, in units of the loss; 0 for none."""
+    repulsion_width: Spread = 0.1
+    """Width of the hill, a root mean square distance per parameter; read when there is a strength."""
+    repulsion_epochs: Annotated[tuple[Epoch, ...], Field(max_length=100), Array] = ()
+    """Epochs after which a checkpoint is stored, from which the network is pushed away from then on."""
+    snapshots: Annotated[tuple[Epoch, ...], Field(max_length=100), Array] = ()
+    """Epochs after which the network is kept; kept networks are judged together as an ensemble."""
+
+    def _relations(self) -> Iterator[Relation]:
+        for name in ("repulsion_epochs", "snapshots"):
+            epochs = getattr(self, name)
+            yield Relation(f"{name} rise", all(a < b for a, b in pairwise(epochs)), (name,))
+        rule = "repulsion_epochs is given when there is a repulsion_strength"
+        there = bool(self.repulsion_epochs) or not self.repulsion_strength
+        yield Relation(rule, there, ("repulsion_epochs", "repulsion_strength"))
+
+
 class TrainingConfig(Table):
     """How a network is trained when a frozen set is judged."""
 
@@ -311,8 +361,8 @@ class EvaluationConfig(Table):
     """Best trials of each method that are evaluated after the search; 0 for none."""
     widths: Annotated[tuple[Width, ...], Field(min_length=1, max_length=100), Array] = (20, 50, 100)
     """Neurons per hidden layer of the evaluated networks."""
-    depths: Annotated[tuple[Depth, ...], Field(min_length=1, max_length=3), Array] = (1,)
-    """Hidden layers of the evaluated networks."""
+    depths: Annotated[tuple[Depth, ...], Field(min_length=1, max_length=20), Array] = (1,)
+    """Hidden layers of the evaluated networks; see ldnn.depth."""
     seeds: Annotated[int, Field(ge=1, le=10_000)] = 20
     """Networks per arm, width and depth; the arms share seeds, so that differences are paired."""
     usual: Annotated[tuple[UsualName, ...], Field(max_length=8), Array] = ("relu", "silu", "tanh", "sin")
@@ -342,6 +392,12 @@ class EvaluationConfig(Table):
     """Learning rates that are tried for each arm and size; read by lr_search = "optuna" only."""
     tuning_seeds: Annotated[int, Field(ge=1, le=10_000)] = 10
     """Networks per arm, size and learning rate by which one is chosen; none of them is judged."""
+    architectures: Annotated[tuple[ArchitectureName, ...], Field(max_length=4), Array] = ()
+    """Kinds of network that found sets are judged in, each at all widths and depths; empty for ldnn.architecture."""
+    mixings: Annotated[tuple[MixingName, ...], Field(max_length=3), Array] = ()
+    """Where types are told apart in judged networks, each way in turn; empty for ldnn.mixing."""
+    regimes: Annotated[tuple[RegimeConfig, ...], Field(max_length=20), Array] = ()
+    """Regimes beside the table regime under which all networks are trained and judged as well."""
     tasks: Annotated[tuple[TaskConfig, ...], Field(max_length=10), Array] = ()
     """Further tasks that found sets are judged on; each a table like [task], with the same sizes and training."""
     spectral_bias: bool = False
@@ -353,7 +409,7 @@ class EvaluationConfig(Table):
         return TrainingConfig.model_validate({name: getattr(self, name) for name in TrainingConfig.model_fields})
 
     def _relations(self) -> Iterator[Relation]:
-        for name in ("widths", "depths", "usual", "controls", "lrs"):
+        for name in ("widths", "depths", "usual", "controls", "lrs", "architectures", "mixings"):
             values = getattr(self, name)
             yield Relation(f"no value stands twice in {name}", len(set(values)) == len(values), (name,))
         if self.lr_search == "optuna":

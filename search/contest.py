@@ -11,14 +11,16 @@ from dataclasses import dataclass, replace
 
 from ldnn_core.activations import UsualActivation
 from ldnn_core.arms import WIDENED, controls_of, pure_names, widened
-from ldnn_core.evaluation import Arm, Judgement, TrainedGroup, Training, evaluate_arms, fully_connected
+from ldnn_core.evaluation import Arm, Judgement, TrainedGroup, Training, evaluate_arms
+from ldnn_core.layout import Mixing
 from ldnn_core.network import Network
 from ldnn_core.randomness import derive_seed
 from ldnn_core.subnetwork import ActivationSpec
 from ldnn_core.tasks import TaskData
 from search.config import EvaluationConfig, RunConfig
+from search.config_types import ArchitectureName
 from search.found_set import FoundSet
-from search.setting import training
+from search.setting import make_network, training
 
 VALIDATION, FINAL = "val", "test"
 """Splits: learning rates are chosen by the one, networks judged by the other."""
@@ -29,6 +31,23 @@ Observe = Callable[[TrainedGroup], None]
 def arm_names(spec: ActivationSpec, controls: Sequence[str]) -> tuple[str, ...]:
     """The arms of a learned set: ``mixed``; of several types ``pure-0``, ``pure-1``, ...; controls that are its own."""
     return ("mixed", *pure_names(spec), *(name for name in controls if name in controls_of(spec)))
+
+
+@dataclass(frozen=True)
+class Ring:
+    """The kind and size of network in which arms meet.
+
+    Attributes:
+        architecture: name of `ldnn_core.architectures.ARCHITECTURES`.
+        mixing: where types are told apart.
+        width: see `ldnn_core.architectures.WIDTHS`.
+        depth: see `ldnn_core.architectures.DEPTHS`.
+    """
+
+    architecture: ArchitectureName
+    mixing: Mixing
+    width: int
+    depth: int
 
 
 @dataclass(frozen=True)
@@ -46,24 +65,26 @@ class Contest:
     sides: tuple[tuple[Network, Mapping[str, Arm]], ...]
 
     @staticmethod
-    def of(
-        run: RunConfig, data: TaskData, width: int, depth: int, names: Sequence[str], found: FoundSet | None
-    ) -> Contest:
-        """The arms of that name: of a found set, or usual activations."""
+    def of(run: RunConfig, data: TaskData, ring: Ring, names: Sequence[str], found: FoundSet | None) -> Contest:
+        """The arms of that name: of a found set, or usual activations.
+
+        Raises:
+            ValueError: the task has no inputs for that kind of network.
+        """
 
         def of_width(units: int) -> Network:
-            return fully_connected(data, (units,) * depth)
+            return make_network(data, ring.architecture, units, ring.depth)
 
-        network = of_width(width)
+        network = of_width(ring.width)
         if found is None:
             return Contest(run, data, ((network, {name: UsualActivation(name) for name in names}),))
-        own = found.arms(network.channels, derive_seed(run.seed, "controls"))
+        own = found.arms(network, derive_seed(run.seed, "controls"), ring.mixing)
         sides: list[tuple[Network, Mapping[str, Arm]]] = []
         if same := [name for name in names if name != WIDENED]:
             sides.append((network, {name: own.arm(name) for name in same}))
         if WIDENED in names:
             equal = network.num_params + found.genomes.numel()
-            sides.append((widened(of_width, width, equal), {WIDENED: UsualActivation("relu")}))
+            sides.append((widened(of_width, ring.width, equal), {WIDENED: UsualActivation("relu")}))
         return Contest(run, data, tuple(sides))
 
     @property
@@ -134,7 +155,7 @@ class Contest:
         root: int,
         observe: Observe | None = None,
     ) -> list[Judgement]:
-        how = training(self.run.evaluation.training, len(self.data.split(split)[0]))
+        how = training(self.run.evaluation.training, len(self.data.split(split)[0]), self.run.regime)
         found = []
         for network, arms in self.sides:
             if some := {name: arm for name, arm in arms.items() if name in rates}:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from typing import Any
 
 from ldnn_core.evaluation import Judgement
 from ldnn_core.randomness import derive_seed
+from search.conditions import Wanted, condition_of, conditions, difference, title
 from search.config import CurvatureConfig, RunConfig
-from search.config_tasks import TaskTable, task_table
-from search.contest import FINAL, Contest, arm_names
+from search.contest import FINAL, Contest, Ring, arm_names
 from search.found_set import FoundSet, found_set
 from search.plan import Unit
 from search.recorder import Row
@@ -23,12 +23,12 @@ from search.sharpness import Sharpness
 from search.spectral import spectral_bias_units
 from search.store import Store
 
-ARCHITECTURE = "mlp"
-MIXING = "within_layer"
-
 Key = tuple[str, str, str, int, int, int, float | None]
 """split, trial_id, arm, width, depth, seed: what distinguishes the networks of a run; and those by which learning rates
 were chosen by their rate, None for judged ones."""
+
+
+_CONDITION = ("task", "architecture", "mixing", "lr_protocol", "regime")
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Request:
         controls: controls of the sets; None for those that the run names.
         curvature: how the Hessian is measured; None for what the run says.
         spectral_bias: whether that is measured; None for what the run says.
-        tasks: on which they are judged; None for the run's own and those that it names.
+        wanted: on which tasks and in which networks; by default what the run names.
     """
 
     trial_ids: tuple[str, ...]
@@ -55,7 +55,7 @@ class Request:
     controls: tuple[str, ...] | None = None
     curvature: CurvatureConfig | None = None
     spectral_bias: bool | None = None
-    tasks: tuple[TaskTable, ...] | None = None
+    wanted: Wanted = field(default_factory=Wanted)
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,15 @@ def evaluation_units(run: RunConfig, store: Store, request: Request) -> tuple[li
     judged network trained once more, to the same end: parts are never changed, so its curvature becomes a row of
     ``spectra``, and nothing of ``evaluations``.
     """
-    tasks = (run.task, *run.evaluation.tasks) if request.tasks is None else request.tasks
     units: list[Unit] = []
     complete = 0
-    for task in tasks:
-        missing, done = _units_on(task, run, store, request)
+    with_usual: list[RunConfig] = []
+    for condition in conditions(run, request.wanted):
+        # A usual activation is the same however types are mixed: it is judged once.
+        unmixed = condition.model_copy(update={"ldnn": condition.ldnn.model_copy(update={"mixing": run.ldnn.mixing})})
+        trial_ids = request.trial_ids if unmixed in with_usual else (*request.trial_ids, USUAL_TRIAL)
+        with_usual.append(unmixed)
+        missing, done = _units_under(condition, run, store, replace(request, trial_ids=trial_ids))
         units, complete = units + missing, complete + done
     if run.evaluation.spectral_bias if request.spectral_bias is None else request.spectral_bias:
         usual = run.evaluation.usual if request.usual is None else request.usual
@@ -87,20 +91,22 @@ def evaluation_units(run: RunConfig, store: Store, request: Request) -> tuple[li
     return units, complete
 
 
-def _units_on(task: TaskTable, run: RunConfig, store: Store, request: Request) -> tuple[list[Unit], int]:
-    """`evaluation_units` on one task; what another task than the run's own is told stands in the payload."""
-    own, run = run.task, run.model_copy(update={"task": task})
+def _units_under(run: RunConfig, whole: RunConfig, store: Store, request: Request) -> tuple[list[Unit], int]:
+    """`evaluation_units` under one condition of the whole run; what is not the run's own stands in the payload."""
     usual = run.evaluation.usual if request.usual is None else request.usual
     controls = run.evaluation.controls if request.controls is None else request.controls
     curvature = request.curvature or run.curvature
     present, measured = _present(store, run), _present(store, run, table="spectra")
-    arms = {trial_id: arm_names(found_set(store, trial_id).spec, controls) for trial_id in request.trial_ids}
+    arms = {
+        trial_id: arm_names(found_set(store, trial_id).spec, controls) if trial_id != USUAL_TRIAL else usual
+        for trial_id in request.trial_ids
+    }
     sharp = range(min(curvature.networks, request.seeds)) if curvature.method != "none" else range(0)
     units, complete = [], 0
     sizes = [(width, depth) for depth in request.depths for width in request.widths]
     for width, depth in sorted(sizes, key=lambda size: -size[0] * size[1]):
-        for trial_id in (*request.trial_ids, USUAL_TRIAL):
-            if not (names := usual if trial_id == USUAL_TRIAL else arms[trial_id]):
+        for trial_id, names in arms.items():
+            if not names:
                 continue
             place = (trial_id, width, depth)
             unmeasured = _missing(measured, place, names, sharp)
@@ -119,10 +125,9 @@ def _units_on(task: TaskTable, run: RunConfig, store: Store, request: Request) -
             if unmeasured:
                 payload["curvature"] = curvature.model_dump(mode="json")
                 payload["measured"] = sorted({seed for _, seed in unmeasured})
-            if task != own:
-                payload["task"] = task.model_dump(mode="json")
+            payload |= difference(run, whole)
             digest = hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()[:8]
-            key = f"{trial_id}-{run.task.title}-w{width}-d{depth}-{run.evaluation.lr_protocol}-{digest}"
+            key = f"{trial_id}-{title(run, whole)}-w{width}-d{depth}-{run.evaluation.lr_protocol}-{digest}"
             units.append(Unit(key, 0, payload))
     return units, complete
 
@@ -142,11 +147,11 @@ def _missing(
 def judge(run: RunConfig, store: Store, payload: Mapping[str, Any], device: str) -> Judged:
     """Train and judge the networks of one unit; rows of ``evaluations`` and ``spectra`` that are not there yet."""
     trial_id, width, depth = payload["trial_id"], payload["width"], payload["depth"]
-    if "task" in payload:
-        run = run.model_copy(update={"task": task_table(payload["task"])})
+    own, run = run.ldnn.architecture, condition_of(payload, run)
     data = load_task(run.task, device)
     found = None if trial_id == USUAL_TRIAL else found_set(store, trial_id).to(data.train.x.device)
-    contest = Contest.of(run, data, width, depth, payload["arms"], found)
+    ring = Ring(run.ldnn.architecture, run.ldnn.mixing, width, depth)
+    contest = Contest.of(run, data, ring, payload["arms"], found)
     sharpness = None
     if "curvature" in payload:
         how = CurvatureConfig.model_validate(payload["curvature"])
@@ -157,6 +162,8 @@ def judge(run: RunConfig, store: Store, payload: Mapping[str, Any], device: str)
 
     present, measured = _present(store, run, trial_id), _present(store, run, trial_id, table="spectra")
     origin, rows = _origin(run, trial_id, width, depth, found), Judged()
+    if run.ldnn.architecture != own:  # where sizes mean something else
+        origin |= {"learned_width": None, "learned_depth": None}
     for split, judgement in ((split, one) for split, some in judgements for one in some):
         lr = None if split == FINAL else judgement.lr
         key = (split, trial_id, judgement.arm, width, depth, judgement.seed, lr)
@@ -183,12 +190,13 @@ def _origin(run: RunConfig, trial_id: str, width: int, depth: int, found: FoundS
         "task": run.task.title,
         "num_types": found.spec.num_types if found else 1,
         "base": found.spec.base if found else None,
-        "architecture": ARCHITECTURE,
+        "architecture": run.ldnn.architecture,
         "width": width,
         "depth": depth,
         "learned_width": found.learned_size(width, depth)[0] if found else None,
         "learned_depth": found.learned_size(width, depth)[1] if found else None,
-        "mixing": MIXING,
+        "mixing": run.ldnn.mixing,
+        "regime": run.regime.name,
         "lr_protocol": evaluation.lr_protocol,
         "optimizer": evaluation.optimizer,
         "epochs": evaluation.epochs,
@@ -209,7 +217,7 @@ def _spectrum(origin: Row, judgement: Judgement) -> Row:
     """The columns of ``spectra`` that say which network it is."""
     shared = (
         *("trial_id", "method", "estimator", "algorithm", "task", "architecture"),
-        *("width", "depth", "mixing", "lr_protocol"),
+        *("width", "depth", "mixing", "lr_protocol", "regime"),
     )
     own = {name: getattr(judgement, name) for name in ("arm", "lr", "seed", "num_params")}
     return {name: origin[name] for name in shared} | own
@@ -239,10 +247,16 @@ def _known_rates(store: Store, run: RunConfig, trial_id: str, width: int, depth:
 
 
 def _rows(store: Store, run: RunConfig, trial_id: str | None, table: str) -> Iterable[Mapping[str, Any]]:
-    columns = ["trial_id", "arm", "width", "depth", "seed", "task", "lr_protocol", "lr"]
+    columns = ["trial_id", "arm", "width", "depth", "seed", "lr", *_CONDITION]
     if table == "evaluations":
         columns.append("split")
     own = None if trial_id is None else [key for key in store.keys(table) if key.startswith(f"{trial_id}-")]
-    wanted = (run.task.title, run.evaluation.lr_protocol)
+    condition = {
+        "task": run.task.title,
+        "architecture": run.ldnn.architecture,
+        "mixing": run.ldnn.mixing,
+        "lr_protocol": run.evaluation.lr_protocol,
+        "regime": run.regime.name,
+    }
     rows = store.read(table, columns=columns, keys=own).to_pylist()
-    return [row for row in rows if (row["task"], row["lr_protocol"]) == wanted]
+    return [row for row in rows if all((row[name] or "plain") == condition[name] for name in _CONDITION)]

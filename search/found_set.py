@@ -9,6 +9,8 @@ from typing import Any
 import torch
 
 from ldnn_core.arms import SetArms
+from ldnn_core.layout import Mixing
+from ldnn_core.network import Network
 from ldnn_core.subnetwork import ActivationSpec
 from search.schema import Status
 from search.store import Store, StoreError, trial_key
@@ -34,9 +36,9 @@ class FoundSet:
         """The same set on another device."""
         return replace(self, genomes=self.genomes.to(device))
 
-    def arms(self, channels: tuple[int, ...], root_seed: int) -> SetArms:
-        """Its arms in a network with these units per layer, where the genomes lie."""
-        return SetArms(self.spec, self.genomes, channels, root_seed)
+    def arms(self, network: Network, root_seed: int, mixing: Mixing) -> SetArms:
+        """Its arms in a network, where the genomes lie."""
+        return SetArms(self.spec, self.genomes, network, root_seed, mixing)
 
     def learned_size(self, width: int, depth: int) -> tuple[int, int]:
         """Width and depth at which it was learned; where there were several, the nearest."""

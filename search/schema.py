@@ -242,6 +242,12 @@ EVALUATIONS: Final = pa.schema(
         _field("curvature_rows", _INT, "training rows that the curvature was measured on; null when not asked"),
         _field("noise_alignment", _REAL, "cosine of gradient noise covariance and Hessian; null when not asked"),
         _field("noise_trace", _REAL, "trace of the covariance of one row's gradient; null when not asked"),
+        _field("regime", _TEXT, "name of the training regime, see its configuration; null: plain"),
+        _field("snapshot_accuracies", _REALS, "accuracy of each snapshot of the training; null without snapshots"),
+        _field("ensemble_accuracy", _REAL, "accuracy of the mean of the snapshots' class probabilities"),
+        _field("ensemble_weighted_accuracy", _REAL, "the same, weighted by exp(-training loss) of each snapshot"),
+        _field("error_correlation", _REAL, "mean correlation of the errors of two snapshots"),
+        _field("snapshot_distance", _REAL, "mean root mean square difference of two snapshots per parameter"),
         _field(
             "preactivation_density",
             _REALS,
@@ -264,6 +270,7 @@ SPECTRA: Final = pa.schema(
         _field("architecture", _TEXT, "as in evaluations"),
         _field("mixing", _TEXT, "as in evaluations"),
         _field("lr_protocol", _TEXT, "as in evaluations"),
+        _field("regime", _TEXT, "as in evaluations"),
         _field("lr", _REAL, "as in evaluations"),
         _field("num_params", _INT, "weights and biases of the network: how many eigenvalues there are"),
         _field("smoothing", _REAL, "standard deviation of the Gaussian that stands for one eigenvalue"),
@@ -313,9 +320,12 @@ UNIQUE_KEYS: Final[dict[str, tuple[str, ...]]] = {
     "steps": ("trial_id", "attempt", "step"),
     "activations": ("trial_id", "attempt", "step", "type_index"),
     "evaluations": (
-        "trial_id", "arm", "task", "architecture", "width", "depth", "mixing", "lr_protocol", "split", "lr", "seed",
+        "trial_id", "arm", "task", "architecture", "width", "depth", "mixing", "lr_protocol", "regime", "split",
+        "lr", "seed",
     ),
-    "spectra": ("trial_id", "arm", "task", "architecture", "width", "depth", "mixing", "lr_protocol", "lr", "seed"),
+    "spectra": (
+        "trial_id", "arm", "task", "architecture", "width", "depth", "mixing", "lr_protocol", "regime", "lr", "seed",
+    ),
     "spectral_bias": ("trial_id", "arm", "width", "depth", "seed"),
 }  # fmt: skip
 """Columns whose values together occur at most once in a table."""

@@ -9,17 +9,21 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ldnn_core.activations import BankActivation, TableBank, UsualActivation, mixed_functions
-from ldnn_core.evaluation import Judgement, TrainedGroup, Training, evaluate_arms, fully_connected
-from ldnn_core.mlp import MlpSpec
+from ldnn_core.activations import BankActivation, TableBank, UsualActivation
+from ldnn_core.architectures import ARCHITECTURES
+from ldnn_core.evaluation import Judgement, TrainedGroup, Training, evaluate_arms
+from ldnn_core.layout import layer_types
+from ldnn_core.network import Network
 from ldnn_core.objective import Objective
 from ldnn_core.optimizers import make_optimizer
 from ldnn_core.population import evaluate_activation
 from ldnn_core.randomness import derive_seed, generator
+from ldnn_core.regime import Regime, Repulsion
+from ldnn_core.schedule import Schedule
 from ldnn_core.subnetwork import ActivationSpec
 from ldnn_core.tasks import TASKS, TaskData, cache_folder
 from ldnn_core.training import Batches, InnerProblem, Validation, shuffled_rows
-from search.config import LdnnConfig, TaskConfig, TrainingConfig, TrialConfig
+from search.config import LdnnConfig, RegimeConfig, TaskConfig, TrainingConfig, TrialConfig
 
 
 @lru_cache(maxsize=4)
@@ -41,11 +45,40 @@ def activation_spec(ldnn: LdnnConfig) -> ActivationSpec:
     )
 
 
-def training(config: TrainingConfig, train_rows: int) -> Training:
+def training(config: TrainingConfig, train_rows: int, regime: RegimeConfig) -> Training:
     """How evaluated networks are trained on that many rows."""
     optimizer = make_optimizer(config.optimizer, momentum=config.momentum, decay=config.decay)
-    steps = config.epochs * (train_rows // config.batch_size)
-    return Training(optimizer, config.lr, steps, config.batch_size)
+    per_epoch = train_rows // config.batch_size
+    steps = config.epochs * per_epoch
+    return Training(optimizer, config.lr, steps, config.batch_size, _regime(regime, steps, per_epoch))
+
+
+def _regime(config: RegimeConfig, steps: int, per_epoch: int) -> Regime:
+    """What happens while networks are trained for that many inner steps, so many of them an epoch."""
+    schedule = Schedule(
+        config.schedule,
+        steps,
+        epoch=per_epoch,
+        gamma=config.gamma,
+        stepsize=config.stepsize,
+        growth=config.growth,
+        floor=config.floor,
+    )
+    repulsion = None
+    if config.repulsion_strength:
+        at = tuple(epoch * per_epoch for epoch in config.repulsion_epochs)
+        repulsion = Repulsion(config.repulsion_strength, config.repulsion_width, at)
+    snapshots = tuple(epoch * per_epoch for epoch in config.snapshots)
+    return Regime(schedule, config.weight_decay, repulsion, snapshots)
+
+
+def make_network(data: TaskData, architecture: str, width: int, depth: int) -> Network:
+    """A kind of network, of a size, for a task.
+
+    Raises:
+        ValueError: the task has no such inputs, or networks of this size have not.
+    """
+    return ARCHITECTURES[architecture](data.shape, data.outputs, width, depth, data.loss)
 
 
 @dataclass(frozen=True)
@@ -75,8 +108,9 @@ class Setting:
         if wanted.measure != "train_loss":
             error = (lambda z, y: 1 - data.skill(z, y)) if wanted.measure == "val_accuracy" else None
             validation = Validation(data.val.x, data.val.y, error)
-        networks = (MlpSpec(data.inputs, hidden, data.outputs, data.loss) for hidden in config.sizes)
-        problems = tuple(InnerProblem(network, optimizer, inner.lr, validation) for network in networks)
+        networks = (make_network(data, config.ldnn.architecture, width, depth) for width, depth in config.sizes)
+        mixing = config.ldnn.mixing
+        problems = tuple(InnerProblem(network, optimizer, inner.lr, validation, mixing) for network in networks)
         objective = Objective(wanted.over, wanted.spread_weight, wanted.closeness_weight, wanted.closeness_distance)
         return Setting(config, data, activation_spec(config.ldnn), problems, objective)
 
@@ -114,10 +148,11 @@ class Setting:
         judged = evaluate_activation(problem, UsualActivation(usual), parameters, batches, window)
         return float(judged.outer_loss), judged.inner_steps
 
-    def mixed(self, genomes: Tensor, hidden: tuple[int, ...]) -> BankActivation:
-        """The set (K, P) spread over every hidden layer."""
+    def mixed(self, genomes: Tensor, network: Network) -> BankActivation:
+        """The set (K, P) spread over the units of a network."""
         bank = TableBank(self.spec, genomes.unsqueeze(0).to(self.device))
-        return BankActivation(bank, mixed_functions(hidden, self.spec.num_types))
+        types = layer_types(network.channels, network.blocks, self.spec.num_types, self.config.ldnn.mixing)
+        return BankActivation(bank, tuple(of_layer.unsqueeze(0) for of_layer in types))
 
     def probe(self, genomes: Tensor) -> float:
         """Validation accuracy, or skill for a regression, of fresh networks trained by the inner loop, without noise.
@@ -142,7 +177,7 @@ class Setting:
     def score_accuracies(
         self,
         genomes: Tensor,
-        sizes: Sequence[tuple[int, ...]],
+        sizes: Sequence[tuple[int, int]],
         *,
         observe: Callable[[TrainedGroup], None] | None = None,
     ) -> Tensor:
@@ -150,10 +185,10 @@ class Setting:
 
         Args:
             genomes: the set, (K, P).
-            sizes: hidden sizes of the networks.
+            sizes: width and depth of the networks.
             observe: shown the trained networks.
         """
-        as_evaluated = training(self.config.evaluation, len(self.data.train))
+        as_evaluated = training(self.config.evaluation, len(self.data.train), self.config.regime)
         return self._accuracies(genomes, sizes, as_evaluated, "score", self.config.score_networks, observe)
 
     def combined(self, accuracies: Tensor) -> Tensor:
@@ -167,7 +202,7 @@ class Setting:
     def _accuracies(
         self,
         genomes: Tensor,
-        sizes: Sequence[tuple[int, ...]],
+        sizes: Sequence[tuple[int, int]],
         how: Training,
         purpose: str,
         networks: int,
@@ -175,12 +210,12 @@ class Setting:
     ) -> Tensor:
         root = derive_seed(self.config.run_seed, purpose)
         by_size = []
-        for hidden in sizes:
-            arms = {"mixed": self.mixed(genomes, hidden)}
+        for width, depth in sizes:
+            network = make_network(self.data, self.config.ldnn.architecture, width, depth)
             judged = evaluate_arms(
                 self.data,
-                fully_connected(self.data, hidden),
-                arms,
+                network,
+                {"mixed": self.mixed(genomes, network)},
                 range(networks),
                 how,
                 root_seed=root,

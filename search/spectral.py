@@ -11,6 +11,8 @@ import torch
 
 from ldnn_core.activations import Activation, UsualActivation
 from ldnn_core.arms import pure_names
+from ldnn_core.losses import SquaredError
+from ldnn_core.mlp import MlpSpec
 from ldnn_core.optimizers import make_optimizer
 from ldnn_core.randomness import derive_seed
 from ldnn_core.spectral_bias import measure_spectral_bias
@@ -52,7 +54,7 @@ def measure_unit(run: RunConfig, store: Store, payload: Mapping[str, Any], devic
     root = derive_seed(run.seed, "spectral bias")
     arms: Mapping[str, Activation]
     if found:
-        own = found.arms(HIDDEN, root)
+        own = found.arms(MlpSpec(1, HIDDEN, 1, SquaredError()), root, "within_layer")
         arms = {name: own.of_types(name) for name in names}
     else:
         arms = {name: UsualActivation(name) for name in names}

@@ -152,7 +152,11 @@ def _point(config: RunConfig, run: RunFolder, row: Mapping[str, Any]) -> Earlier
         return "whose configuration this version cannot read"
     if not same_data(trial.task, config.task):
         return "of another task"
-    if trial.evaluation != config.evaluation.training:
+    free = {
+        field for key, (section, field) in SAMPLED_INTO.items() if section == "regime" and key in config.search.space
+    }
+    fixed = [one.model_dump(exclude=free) for one in (trial.regime, config.regime)]
+    if trial.evaluation != config.evaluation.training or fixed[0] != fixed[1]:
         return "with networks of the score trained otherwise"
     params = {}
     for key in sampled_keys(method):

@@ -28,7 +28,7 @@ DATA = TaskData("toy", some_rows(160, "train"), some_rows(40, "val"), some_rows(
 
 def arms_of(spec=SPEC, genomes=None, hidden=HIDDEN, root_seed=0):
     genomes = initial_genomes(spec, 1)[0] if genomes is None else genomes
-    return SetArms(spec, genomes, hidden, root_seed)
+    return SetArms(spec, genomes, fully_connected(DATA, hidden), root_seed)
 
 
 def judged(names, seeds=(0, 1, 2), spec=SPEC, **how):

@@ -7,6 +7,8 @@ import torch
 from ldnn_core.activations import TableBank, UsualActivation
 from ldnn_core.evaluation import evaluate_arms, fully_connected
 from ldnn_core.hermite import Grid
+from ldnn_core.losses import CrossEntropy
+from ldnn_core.mlp import MlpSpec
 from ldnn_core.randomness import derive_seed
 from ldnn_core.subnetwork import exact_values
 from search.config import RunConfig
@@ -81,7 +83,9 @@ def test_a_found_set_is_looked_up_in_the_table_it_was_learned_with(tmp_path):
     drive_here(run)
     found = found_set(run.store, "gradient-0000")
     assert found.spec == activation_spec(tiny_run(ldnn=ldnn).ldnn)
-    assert found.arms((6,), 0).arm("mixed").bank.table.grid == Grid(scale=8, origin=36, cells=72)
+    assert found.arms(MlpSpec(40, (6,), 10, CrossEntropy()), 0, "within_layer").arm("mixed").bank.table.grid == Grid(
+        scale=8, origin=36, cells=72
+    )
 
     rows = pd.read_parquet(run.path / "activations")
     assert set(rows[["table_range", "table_scale"]].itertuples(index=False, name=None)) == {(4.5, 8)}
@@ -192,7 +196,7 @@ def test_asking_for_more_seeds_gives_the_numbers_of_asking_at_once(undisturbed, 
 def test_rows_are_those_of_an_evaluation_with_the_settings_of_the_run(undisturbed):
     run = RunConfig.model_validate(undisturbed.info.config)
     data = load_task(run.task, "cpu")
-    how = training(run.evaluation.training, 800)
+    how = training(run.evaluation.training, 800, run.regime)
     assert (how.steps, how.batch_size, how.lr) == (8, 100, 0.01)
     arms = {"relu": UsualActivation("relu")}
     root = derive_seed(run.seed, "evaluation")

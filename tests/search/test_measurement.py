@@ -66,7 +66,10 @@ def test_with_several_sizes_the_drop_is_below_the_score_over_them() -> None:
 def test_cross_size_drop_is_the_score_less_the_lowest_mean_accuracy(width: int) -> None:
     config = trial_for("cross_size_drop", width=width)
     setting, genomes = setting_and_set(config)
-    root, how = derive_seed(config.run_seed, "score"), training(config.evaluation, len(setting.data.train))
+    root, how = (
+        derive_seed(config.run_seed, "score"),
+        training(config.evaluation, len(setting.data.train), config.regime),
+    )
     means = {}
     for other in (4, 16):
         bank = TableBank(setting.spec, genomes.unsqueeze(0))

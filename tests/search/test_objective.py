@@ -103,7 +103,7 @@ def test_width_cannot_be_sampled_and_named_by_the_objective():
 def test_stored_trials_of_before_have_the_default_objective():
     stored = json.loads(tiny_trial("gradient").model_dump_json())
     del stored["objective"]
-    assert TrialConfig.model_validate(stored).sizes == ((10,),)
+    assert TrialConfig.model_validate(stored).sizes == ((10, 1),)
 
 
 @pytest.fixture(scope="module")

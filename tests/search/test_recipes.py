@@ -112,7 +112,7 @@ BAD_OVERRIDES: list[tuple[str, list[str]]] = [
     ("ldnn.width=" + "9" * 3000, ["more than 30 digits", "from 1 to 4096"]),
     ("ldnn.width=0x" + "f" * 3900, ["more than 30 digits", "from 1 to 4096"]),
     ("ldnn.num_types=4", ["ldnn.num_types = 4", "from 1 to 3"]),
-    ("ldnn.depth=0", ["ldnn.depth = 0", "from 1 to 3"]),
+    ("ldnn.depth=0", ["ldnn.depth = 0", "from 1 to 64"]),
     ("ldnn.subnet_scale=0", ["ldnn.subnet_scale = 0", "above 0"]),
     ("ldnn.table_range=0.5", ["ldnn.table_range = 0.5", "from 1 to 100"]),
     ("ldnn.table_scale=2", ["ldnn.table_scale = 2", "from 4 to 4096"]),
@@ -146,7 +146,7 @@ BAD_OVERRIDES: list[tuple[str, list[str]]] = [
     ("evaluation.widths=20,50", ["evaluation.widths = '20,50'", "Write [20,50]."]),
     ("evaluation.widths=[20, '50']", ["evaluation.widths[1] = '50'", "Write 50"]),
     ("evaluation.widths=[20, 20]", ["`no value stands twice in widths` must hold"]),
-    ("evaluation.depths=[4]", ["evaluation.depths[0] = 4", "from 1 to 3"]),
+    ("evaluation.depths=[65]", ["evaluation.depths[0] = 65", "from 1 to 64"]),
     # unknown keys
     ("ldnn.widht=50", ["ldnn.widht = 50: there is no such key", "Did you mean ldnn.width?"]),
     ("width=50", ["width = 50: there is no such key", "ldnn.width"]),
@@ -156,7 +156,7 @@ BAD_OVERRIDES: list[tuple[str, list[str]]] = [
     ("lr=0.1", ["lr = 0.1", "inner.lr or evaluation.lr"]),
     ("trials=3", ["Did you mean search.trials?"]),
     ("colour=blue", ["colour = 'blue'", "Known here: name, description"]),
-    ("ldnn.colour=blue", ["Known here: num_types, base, width"]),
+    ("ldnn.colour=blue", ["Known here: num_types, base, architecture"]),
     ("extends=smoke", ["extends = 'smoke'", "only stand in a recipe file"]),
     # keys without form
     ("a.b", ["--set 'a.b'", "form key=value"]),
@@ -304,10 +304,10 @@ def test_a_relation_is_not_blamed_for_a_value_that_is_wrong_itself(folder: Path)
 
 def test_a_problem_can_be_read_by_programs(folder: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        load_recipe("base", ["ldnn.depth=7"], folder=folder)
+        load_recipe("base", ["ldnn.depth=77"], folder=folder)
     (problem,) = caught.value.problems
-    assert (problem.key, problem.value) == ("ldnn.depth", "7")
-    assert problem.allowed == "must be a whole number from 1 to 3"
+    assert (problem.key, problem.value) == ("ldnn.depth", "77")
+    assert problem.allowed == "must be a whole number from 1 to 64"
 
 
 # Files
