@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.sets import SET, in_order, one_rate
+from analysis.sets import PLAIN, SET, in_order, judging_regime, one_rate, regime_of
 from analysis.statistics import Pairs, Vector, mean_intervals, share_won
 from search.schema import USUAL_TRIAL
 
@@ -42,7 +42,7 @@ COLUMNS: Final = [
 
 
 NEEDED: Final = [
-    *_GROUP, "learned_width", "learned_depth", "arm", "lr", "seed", "metric", "accuracy", "loss", "diverged",
+    *_GROUP, "learned_width", "learned_depth", "arm", "lr", "seed", "regime", "metric", "accuracy", "loss", "diverged",
 ]  # fmt: skip
 """Columns of evaluations that the table is made of: all that has to be read of a run with millions of them."""
 
@@ -56,11 +56,14 @@ def cross_size_table(evaluations: pd.DataFrame, *, split: str = "test") -> pd.Da
     rival has no rows; ``note`` says the latter.
 
     Args:
-        evaluations: rows of the evaluations table, of one or several runs; those without an accuracy are passed over.
+        evaluations: rows of the evaluations table, of one or several runs; those without an accuracy are passed over,
+            and those of other training regimes than `judging_regime`.
         split: which judging rows count: test or val.
     """
-    rows = evaluations[NEEDED]
-    counted = (rows["split"] == split) & rows["accuracy"].notna()
+    rows = evaluations[[name for name in NEEDED if name in evaluations]]
+    counted = (rows["split"] == split) & rows["accuracy"].notna() & rows["arm"].notna() & rows["seed"].notna()
+    if "regime" in rows and len({PLAIN if pd.isna(one) else one for one in rows["regime"].unique()}) > 1:
+        counted &= regime_of(rows) == judging_regime(rows)
     if not counted.all():
         rows = rows[counted]
     if rows["lr"].min() != rows["lr"].max() or rows["lr"].hasnans:

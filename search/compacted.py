@@ -115,13 +115,14 @@ def read(
         NewerSchemaError: a row was written under a later schema.
     """
     try:
-        with pq.ParquetFile(file, read_dictionary=list(dictionaries), page_checksum_verification=True) as parquet:
-            found = parquet.schema_arrow
-            plain = pa.schema([_plain(field) for field in found])
+        metadata = pq.read_metadata(file)
+        found = metadata.schema.to_arrow_schema()
+        coded = [name for name in dictionaries if name in found.names]
+        with pq.ParquetFile(file, metadata=metadata, read_dictionary=coded, page_checksum_verification=True) as parquet:
 
             def group(number: int) -> pa.Table:
                 rows = parquet.read_row_group(number, columns=needed(found, columns))
-                return conform(table, plain, rows, columns)
+                return conform(table, found, rows, columns)
 
             if keys is None:
                 yield from map(group, range(parquet.num_row_groups))
@@ -132,10 +133,6 @@ def read(
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
         raise PartError(f"it cannot be read as Parquet: {str(error).splitlines()[0]}") from error
-
-
-def _plain(field: pa.Field) -> pa.Field:
-    return field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
 
 
 def _slices(

@@ -75,6 +75,10 @@ class Wanted:
 
     def of(self, rows: pa.Table) -> pa.Table:
         """What is wanted of rows that have all columns of ``read``."""
+        for name in self.as_dictionaries:
+            if not pa.types.is_dictionary(rows.column(name).type):
+                place = rows.schema.get_field_index(name)
+                rows = rows.set_column(place, name, rows.column(name).dictionary_encode())
         for name, values in self.where.items():
             rows = rows.filter(_mask(rows.column(name), values))
         return rows.select(list(self.columns))
@@ -201,9 +205,6 @@ def _load(storage: Storage, wanted: Wanted, paths: Sequence[Location]) -> list[p
             twins.append(one)
             continue
         assemble()
-        for place, column in enumerate(one.column_names):
-            if column in coded:
-                one = one.set_column(place, column, one.column(column).dictionary_encode())
         found.append(wanted.of(one))
     assemble()
     return found

@@ -16,6 +16,8 @@ from search import compaction
 from search.compacted import COMPACTED
 from search.compaction import COMPACTION_CRASH_POINTS, CompactionError, compact_run, compact_table
 from search.durable import CRASH_EXIT
+from search.evaluate import Request
+from search.found_set import best_trials
 from search.location import ObjectUrl
 from search.run_folder import open_run
 from search.schema import SCHEMA_VERSION, TABLES
@@ -127,6 +129,17 @@ def test_rows_of_an_older_schema_keep_their_version_and_gain_empty_columns(store
     compact(store)
     versions = {row["trial_id"]: row["schema_version"] for row in rows_of(store)}
     assert (versions["old"], versions["t0"]) == (SCHEMA_VERSION - 1, SCHEMA_VERSION)
+
+
+def test_a_file_of_an_older_schema_is_read_with_empty_columns(store, monkeypatch):
+    names = [name for name in TABLES["evaluations"].names if name not in ("metric", "diverged")]
+    with monkeypatch.context() as patch:
+        patch.setitem(TABLES, "evaluations", pa.schema([TABLES["evaluations"].field(name) for name in names]))
+        compact(store)
+    assert len(pq.read_schema(store.root / "evaluations" / COMPACTED)) == len(names)
+    for coded in (False, True):
+        rows, bad = store.read_checked("evaluations", columns=["metric", "arm", "diverged"], dictionaries=coded)
+        assert (set(rows["arm"].to_pylist()), set(rows["metric"].to_pylist()), bad) == ({"mixed"}, {None}, [])
 
 
 # What must not happen
@@ -271,8 +284,6 @@ def test_a_compacted_run_is_resumed_evaluated_and_reads_the_same(tmp_path):
     assert_same_rows(run.path, other)
     account, listener = drive_here(run)
     assert (account.finished, account.quarantined, listener.finished) == (0, [], [])
-    from search.evaluate import Request, best_trials
-
     request = Request(tuple(best_trials(run.store, 1)), (6, 10, 12), (1,), 3)
     for folder in (run, open_run(other)):
         drive_here(folder, search=False, request=request)
