@@ -21,7 +21,7 @@ def measure_regimes(conditions: Conditions) -> list[Result]:
     best = seconds_of(
         conditions.device,
         lambda: _trained(work, None),
-        *(lambda count=count: _trained(work, count) for count in counts),  # type: ignore[misc]
+        *(lambda count=count: _trained(work, count) for count in counts),
     )
     per_step = [1e6 * seconds / steps / networks for seconds in best]
     sizes: list[Size] = [{"checkpoints": 0, "us_per_step_and_network": per_step[0], "ratio": 1.0}]
