@@ -10,7 +10,7 @@ shown, each with its own 95 % interval, so of twenty intervals about one misses.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.sets import SET, in_order, judging_regime, one_rate, regime_of
+from analysis.sets import PLAIN, SET, in_order, judging_regime, one_rate, regime_of
 from analysis.statistics import Pairs, Vector, mean_intervals, share_won
 from search.schema import USUAL_TRIAL
 
@@ -32,8 +32,6 @@ _ESTIMATE: Final = ("", "_low", "_high", "_interval")
 _AGAINST: Final = ("_arm", "_pairs", "_lost", "_won")
 _GROUP: Final = [*SET, "mixing", *SIZE]
 
-_USED: Final = [*_GROUP, "arm", "seed", "accuracy", "diverged", "learned_width", "learned_depth"]
-
 COLUMNS: Final = [
     *_GROUP, "learned_width", "learned_depth", "is_learned_size", "arm", "seeds", "diverged",
     *(f"accuracy{end}" for end in _ESTIMATE),
@@ -41,6 +39,12 @@ COLUMNS: Final = [
     "note",
 ]  # fmt: skip
 """Columns of the table; accuracies and differences are shares (0..1)."""
+
+
+NEEDED: Final = [
+    *_GROUP, "learned_width", "learned_depth", "arm", "lr", "seed", "regime", "metric", "accuracy", "loss", "diverged",
+]  # fmt: skip
+"""Columns of evaluations that the table is made of: all that has to be read of a run with millions of them."""
 
 
 def cross_size_table(evaluations: pd.DataFrame, *, split: str = "test") -> pd.DataFrame:
@@ -56,16 +60,27 @@ def cross_size_table(evaluations: pd.DataFrame, *, split: str = "test") -> pd.Da
             and those of other training regimes than `judging_regime`.
         split: which judging rows count: test or val.
     """
-    alike = (evaluations["split"] == split) & (regime_of(evaluations) == judging_regime(evaluations))
-    rows = one_rate(evaluations[alike & evaluations["accuracy"].notna()])[_USED].dropna(subset=["arm", "seed"])
-    shared: dict[Any, pd.DataFrame] = dict(list(rows[rows["trial_id"] == USUAL_TRIAL].groupby(["run_id", *SIZE])))
+    rows = evaluations[[name for name in NEEDED if name in evaluations]]
+    counted = (rows["split"] == split) & rows["accuracy"].notna() & rows["arm"].notna() & rows["seed"].notna()
+    if "regime" in rows and len({PLAIN if pd.isna(one) else one for one in rows["regime"].unique()}) > 1:
+        counted &= regime_of(rows) == judging_regime(rows)
+    if not counted.all():
+        rows = rows[counted]
+    if rows["lr"].min() != rows["lr"].max() or rows["lr"].hasnans:
+        rows = one_rate(rows)
+    groups = list(_groups(rows))
+    # Prepared once for all sets of a size.
+    shared: dict[tuple[Any, ...], dict[str, _Networks]] = {}
+    for group, networks in groups:
+        if group["trial_id"] == USUAL_TRIAL:
+            shared.setdefault(_size_of(group), {}).update(networks)
     records: list[dict[str, Any]] = []
     samples: list[Vector] = []
     targets: list[tuple[dict[str, Any], str]] = []
-    for key, own in rows[rows["trial_id"] != USUAL_TRIAL].groupby(_GROUP, dropna=False):
-        group: dict[str, Any] = dict(zip(_GROUP, key, strict=True))
-        usual = shared.get((group["run_id"], *(group[column] for column in SIZE)), rows.iloc[:0])
-        for record, to_estimate in _arms(group, own, usual):
+    for group, own in groups:
+        if group["trial_id"] == USUAL_TRIAL:
+            continue
+        for record, to_estimate in _arms(group, own, shared.get(_size_of(group), {})):
             records.append(record)
             samples.extend(to_estimate.values())
             targets.extend((record, prefix) for prefix in to_estimate)
@@ -75,88 +90,127 @@ def cross_size_table(evaluations: pd.DataFrame, *, split: str = "test") -> pd.Da
     return _typed(pd.DataFrame.from_records(records, columns=COLUMNS))
 
 
+@dataclass(frozen=True)
+class _Networks:
+    """The networks of one arm under one set of conditions, in the order of their seeds."""
+
+    seeds: NDArray[np.int64]
+    accuracies: Vector
+    diverged: int
+    learned: dict[str, Any]
+
+
+def _groups(rows: pd.DataFrame) -> Iterator[tuple[dict[str, Any], dict[str, _Networks]]]:
+    """Each set at each size, usual activations as one of the sets, with the networks of its arms in alphabetical order.
+
+    All rows are sorted at once, by one number for group, arm and seed: groups may be many, and rows millions.
+    """
+    if rows.empty:
+        return
+    ids, firsts = _numbered(rows, [*_GROUP, "arm"])
+    seeds = rows["seed"].to_numpy(np.int64)
+    least = seeds.min()
+    order = np.argsort(ids * (seeds.max() - least + 1) + (seeds - least), kind="stable")
+    ids, seeds = ids[order], seeds[order]
+    # Of rows that say the same network again the first counts.
+    if not (is_first := np.append(True, (np.diff(ids) != 0) | (np.diff(seeds) != 0))).all():
+        order, ids, seeds = order[is_first], ids[is_first], seeds[is_first]
+    accuracies = rows["accuracy"].to_numpy(float)[order]
+    diverged = rows["diverged"].to_numpy(bool, na_value=False)[order]
+    ends = np.flatnonzero(np.append(np.diff(ids) != 0, True)) + 1
+    described = rows.iloc[firsts].astype(object)
+    found: dict[tuple[Any, ...], tuple[dict[str, Any], dict[str, _Networks]]] = {}
+    for start, end in zip(np.append(0, ends[:-1]), ends, strict=True):
+        values = dict(zip(described.columns, described.iloc[ids[start]], strict=True))
+        group = {column: values[column] for column in _GROUP}
+        learned = {column: values[column] for column in ("learned_width", "learned_depth")}
+        part = slice(start, end)
+        networks = _Networks(seeds[part], accuracies[part], int(diverged[part].sum()), learned)
+        key = tuple("" if pd.isna(value) else value for value in group.values())
+        found.setdefault(key, (group, {}))[1][str(values["arm"])] = networks
+    for group, by_arm in found.values():
+        yield group, dict(sorted(by_arm.items()))
+
+
+def _numbered(rows: pd.DataFrame, columns: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
+    """For each row the number of its combination of values, from 0; and of each combination the first row."""
+    ids = np.zeros(len(rows), dtype=np.int64)
+    for column in columns:
+        values = rows[column]
+        if isinstance(values.dtype, pd.CategoricalDtype):
+            codes, count = values.cat.codes.to_numpy(), len(values.cat.categories)
+        else:
+            codes, distinct = pd.factorize(values)
+            count = len(distinct)
+        if count == 1 and codes.min() == 0:
+            continue
+        ids = ids * (count + 1) + codes + 1
+        if ids.max() > 2**31:
+            ids = pd.factorize(ids)[0]
+    ids = pd.factorize(ids)[0].astype(np.int64)
+    firsts = np.full(ids.max() + 1, len(ids), dtype=np.intp)
+    np.minimum.at(firsts, ids, np.arange(len(ids)))
+    return ids, firsts
+
+
+def _size_of(group: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple("" if pd.isna(group[column]) else group[column] for column in ("run_id", *SIZE))
+
+
+def _pair(first: _Networks, second: _Networks) -> Pairs:
+    if np.array_equal(first.seeds, second.seeds):
+        return Pairs(first.accuracies - second.accuracies, 0)
+    common, mine, theirs = np.intersect1d(first.seeds, second.seeds, return_indices=True)
+    differences = first.accuracies[mine] - second.accuracies[theirs]
+    return Pairs(differences, len(np.union1d(first.seeds, second.seeds)) - len(common))
+
+
 def _arms(
-    group: Mapping[str, Any], own: pd.DataFrame, usual: pd.DataFrame
+    group: Mapping[str, Any], own: Mapping[str, _Networks], usual: Mapping[str, _Networks]
 ) -> Iterator[tuple[dict[str, Any], dict[str, Vector]]]:
     """The rows of one set at one size, each with the samples whose mean and interval it still needs."""
-    usual_arms = [str(arm) for arm in usual["arm"].unique()]
     # One name is one arm: what a set calls like a usual activation gives way to it, and the note says so.
-    clashing = sorted(set(own["arm"]) & set(usual_arms))
-    own = own[~own["arm"].isin(clashing)]
-    table = _Networks.of(pd.concat([own, usual]) if len(usual) else own)
-    learned = {column: own[column].max() for column in ("learned_width", "learned_depth")}
+    clashing = sorted(own.keys() & usual.keys())
+    networks = dict(sorted({**own, **usual}.items()))
+    accuracies = {arm: found.accuracies for arm, found in networks.items()}
+    counted = [found.learned for arm, found in own.items() if arm not in clashing]
+    learned = {column: _most(one[column] for one in counted) for column in ("learned_width", "learned_depth")}
     size = {**group, **learned, "is_learned_size": _same_size(group, learned)}
     rivals = {
-        "relu": "relu" if "relu" in table.arms else None,
-        "best_pure": table.best(arm for arm in table.arms if arm.startswith("pure-")),
-        "best_usual": table.best(usual_arms),
+        "relu": "relu" if "relu" in accuracies else None,
+        "best_pure": _best(accuracies, (arm for arm in accuracies if arm.startswith("pure-"))),
+        "best_usual": _best(accuracies, iter(usual)),
     }
-    note = _missing(rivals, "mixed" in table.arms)
+    note = _missing(rivals, "mixed" in accuracies)
     if clashing:
         note = "; ".join(
             filter(None, [note, f"left out, because named like a usual activation: {', '.join(clashing)}"])
         )
-    for arm in table.arms:
-        accuracy = table.accuracy(arm)
-        record = {**size, "arm": arm, "seeds": len(accuracy), "diverged": table.diverged(arm), "note": note}
-        samples = {"accuracy": accuracy}
+    for arm, found in networks.items():
+        record = {**size, "arm": arm, "seeds": len(found.seeds), "diverged": found.diverged, "note": note}
+        samples = {"accuracy": found.accuracies}
         for rival, other in rivals.items():
             if other is None or other == arm:
                 continue
-            pairs = table.pairs(arm, other)
+            pairs = _pair(found, networks[other])
             record |= {f"vs_{rival}_arm": other, f"vs_{rival}_pairs": len(pairs.differences)}
             record |= {f"vs_{rival}_lost": pairs.lost, f"vs_{rival}_won": share_won(pairs.differences)}
             samples[f"vs_{rival}"] = pairs.differences
         yield record, samples
 
 
-@dataclass(frozen=True)
-class _Networks:
-    """The networks of one size as arrays: thousands of pairs are formed of them, for which frames are too slow.
-
-    Attributes:
-        arms: arm → its column, in alphabetical order.
-        accuracies: by seed (in rising order) and arm, NaN where there is no network.
-        counts: diverged networks by arm.
-    """
-
-    arms: dict[str, int]
-    accuracies: Vector
-    counts: NDArray[np.intp]
-
-    @classmethod
-    def of(cls, rows: pd.DataFrame) -> _Networks:
-        names, columns = np.unique(rows["arm"].to_numpy(str), return_inverse=True)
-        seeds, lines = np.unique(rows["seed"].to_numpy(np.int64), return_inverse=True)
-        accuracies = np.full((len(seeds), len(names)), np.nan)
-        accuracies[lines, columns] = rows["accuracy"].to_numpy(np.float64)
-        diverged = rows["diverged"].fillna(value=False).to_numpy(bool)
-        counts = np.bincount(columns[diverged], minlength=len(names))
-        return cls({str(name): place for place, name in enumerate(names)}, accuracies, counts)
-
-    def accuracy(self, arm: str) -> Vector:
-        """Of all networks of the arm, in the order of their seeds."""
-        values: Vector = self.accuracies[:, self.arms[arm]]
-        return values[~np.isnan(values)]
-
-    def diverged(self, arm: str) -> int:
-        return int(self.counts[self.arms[arm]])
-
-    def pairs(self, first: str, second: str) -> Pairs:
-        """As `analysis.statistics.pair`."""
-        both = self.accuracies[:, [self.arms[first], self.arms[second]]]
-        there = ~np.isnan(both)
-        common = both[there.all(axis=1)]
-        return Pairs(common[:, 0] - common[:, 1], int(there.any(axis=1).sum()) - len(common))
-
-    def best(self, arms: Iterable[str]) -> str | None:
-        """The arm with the highest mean; the first in alphabetical order of those that are equal."""
-        return max(sorted(arms), key=lambda arm: float(self.accuracy(arm).mean()), default=None)
+def _most(values: Iterable[Any]) -> Any:
+    return max((value for value in values if pd.notna(value)), default=pd.NA)
 
 
 def _same_size(group: Mapping[str, Any], learned: Mapping[str, Any]) -> bool:
     pairs = ((group["width"], learned["learned_width"]), (group["depth"], learned["learned_depth"]))
     return all(pd.notna(here) and pd.notna(there) and here == there for here, there in pairs)
+
+
+def _best(accuracies: Mapping[str, Vector], arms: Iterator[str]) -> str | None:
+    """The arm with the highest mean; the first in alphabetical order of those that are equal."""
+    return max(sorted(arms), key=lambda arm: float(accuracies[arm].mean()), default=None)
 
 
 def _missing(rivals: Mapping[str, str | None], has_mixed: bool) -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from analysis.measured_later import with_later_curvature
 from search.schema import UNIQUE_KEYS, Status
@@ -25,6 +27,9 @@ from search.store import (
     storage_at,
 )
 
+Backend = Literal["numpy_nullable", "pyarrow"]
+
+_GRID_PER_ROW: Final = 32
 _FRAMES: Final = ("trials", "steps", "activations", "evaluations")
 _PANDAS_TYPES: Final = {
     # Nullable integers and flags, so that a column's type does not depend on whether a value is missing.
@@ -96,6 +101,40 @@ class Run:
         """
         return self._read(name)[0]
 
+    def read(
+        self,
+        name: str,
+        *,
+        columns: Sequence[str] | None = None,
+        where: Mapping[str, Any] | None = None,
+        categories: bool = False,
+        dtype_backend: Backend = "numpy_nullable",
+    ) -> pd.DataFrame:
+        """Part of a table, for runs of millions of rows; read anew each time, not kept.
+
+        Whole numbers are Int64 and flags boolean, so that a column has one type whether or not a cell is missing;
+        real numbers are float64 with NaN for a missing cell; text is str with NaN; times are datetime64[us, UTC]; lists
+        are numpy arrays, None where missing.  That is what NumPy and scipy work on without a copy.  With
+        ``dtype_backend="pyarrow"`` all columns are Arrow's own, which suits lists and Arrow-based tools.
+
+        Args:
+            name: of the table, see `search.schema.TABLES`.
+            columns: the columns wanted, in that order; all if None.
+            where: column → a value, or several, of which its cells must have one: ``{"arm": ["mixed", "relu"]}``.
+                None stands for a missing cell.
+            categories: whether text is categorical: of 10 million rows, a column then takes 10 to 40 MB instead of a
+                few hundred, and grouping by it is quicker (say ``observed=True``).
+            dtype_backend: as in pandas.
+
+        Raises:
+            RunFolderError: the table cannot be read, or was written under a newer schema; no such table or column, or
+                a value in ``where`` that the column cannot have.
+        """
+        found = read_frame(
+            self.path, name, columns=columns, where=where, categories=categories, dtype_backend=dtype_backend
+        )
+        return found[0]
+
     @cached_property
     def _kept(self) -> dict[str, tuple[pd.DataFrame, list[BadPart]]]:
         return {}
@@ -140,22 +179,77 @@ def load_run(path: str | Location) -> Run:
     return Run(folder, info)
 
 
-def read_frame(folder: Location, table: str) -> tuple[pd.DataFrame, list[BadPart]]:
-    """The rows of all sound parts of one table, and the parts that are damaged.
+def read_frame(
+    folder: Location,
+    table: str,
+    *,
+    columns: Sequence[str] | None = None,
+    where: Mapping[str, Any] | None = None,
+    categories: bool = False,
+    dtype_backend: Backend = "numpy_nullable",
+) -> tuple[pd.DataFrame, list[BadPart]]:
+    """The rows of all sound parts of one table, and the parts that are damaged; see `Run.read`.
 
     The frame has all columns of the schema, also if there are no parts yet.  Rows that repeat a unique key are
     dropped after the first: a late second report of the same work does not count.
 
     Raises:
-        RunFolderError: the table cannot be read, or was written under a newer schema.
+        RunFolderError: see `Run.read`.
     """
+    wanted = {
+        name: [one] if one is None or isinstance(one, str | int | float) else one for name, one in (where or {}).items()
+    }
+    keys = UNIQUE_KEYS.get(table, ())
+    read = None if columns is None else list(dict.fromkeys([*columns, *keys]))
     try:
-        rows, bad = read_table(folder, table)
+        rows, bad = read_table(folder, table, columns=read, where=wanted, dictionaries=True)
     except (StoreError, SchemaError) as error:
         raise RunFolderError(str(error)) from error
-    frame: pd.DataFrame = rows.to_pandas(types_mapper=_PANDAS_TYPES.get)
-    repeated = frame.duplicated([*UNIQUE_KEYS[table]])
-    return (frame[~repeated].reset_index(drop=True) if repeated.any() else frame), bad
+    repeated = _repeated(rows, keys)
+    if repeated is not None:
+        rows = rows.filter(pa.array(~repeated))
+    if columns is not None:
+        rows = rows.select(list(columns))
+    if not categories:
+        plain = [pa.types.is_dictionary(field.type) for field in rows.schema]
+        kinds = [
+            field.with_type(field.type.value_type) if coded else field
+            for field, coded in zip(rows.schema, plain, strict=True)
+        ]
+        rows = rows.cast(pa.schema(kinds))
+    mapper = pd.ArrowDtype if dtype_backend == "pyarrow" else _PANDAS_TYPES.get
+    # Column by column, each freed when it is converted: the rows are not there twice.
+    frame: pd.DataFrame = rows.to_pandas(types_mapper=mapper, split_blocks=True, self_destruct=True)
+    return frame, bad
+
+
+def _repeated(rows: pa.Table, keys: Sequence[str]) -> np.ndarray[Any, np.dtype[np.bool_]] | None:
+    """Which rows have a key that an earlier row has; None if none has."""
+    place, places = np.zeros(rows.num_rows, dtype=np.int64), 1
+    for name in keys:
+        column = rows.column(name).combine_chunks()
+        if not pa.types.is_dictionary(column.type):
+            column = column.dictionary_encode()
+        if isinstance(column, pa.ChunkedArray):
+            column = column.unify_dictionaries().combine_chunks()
+        has_gaps = column.indices.null_count > 0
+        count = len(column.dictionary) + has_gaps
+        if count <= 1:
+            continue
+        if places * count >= 2**62:
+            distinct, place = np.unique(place, return_inverse=True)
+            places = len(distinct)
+        codes = pc.fill_null(column.indices, count - 1) if has_gaps else column.indices
+        place = place * count + codes.to_numpy(zero_copy_only=False)
+        places *= count
+    # The keys of a run nearly fill the grid of their values, so that a table of all places is small; else a hash table.
+    if places <= _GRID_PER_ROW * rows.num_rows:
+        is_taken = np.zeros(places, dtype=np.bool_)
+        is_taken[place] = True
+        if int(is_taken.sum()) == rows.num_rows:
+            return None
+    repeated = pd.Series(place).duplicated().to_numpy()
+    return repeated if repeated.any() else None
 
 
 def counted_attempts(frame: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:

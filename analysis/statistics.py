@@ -32,6 +32,14 @@ RESAMPLES: Final = 9999
 MIN_PAIRS: Final = 6
 """Fewest pairs on which a claim may rest: with 5, even winning all of them has a two-sided sign-test p of 0.0625."""
 
+ANALYTIC_FROM: Final = 100
+"""From how many values on the BCa interval of a mean is computed by formula instead of by resampling.
+
+The ABC interval (DiCiccio and Efron 1992) is what BCa intervals tend to: for a mean it has closed form, in the values'
+second and third moments.  Of 20 values on it already lies within 2 % of the length of the resampled one, which is how
+far two resamplings differ.
+"""
+
 _SEED: Final = 20260101
 _ROWS_AT_ONCE: Final = 64
 _RESAMPLES_AT_ONCE: Final = 1111
@@ -99,7 +107,9 @@ def mean_intervals(samples: Sequence[ArrayLike]) -> list[Estimate]:
     for indices in waiting.values():
         for start in range(0, len(indices), _ROWS_AT_ONCE):
             block = indices[start : start + _ROWS_AT_ONCE]
-            for index, estimate in zip(block, _bootstrap(np.stack([arrays[i] for i in block])), strict=True):
+            rows = np.stack([arrays[i] for i in block])
+            found = _by_formula(rows) if rows.shape[1] >= ANALYTIC_FROM else _bootstrap(rows)
+            for index, estimate in zip(block, found, strict=True):
                 estimates[index] = estimate
     return [estimate for estimate in estimates if estimate is not None]
 
@@ -154,7 +164,8 @@ def expanded_level(n: int) -> float:
 
 def _finite(values: ArrayLike) -> Vector:
     array = np.asarray(values, dtype=np.float64).ravel()
-    return array[np.isfinite(array)]
+    is_finite = np.isfinite(array)
+    return array if is_finite.all() else array[is_finite]
 
 
 def _all_equal(values: Vector) -> bool:
@@ -173,6 +184,24 @@ def _without_resampling(values: Vector) -> Estimate | None:
 
 def _point(value: float, n: int) -> Estimate:
     return Estimate(value, value, value, n, Interval.FEW if n < MIN_PAIRS else Interval.POINT)
+
+
+def _by_formula(rows: Vector) -> list[Estimate]:
+    """Mean and ABC interval of every row; rows has shape (rows, n).
+
+    Acceleration and bias correction are both a sixth of the skewness over √n: a mean is linear in the values' weights.
+    """
+    n = rows.shape[1]
+    means = rows.mean(axis=1)
+    away = rows - means[:, None]
+    powers = away * away
+    squares = powers.sum(axis=1)
+    powers *= away
+    scale, skew = np.sqrt(squares) / n, powers.sum(axis=1) / (6 * squares**1.5)
+    z = stats.norm.ppf((1 + expanded_level(n)) / 2)
+    low, high = (means + scale * w / (1 - skew * w) ** 2 for w in (skew - z, skew + z))
+    ends = zip(means, low, high, strict=True)
+    return [Estimate(float(mean), float(one), float(other), n, Interval.BCA) for mean, one, other in ends]
 
 
 def _bootstrap(rows: Vector) -> list[Estimate]:

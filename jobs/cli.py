@@ -90,6 +90,31 @@ def status(run: RunArgument, as_json: Json = False) -> None:
     show_status(run, as_json=as_json)
 
 
+@app.command(epilog="Example:  ldnn verify runs/quickstart --json")
+def verify(run: RunArgument, as_json: Json = False) -> None:
+    """Check every byte, key and origin of a run's tables, and change nothing; exit code 1 if there is a fault."""
+    from jobs.upkeep import show_verification
+
+    show_verification(run, as_json=as_json)
+
+
+@app.command(epilog="Example:  ldnn compact runs/quickstart --remove-parts")
+def compact(
+    run: RunArgument,
+    remove_parts: Annotated[
+        bool, typer.Option("--remove-parts", help="Remove the parts that a compacted file has replaced.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Make one file of each table, which reads faster than thousands of parts; the run can go on afterwards.
+
+    The old parts are kept in RUN/replaced until they are removed with --remove-parts, which may come later.
+    """
+    from jobs.upkeep import compact_and_show
+
+    compact_and_show(run, remove_parts=remove_parts, as_json=as_json)
+
+
 @app.command(epilog="Example:  ldnn evaluate runs/quickstart --best 2 --widths 20,50,100,200,400 --seeds 50")
 def evaluate(
     run: RunArgument,
@@ -277,7 +302,7 @@ def bench(
         list[str] | None,
         typer.Argument(
             metavar="[NAMES]...",
-            help="meta-step, population, memory, estimators, evolution, tune, curvature, regimes; by default all.",
+            help="meta-step, population, memory, estimators, evolution, tune, store, curvature, regimes; default: all.",
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto: CUDA where there is one.")] = "auto",

@@ -24,6 +24,7 @@ def user_errors() -> Iterator[None]:
     """Turn errors that a person can mend into a sentence and an exit code; let all others be seen whole."""
     from analysis import PassportError
     from analysis import RunFolderError as AnalysisRunFolderError
+    from search.compaction import CompactionError
     from search.config import ConfigError
     from search.durable import StoreError
     from search.location import LocationError
@@ -34,7 +35,7 @@ def user_errors() -> Iterator[None]:
     wrong_input = (ConfigError, LocationError, RunFolderError, AnalysisRunFolderError, SamplingChangedError)
     try:
         yield
-    except (*wrong_input, InputError, PassportError) as error:
+    except (*wrong_input, InputError, PassportError, CompactionError) as error:
         _say(error)
         sys.exit(EXIT_WRONG_INPUT)
     except (StoreError, ClusterError) as error:

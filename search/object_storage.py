@@ -18,6 +18,7 @@ from datetime import datetime
 from typing import Any, ClassVar, Final
 from urllib.parse import urlsplit
 
+import pyarrow as pa
 from pyarrow import fs
 
 from search.durable import StoreError, crash_point, describe_failure
@@ -71,6 +72,10 @@ class ObjectStorage(Storage):
         with self._fs.open_input_file(self._inside(name)) as stream:
             data: bytes = stream.read()
         return data
+
+    def open(self, name: str) -> pa.NativeFile:
+        """Each piece that is read is a request."""
+        return self._fs.open_input_file(self._inside(name))
 
     def size(self, name: str) -> int | None:
         """Bytes of an object; None also where there is only a prefix of others."""

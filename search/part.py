@@ -2,45 +2,42 @@
 
 Parquet's own checksums cover the pages only, so a flipped bit in the footer can change a result unseen.  A *seal*
 (a mark and the SHA-256 of all other bytes) therefore stands between the pages and the footer, where the format
-allows bytes that nobody refers to: any Parquet reader reads a sealed part, and ours sees every flipped bit.
+allows bytes that nobody refers to: any Parquet reader reads a sealed part, and ours sees every flipped bit.  A small
+part has its rows there once more, in a form that is quicker to read (`search.twin`).
 """
 
 from __future__ import annotations
 
 import difflib
-import hashlib
+import itertools
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from numbers import Integral, Real
+from operator import itemgetter
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from search import twin
 from search.schema import SCHEMA_VERSION, TABLES
-
-_SEAL_MARK: Final = b"LDNN-SEAL-SHA256"
-_SEAL_SIZE: Final = len(_SEAL_MARK) + 32
-# Also named in the footer, so that a seal whose mark is damaged is missed.
-_SEALED: Final = {b"ldnn.sealed": b"sha256"}
-_MAGIC: Final = b"PAR1"
+from search.seal import SEALED, PartError, check_seal, footer_start, sealed
 
 _LARGE: Final = 1000
 """From how many rows on zstd and dictionaries pay.
 
 A small part has as many pages as columns, of a few hundred bytes each: there zstd saves nothing over snappy and takes
-two thirds of the time of reading, and a dictionary is a second page for each column.
+two thirds of the time of reading, and a dictionary is a second page for each column.  Nor has it statistics or Arrow's
+copy of the schema, which together were half of its bytes.
 """
 
 
 class SchemaError(ValueError):
     """A table, column, key or value that the schema does not allow."""
-
-
-class PartError(ValueError):
-    """The bytes of a part are damaged or were never a part; the words say how."""
 
 
 class NewerSchemaError(ValueError):
@@ -59,6 +56,21 @@ def check_names(what: str, names: Collection[str], allowed: Collection[str]) -> 
             raise SchemaError(f"unknown {what} {name!r}: did you mean {nearest[0]!r}? Allowed: {', '.join(allowed)}")
 
 
+def check_values(table: str, column: str, values: Collection[Any]) -> None:
+    """Refuse values that no cell of a column can have.
+
+    Raises:
+        SchemaError: one is of another type than the column, or the column has lists.
+    """
+    kind = TABLES[table].field(column).type
+    try:
+        if pa.types.is_list(kind) or isinstance(values, str):
+            raise TypeError("a list of values of a column without lists is needed")
+        pa.array(list(values), kind)
+    except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+        raise SchemaError(f"values of {table}.{column} ({kind}) cannot be {values!r}: {error}") from error
+
+
 def encode(table: str, rows: Sequence[Mapping[str, Any]]) -> bytes:
     """Rows as the bytes of a sealed Parquet file with the whole schema of their table.
 
@@ -75,24 +87,40 @@ def encode(table: str, rows: Sequence[Mapping[str, Any]]) -> bytes:
     check_names("table", [table], TABLES)
     schema = TABLES[table]
     defaults = {"schema_version": SCHEMA_VERSION, "created_at": datetime.now(UTC)}
-    for row in rows:
-        check_names(f"column of {table}", row, schema.names)
+    given = dict.fromkeys(itertools.chain.from_iterable(rows))
+    check_names(f"column of {table}", given, dict.fromkeys(schema.names))
+    cells_of = _transposed(rows, list(given))
     columns = []
     for field in schema:
-        cells = [row.get(field.name) for row in rows]
+        if field.name not in given and field.name not in defaults:
+            columns.append(pa.nulls(len(rows), field.type))
+            continue
+        cells = cells_of.get(field.name) or [None] * len(rows)
         if field.name in defaults:
             cells = [defaults[field.name] if cell is None else cell for cell in cells]
         columns.append(_column(table, field, cells))
-    is_large = len(rows) >= _LARGE
+    return encode_table(table, pa.Table.from_arrays(columns, schema=schema))
+
+
+def encode_table(table: str, rows: pa.Table) -> bytes:
+    """`encode` for rows that are an Arrow table with the whole schema already; their cells are not checked."""
+    is_large = rows.num_rows >= _LARGE
     sink = pa.BufferOutputStream()
-    pq.write_table(
-        pa.Table.from_arrays(columns, schema=schema.with_metadata(_SEALED)),
+    with pq.ParquetWriter(
         sink,
+        rows.schema,
         compression="zstd" if is_large else "snappy",
         use_dictionary=is_large,
+        write_statistics=is_large,
+        store_schema=is_large,
         write_page_checksum=True,
-    )
-    return _sealed(sink.getvalue().to_pybytes())
+    ) as writer:
+        writer.write_table(rows)
+        writer.add_key_value_metadata(SEALED)
+    data = sink.getvalue().to_pybytes()
+    footer = footer_start(data)
+    between = b"" if is_large else twin.pack(table, rows, place=footer)
+    return sealed(data[:footer], between, data[footer:])
 
 
 def decode(table: str, data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
@@ -109,36 +137,86 @@ def decode(table: str, data: bytes, columns: Sequence[str] | None = None) -> pa.
         PartError: the bytes are damaged, or their columns or types are not the table's.
         NewerSchemaError: the part has a later schema version than `search.schema.SCHEMA_VERSION`.
     """
-    _check_seal(data)
+    found = open_part(table, data, columns)
+    if isinstance(found, twin.Twin):
+        return twin.assemble([found], TABLES[table].names if columns is None else columns)
+    return found
+
+
+def open_part(table: str, data: bytes, columns: Sequence[str] | None = None) -> twin.Twin | pa.Table:
+    """The rows of a part as its twin, with all columns, or else as `decode` gives them; raises what that raises."""
+    start = check_seal(data)
+    if start is not None:
+        try:
+            if found := twin.unpack(table, data, start):
+                return found
+        except (pa.ArrowException, ValueError, LookupError, TypeError) as error:
+            raise PartError(f"its twin cannot be read: {str(error).splitlines()[0]}") from error
     return _read(table, data, columns)
 
 
 def _read(table: str, data: bytes, columns: Sequence[str] | None) -> pa.Table:
-    schema = TABLES[table]
-    wanted = list(schema.names if columns is None else columns)
+    wanted = list(TABLES[table].names if columns is None else columns)
     try:
         with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
             found = file.schema_arrow
-            present = set(found.names)
-            needed = [name for name in dict.fromkeys([*wanted, "schema_version"]) if name in present]
-            rows = file.read(columns=needed, use_threads=False)
+            rows = file.read(columns=needed(found, wanted), use_threads=False)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise PartError(f"it cannot be read as Parquet: {str(error).splitlines()[0]}") from error
+    return conform(table, found, rows, wanted)
+
+
+def needed(found: pa.Schema, wanted: Sequence[str]) -> list[str]:
+    """What has to be read of a part with this schema so that `conform` can make the wanted columns of it."""
+    return [name for name in dict.fromkeys([*wanted, "schema_version"]) if name in found.names]
+
+
+def conform(table: str, found: pa.Schema, rows: pa.Table, wanted: Sequence[str]) -> pa.Table:
+    """Rows as the present schema has them: missing columns null, columns that it does not know left out.
+
+    Args:
+        table: a name in `search.schema.TABLES`.
+        found: the schema of the part.
+        rows: its `needed` columns; text may be there as dictionaries, and stays so.
+        wanted: the columns wanted, in that order.
+
+    Raises:
+        PartError: columns or types are not the table's.
+        NewerSchemaError: a row has a later schema version than `search.schema.SCHEMA_VERSION`.
+    """
+    schema = TABLES[table]
     version = _version(rows)
     if version > SCHEMA_VERSION:
         raise NewerSchemaError(f"schema version {version}, but this version of ldnn reads up to {SCHEMA_VERSION}")
     if not found.equals(schema):
         _check_columns(schema, found, version)
-    fields = [schema.field(name) for name in wanted]
-    arrays = [
-        rows.column(field.name) if field.name in present else pa.nulls(rows.num_rows, field.type) for field in fields
-    ]
+    arrays, fields = [], []
+    for name in wanted:
+        field = schema.field(name)
+        array = rows.column(name) if name in rows.column_names else pa.nulls(rows.num_rows, field.type)
+        if pa.types.is_list(array.type):
+            array = array.cast(field.type)  # without Arrow's copy of the schema its items have another name
+        arrays.append(array)
+        fields.append(field.with_type(array.type))
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
 
 
-def _column(table: str, field: pa.Field, cells: list[Any]) -> pa.Array:
+def _transposed(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Sequence[Any]]:
+    """Column name → its cells; None where a row does not have one."""
+    if len(names) > 1:
+        with suppress(KeyError):  # as a rule all rows have all names, and then this is much quicker
+            return dict(zip(names, zip(*map(itemgetter(*names), rows), strict=True), strict=True))
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def _column(table: str, field: pa.Field, cells: Sequence[Any]) -> pa.Array:
     description, is_right = _RULES.get(field.type, ("", None))
-    if is_right:
+    # Cells of Python's own types, which nearly all are, need no look at each of them.
+    kinds = set(map(type, cells)) - {type(None)}
+    is_plain = kinds <= _PLAIN.get(field.type, set()) and (
+        float not in kinds or all(map(math.isfinite, filter(None, cells)))
+    )
+    if is_right and not is_plain:
         for cell in cells:
             if cell is not None and not is_right(cell):
                 raise SchemaError(f"{table}.{field.name} must be {description}, but got {cell!r}")
@@ -172,44 +250,42 @@ _RULES: Final[dict[pa.DataType, tuple[str, Callable[[Any], bool]]]] = {
 }
 """What cells of a type must be, where Arrow would otherwise convert them without a word."""
 
-
-def _sealed(data: bytes) -> bytes:
-    """The Parquet file ``data`` with a seal in front of its footer."""
-    footer = len(data) - len(_MAGIC) - 4 - int.from_bytes(data[-8:-4], "little")
-    return data[:footer] + _SEAL_MARK + hashlib.sha256(data).digest() + data[footer:]
+_PLAIN: Final[dict[pa.DataType, set[type]]] = {pa.int64(): {int}, pa.float64(): {float}, pa.string(): {str}}
+"""Python's own types for it."""
 
 
-def verify(table: str, data: bytes) -> None:
+def verify(table: str, data: bytes, *, deep: bool = False) -> None:
     """Raise what `decode` would raise for these bytes; the pages of a sealed part need not be decoded for that.
 
     Args:
         table: a name in `search.schema.TABLES`.
         data: the whole file.
+        deep: whether to decode them all the same, and compare them with the twin if there is one.
 
     Raises:
         PartError: the bytes are damaged, or their columns or types are not the table's.
         NewerSchemaError: the part has a later schema version than `search.schema.SCHEMA_VERSION`.
     """
-    _read(table, data, [] if _check_seal(data) else None)
+    is_sealed = check_seal(data) is not None
+    pages = _read(table, data, None if deep or not is_sealed else [])
+    if deep and not same_rows(decode(table, data), pages):
+        raise PartError("its twin has other rows than its pages")
 
 
-def _check_seal(data: bytes) -> bool:
-    """Whether there is a seal; raises PartError if the bytes are not those that were sealed."""
-    if not data:
-        raise PartError("it is empty")
-    if len(data) < 12 or data[:4] != _MAGIC or data[-4:] != _MAGIC:
-        raise PartError("it is truncated, or no Parquet file")
-    start = data.rfind(_SEAL_MARK)
-    if start < 0:
-        if any(name in data for name in _SEALED):
-            raise PartError("its bytes have changed since it was written: the seal is damaged")
-        return False
-    view = memoryview(data)
-    digest = hashlib.sha256(view[:start])
-    digest.update(view[start + _SEAL_SIZE :])
-    if digest.digest() != view[start + len(_SEAL_MARK) : start + _SEAL_SIZE]:
-        raise PartError("its bytes have changed since it was written: the seal does not match")
-    return True
+def same_rows(one: pa.Table, other: pa.Table) -> bool:
+    """Whether two tables of one schema have the same cells; NaN, which lists may hold, is the same as NaN."""
+    return one.num_rows == other.num_rows and all(
+        mine.equals(theirs) or (pa.types.is_list(mine.type) and _same_lists(mine, theirs))
+        for mine, theirs in zip(one.columns, other.columns, strict=True)
+    )
+
+
+def _same_lists(one: pa.ChunkedArray, other: pa.ChunkedArray) -> bool:
+    lengths = pc.list_value_length(one).equals(pc.list_value_length(other))
+    mine, theirs = (pc.list_flatten(lists) for lists in (one, other))
+    if mine.equals(theirs) or not pa.types.is_floating(mine.type):
+        return lengths and bool(mine.equals(theirs))
+    return lengths and bool(np.array_equal(mine.to_numpy(), theirs.to_numpy(), equal_nan=True))
 
 
 def _version(rows: pa.Table) -> int:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Final
 
+import pyarrow as pa
+
 from search.location import Location
 
 STAGING: Final = ".staging"
@@ -57,6 +59,10 @@ class Storage(ABC):
             FileNotFoundError: there is no such object.
             NotAFileError: it is a folder, a link or a device.
         """
+
+    @abstractmethod
+    def open(self, name: str) -> pa.NativeFile:
+        """The contents to be read piece by piece, in any order; raises what `read` raises.  To be closed."""
 
     @abstractmethod
     def size(self, name: str) -> int | None:

@@ -6,26 +6,28 @@ durably or not at all, and is never overwritten; so what a reader sees is done, 
 of processes may publish and read at the same time.  Only the driver of a run, which holds its lock, may move parts:
 damaged and orphaned ones go to ``<run>/quarantine/<table>/`` with a report beside them, never away.
 
-This module needs only pyarrow and the standard library: `analysis` uses it where nothing else is installed.
+This module needs only pyarrow, numpy and the standard library: `analysis` uses it where nothing else is installed.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
 import pyarrow as pa
 
+from search.compacted import COMPACTED, contents
 from search.durable import StoreError, crash_point, describe_failure
 from search.location import Location, LocationError, parse_location
-from search.part import NewerSchemaError, PartError, SchemaError, check_names, decode, encode, verify
+from search.part import SchemaError, check_names, check_values, encode
+from search.reading import NOT_THERE, BadPart, Wanted, check, load, load_compacted
 from search.schema import FINISHED, TABLES, Status
+from search.seal import PartError
 from search.storage import STAGING, NotAFileError, Storage, storage_at
 
 __all__ = [
@@ -46,12 +48,18 @@ __all__ = [
 QUARANTINE: Final = "quarantine"
 """The folder beside the tables that takes what the driver moves away."""
 
+REPLACED: Final = "replaced"
+"""The folder that takes the parts that a compacted file stands for, see `search.compaction`."""
+
 MOVE_CRASH_POINTS: Final = ("reported", "moved")
 """The steps of moving a part to quarantine, for `search.durable.crash_point`."""
 
 _KEY: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+_COMPACTED_KEY: Final = COMPACTED.removeprefix("part-").removesuffix(".parquet")
 _LEFT_BEHIND_SECONDS: Final = 3600.0
-_TRIAL_TABLES: Final = ("steps", "activations")
+TRIAL_TABLES: Final = ("steps", "activations")
+"""Tables of which a trial's attempt publishes one part each before its row in ``trials``."""
+
 _COMPLETE: Final = frozenset({Status.OK, Status.PRUNED})
 """Ends of trials that have steps and activations; one that diverged may have none."""
 
@@ -65,36 +73,22 @@ class Published(StrEnum):
     """An earlier part of that key stands, and these rows were dropped: first wins, and the second is told."""
 
 
-@dataclass(frozen=True)
-class BadPart:
-    """A file that is left out of a table.
-
-    Attributes:
-        table: name of the table.
-        path: where it lies: in the table's folder or, once the driver has moved it, in quarantine.
-        reason: what is wrong with it, as the end of the sentence "it was left out because ...".
-        size: its bytes on disk.
-    """
-
-    table: str
-    path: Location
-    reason: str
-    size: int
-
-    def __str__(self) -> str:
-        return f"{self.path} ({self.size} bytes): {self.reason}"
-
-
 def trial_key(trial_id: str, attempt: int) -> str:
     """The key under which a trial's attempt publishes its parts of ``trials``, ``steps`` and ``activations``."""
     return f"{trial_id}-a{attempt}"
 
 
 def read_table(
-    root: Location | str, table: str, *, columns: Sequence[str] | None = None
+    root: Location | str,
+    table: str,
+    *,
+    columns: Sequence[str] | None = None,
+    where: Mapping[str, Collection[Any]] | None = None,
+    dictionaries: bool = False,
 ) -> tuple[pa.Table, list[BadPart]]:
-    """All sound rows of one table of a run folder, and the parts that were left out; see `Store.read_checked`."""
-    return Store(parse_location(root)).read_checked(table, columns=columns)
+    """The sound rows of one table of a run folder, and the parts that were left out; see `Store.read_checked`."""
+    store = Store(parse_location(root))
+    return store.read_checked(table, columns=columns, where=where, dictionaries=dictionaries)
 
 
 @dataclass(frozen=True)
@@ -146,8 +140,8 @@ class Store:
             SchemaError: an unknown table or column, a bad key, a value of the wrong type or not finite.
             StoreError: the disk is full, or the run folder is gone or not writable.
         """
-        name = f"{table}/{self._part(table, key).name}"
-        is_new = self.storage.place_once(name, encode(table, rows))
+        name, data = f"{table}/{self._part(table, key).name}", encode(table, rows)
+        is_new = key not in self.contained(table) and self.storage.place_once(name, data)
         return Published.NEW if is_new else Published.ALREADY_THERE
 
     def keys(self, table: str) -> set[str]:
@@ -157,7 +151,21 @@ class Store:
             SchemaError: an unknown table.
             StoreError: the run folder is gone or not readable.
         """
-        return {key for path in self._files(table) if (key := _key(path)) is not None}
+        return {*self._loose_keys(table), *self.contained(table)}
+
+    def finished_attempts(self) -> set[str]:
+        """The keys of the attempts whose row in ``trials`` says one of `search.schema.FINISHED`.
+
+        Raises:
+            StoreError: ``trials`` has damaged parts, or cannot be read.
+        """
+        rows = self.read("trials", columns=["trial_id", "attempt", "status"]).to_pylist()
+        return {trial_key(row["trial_id"], row["attempt"]) for row in rows if row["status"] in FINISHED}
+
+    def _loose_keys(self, table: str) -> set[str]:
+        """Of parts that are files of their own."""
+        keys = {key for path in self._files(table) if (key := _key(path)) is not None}
+        return keys - {_COMPACTED_KEY}
 
     def attempts(self, trial_id: str) -> list[str]:
         """The keys of a trial's parts of ``trials``, found by their names alone, in order of these.
@@ -184,38 +192,104 @@ class Store:
         return rows
 
     def read_checked(
-        self, table: str, *, columns: Sequence[str] | None = None, keys: Iterable[str] | None = None
+        self,
+        table: str,
+        *,
+        columns: Sequence[str] | None = None,
+        keys: Iterable[str] | None = None,
+        where: Mapping[str, Collection[Any]] | None = None,
+        dictionaries: bool = False,
     ) -> tuple[pa.Table, list[BadPart]]:
         """The rows of all sound parts, with the table's schema, and the parts that were left out.
+
+        Parts may appear, and may vanish into a compacted file or into quarantine, meanwhile.
 
         Args:
             table: a name in `search.schema.TABLES`.
             columns: the columns wanted, in that order; all if None.
             keys: the parts wanted; all if None.  One that is not there counts as left out.
+            where: column → values: only rows that have one of the values in each of these columns; None among the
+                values stands for a missing one.
+            dictionaries: whether text comes as Arrow dictionaries, which take little memory where values repeat.
 
         Raises:
-            SchemaError: an unknown table or column, a bad key.
+            SchemaError: an unknown table or column, a bad key, a value in ``where`` of another type than its column.
             StoreError: the run folder or a part cannot be read at all, or a part was written under a newer schema.
         """
         check_names("table", [table], TABLES)
-        schema = TABLES[table]
-        wanted = list(schema.names if columns is None else columns)
-        check_names(f"column of {table}", wanted, schema.names)
-        paths = self._files(table) if keys is None else [self._part(table, key) for key in sorted(set(keys))]
-        loaded = list(_load_all(self.storage, table, paths, wanted))
+        names = TABLES[table].names
+        wanted = Wanted(table, tuple(names if columns is None else columns), dict(where or {}), dictionaries)
+        check_names(f"column of {table}", wanted.read, names)
+        for name, values in wanted.where.items():
+            check_values(table, name, values)
+        loaded = self._load_all(wanted) if keys is None else list(self._load_keys(wanted, sorted(set(keys))))
+        bad = [part for part in loaded if isinstance(part, BadPart)]
         good = [part for part in loaded if not isinstance(part, BadPart)]
-        empty = pa.schema([schema.field(name) for name in wanted]).empty_table()
-        return pa.concat_tables([empty, *good]).combine_chunks(), [part for part in loaded if isinstance(part, BadPart)]
+        rows = pa.concat_tables([wanted.schema.empty_table(), *good])
+        return rows.unify_dictionaries() if dictionaries else rows.combine_chunks(), bad
 
-    def check(self, table: str) -> list[BadPart]:
+    def _load_all(self, wanted: Wanted) -> list[pa.Table | BadPart]:
+        paths = self._files(wanted.table)
+        while True:
+            loaded = list(self._load_files(wanted, paths))
+            gone = [part for part in loaded if isinstance(part, BadPart) and part.reason == NOT_THERE]
+            # What has gone since it was listed may be in a compacted file now, or in quarantine: look again.
+            if not gone or (listed := self._files(wanted.table)) == paths:
+                return loaded
+            paths = listed
+
+    def _load_files(self, wanted: Wanted, paths: Sequence[Location]) -> Iterator[pa.Table | BadPart]:
+        parts = []
+        for path in paths:
+            if _key(path) is None:
+                yield self._misnamed(wanted.table, path)
+            elif path.name == COMPACTED:
+                yield from load_compacted(self.storage, wanted, path)
+            else:
+                parts.append(path)
+        yield from load(self.storage, wanted, parts)
+
+    def _load_keys(self, wanted: Wanted, keys: Sequence[str]) -> Iterator[pa.Table | BadPart]:
+        paths = [self._part(wanted.table, key) for key in keys]
+        contained = self.contained(wanted.table)
+        if inside := [key for key in contained if key in set(keys)]:
+            yield from load_compacted(self.storage, wanted, self.root / wanted.table / COMPACTED, inside)
+        held = set(inside)
+        yield from load(self.storage, wanted, [path for key, path in zip(keys, paths, strict=True) if key not in held])
+
+    def contained(self, table: str) -> Mapping[str, int]:
+        """The keys in the compacted file with their numbers of rows; none without one, or if it is damaged."""
+        name = f"{table}/{COMPACTED}"
+        try:
+            if self.storage.size(name) is None:
+                return {}
+            with self.storage.open(name) as file:
+                return contents(file).rows
+        except (FileNotFoundError, NotAFileError, PartError):
+            return {}
+        except OSError as error:
+            raise StoreError(describe_failure(f"read {self.root / name}", error)) from error
+
+    def check(self, table: str, *, deep: bool = False) -> list[BadPart]:
         """The damaged parts of a table, of which at most a few are held in memory at a time.
+
+        Args:
+            table: a name in `search.schema.TABLES`.
+            deep: whether pages are decoded too, also where the seal says that no byte has changed.
 
         Raises:
             SchemaError: an unknown table.
             StoreError: the run folder or a part cannot be read at all, or a part was written under a newer schema.
         """
-        loaded = _load_all(self.storage, table, self._files(table), None)
-        return [part for part in loaded if isinstance(part, BadPart)]
+        paths = self._files(table)
+        misnamed = [self._misnamed(table, path) for path in paths if _key(path) is None]
+        return misnamed + list(
+            check(self.storage, table, [path for path in paths if _key(path) is not None], deep=deep)
+        )
+
+    def _misnamed(self, table: str, path: Location) -> BadPart:
+        size = self.storage.size(f"{table}/{path.name}")
+        return BadPart(table, path, "its name is not part-<key>.parquet", size or 0)
 
     def repair(self) -> list[BadPart]:
         """Move damaged parts to quarantine.  Only for the driver, while no worker of the run is alive.
@@ -234,7 +308,13 @@ class Store:
         for table in TABLES:
             for bad in self.check(table):
                 key = _key(bad.path)
-                if table in _TRIAL_TABLES and key in self.keys("trials"):
+                if key == _COMPACTED_KEY:
+                    # The rows of all its parts would be lost by one bit; a copy of it, or of them, is better.
+                    raise StoreError(
+                        f"{bad}. Put a copy back; or, if {self.root / REPLACED} has the parts of {table} that it is "
+                        f"made of, move them to {self.root / table} and remove it."
+                    )
+                if table in TRIAL_TABLES and key in self.keys("trials"):
                     # The row first: after a crash in between, the damaged part is still there to be found again.
                     moved.append(self._quarantine("trials", self._part("trials", key), f"its {table} are damaged"))
                 moved.append(self._quarantine(table, bad.path, bad.reason))
@@ -248,13 +328,13 @@ class Store:
         A worker that outlives its driver can leave one, when the next driver sweeps between two of its parts.
         """
         rows = self.read("trials", columns=["trial_id", "attempt", "status", "copied_from"]).to_pylist()
-        complete = set.intersection(*(self.keys(table) for table in _TRIAL_TABLES))
+        complete = set.intersection(*(self.keys(table) for table in TRIAL_TABLES))
         # A copy has the rows of the trial that it was copied from.
         own = [row for row in rows if row["status"] in _COMPLETE and row["copied_from"] is None]
         ended_well = {trial_key(row["trial_id"], row["attempt"]) for row in own}
         return [
             self._quarantine("trials", self._part("trials", key), "its steps or activations are not there")
-            for key in sorted((ended_well & self.keys("trials")) - complete)
+            for key in sorted((ended_well & self._loose_keys("trials")) - complete)
         ]
 
     def sweep_orphans(self) -> list[BadPart]:
@@ -269,20 +349,19 @@ class Store:
         Raises:
             StoreError: the run folder cannot be read or written, or ``trials`` has damaged parts (`repair` it first).
         """
-        rows = self.read("trials", columns=["trial_id", "attempt", "status"]).to_pylist()
-        finished = {trial_key(row["trial_id"], row["attempt"]) for row in rows if row["status"] in FINISHED}
+        finished = self.finished_attempts()
         reason = "its attempt did not finish: trials has no row of it with the status ok, diverged or pruned"
         return [
             self._quarantine(table, path, reason)
-            for table in _TRIAL_TABLES
+            for table in TRIAL_TABLES
             for path in self._files(table)
-            if _key(path) not in finished
+            if _key(path) not in finished and path.name != COMPACTED
         ]
 
     def _part(self, table: str, key: str) -> Location:
         check_names("table", [table], TABLES)
-        if not re.fullmatch(_KEY, key):
-            raise SchemaError(f"a part's key must match {_KEY}, but got {key!r}")
+        if not re.fullmatch(_KEY, key) or key == _COMPACTED_KEY:
+            raise SchemaError(f"a part's key must match {_KEY} and not be {_COMPACTED_KEY}, but got {key!r}")
         return self.root / table / f"part-{key}.parquet"
 
     def _files(self, table: str) -> list[Location]:
@@ -330,36 +409,3 @@ def _key(path: Location) -> str | None:
     """The key in a part's name; None if it is no name of a part."""
     match = re.fullmatch(rf"part-({_KEY})\.parquet", path.name)
     return match and match[1]
-
-
-def _load_all(
-    storage: Storage, table: str, paths: Sequence[Location], columns: Sequence[str] | None
-) -> Iterator[pa.Table | BadPart | None]:
-    # Reading is mostly decompressing in C++, or waiting for a network, which lets other threads run.
-    with ThreadPoolExecutor(max_workers=storage.readers) as pool:
-        yield from pool.map(lambda path: _load(storage, table, path, columns), paths)
-
-
-def _load(storage: Storage, table: str, path: Location, columns: Sequence[str] | None) -> pa.Table | BadPart | None:
-    """These columns of a part, or what is wrong with it; without columns only the latter."""
-    bad, name = BadPart(table, path, reason="", size=0), f"{table}/{path.name}"
-    try:
-        if _key(path) is None:
-            return replace(bad, reason="its name is not part-<key>.parquet", size=storage.size(name) or 0)
-        data = storage.read(name)
-        bad = replace(bad, size=len(data))
-        if columns is not None:
-            return decode(table, data, columns)
-        verify(table, data)
-        return None
-    except FileNotFoundError:
-        return replace(bad, reason="it is not there")
-    except NotAFileError:
-        return replace(bad, reason="it is not a regular file", size=storage.size(name) or 0)
-    except OSError as error:
-        # Not the part's fault, and no reason to move it: too many open files, no permission, a failing disk.
-        raise StoreError(describe_failure(f"read {path}", error)) from error
-    except NewerSchemaError as error:
-        raise StoreError(f"{path} has {error}. Install a newer one: `pip install --upgrade ldnn`.") from error
-    except PartError as error:
-        return replace(bad, reason=str(error))

@@ -17,6 +17,7 @@ from jobs.bench.memory import measure_memory
 from jobs.bench.meta_step import measure_meta_step
 from jobs.bench.population import measure_population
 from jobs.bench.regimes import measure_regimes
+from jobs.bench.store import measure_store
 from jobs.bench.tune import measure_tune
 
 BENCHMARKS: Final[dict[str, Callable[[Conditions], list[Result]]]] = {
@@ -26,6 +27,7 @@ BENCHMARKS: Final[dict[str, Callable[[Conditions], list[Result]]]] = {
     "estimators": measure_estimators,
     "evolution": measure_evolution,
     "tune": measure_tune,
+    "store": measure_store,
     "curvature": measure_of_curvature,
     "regimes": measure_regimes,
 }

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from analysis import statistics
 from analysis.statistics import (
     MIN_PAIRS,
     Interval,
@@ -147,3 +148,15 @@ def test_a_null_effect_is_called_a_difference_in_one_case_of_twenty(rng):
 
 def test_five_pairs_could_never_reach_significance_and_six_can():
     assert stats.binomtest(MIN_PAIRS - 1, MIN_PAIRS - 1).pvalue > 0.05 >= stats.binomtest(MIN_PAIRS, MIN_PAIRS).pvalue
+
+
+@pytest.mark.parametrize("draw", ["normal", "exponential", "lognormal"])
+def test_intervals_of_many_values_by_formula_are_those_by_resampling(draw, monkeypatch):
+    rows = [getattr(np.random.default_rng(seed), draw)(size=statistics.ANALYTIC_FROM) for seed in range(6)]
+    formula = mean_intervals(rows)
+    monkeypatch.setattr(statistics, "ANALYTIC_FROM", 10**9)
+    for mine, theirs in zip(formula, mean_intervals(rows), strict=True):
+        length = theirs.high - theirs.low
+        assert (mine.value, mine.n, mine.interval) == (theirs.value, theirs.n, theirs.interval)
+        assert abs(mine.low - theirs.low) < 0.04 * length
+        assert abs(mine.high - theirs.high) < 0.04 * length

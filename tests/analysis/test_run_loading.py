@@ -1,12 +1,17 @@
+import itertools
 import json
 import shutil
+import threading
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from analysis import Run, RunFolderError, counted_attempts, load_run
+from search.compaction import compact_table
 from search.schema import SCHEMA_VERSION, TABLES
+from search.store import Store
 
 FRAMES = ("trials", "steps", "activations", "evaluations")
 
@@ -119,3 +124,102 @@ def test_made_up_rows_follow_the_schema(full_run):
     assert pq.read_schema(part).equals(TABLES["evaluations"])
     assert isinstance(load_run(full_run.path), Run)
     assert json.loads((full_run.path / "run.json").read_text())["name"] == "full"
+
+
+# Parts of a table
+
+
+def test_only_the_columns_and_rows_asked_for_are_read(full_run):
+    run = load_run(full_run.path)
+    some = run.read("evaluations", columns=["seed", "arm"], where={"arm": ["mixed", "relu"], "width": 50})
+    whole = run.evaluations
+    expected = whole[whole["arm"].isin(["mixed", "relu"]) & (whole["width"] == 50)][["seed", "arm"]]
+    pd.testing.assert_frame_equal(some, expected.reset_index(drop=True))
+    without = run.read("evaluations", columns=["trial_id"], where={"method": None})
+    assert set(without["trial_id"]) == {"usual"}
+    assert run.read("trials", where={"status": "timeout"}).empty
+
+
+def test_categories_hold_the_same_text(full_run):
+    run = load_run(full_run.path)
+    coded = run.read("evaluations", categories=True)
+    assert isinstance(coded["arm"].dtype, pd.CategoricalDtype)
+    plain = coded.astype({name: run.evaluations[name].dtype for name in coded.columns})
+    pd.testing.assert_frame_equal(plain, run.evaluations)
+
+
+def test_arrow_types_are_there_for_those_who_want_them(full_run):
+    frame = load_run(full_run.path).read("activations", columns=["curve", "step"], dtype_backend="pyarrow")
+    assert [str(dtype) for dtype in frame.dtypes] == ["list<item: double>[pyarrow]", "int64[pyarrow]"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"columns": ["acuracy"]}, "did you mean 'accuracy'"),
+        ({"where": {"amr": "mixed"}}, "did you mean 'arm'"),
+        ({"where": {"width": "fifty"}}, r"values of evaluations.width \(int64\) cannot be \['fifty'\]"),
+        ({"where": {"epoch_losses": [1.0]}}, "a column without lists is needed"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_said(full_run, options, words):
+    with pytest.raises(RunFolderError, match=words):
+        load_run(full_run.path).read("evaluations", **options)
+    with pytest.raises(RunFolderError, match="unknown table 'evaluation': did you mean 'evaluations'"):
+        load_run(full_run.path).read("evaluation")
+
+
+@pytest.mark.parametrize("grid", [0, 32], ids=["hashed", "gridded"])
+def test_repeated_rows_are_found_however_the_keys_lie(make_run, monkeypatch, grid):
+    monkeypatch.setattr("analysis.load._GRID_PER_ROW", grid)
+    folder = make_run()
+    folder.evaluations("usual", {"relu": [0.5, 0.6], "sin": [0.7]})
+    folder.evaluations("usual", {"relu": {1: 0.9, 10**12: 0.8}})
+    folder.evaluations("usual", {"sin": [0.1]}, lr=None)
+    accuracies = load_run(folder.path).read("evaluations", columns=["accuracy"])["accuracy"]
+    assert list(accuracies) == [0.5, 0.6, 0.7, 0.8, 0.1]
+
+
+def test_a_table_of_several_schema_versions_is_read_or_the_version_named(make_run):
+    folder = make_run()
+    folder.trial("gradient-0000")
+    old = pa.table({"trial_id": ["gradient-0001"], "attempt": [0], "schema_version": [1], "score": [0.25]})
+    pq.write_table(old, folder.path / "trials" / "part-old.parquet")
+    rows = load_run(folder.path).trials.set_index("trial_id")
+    assert rows["schema_version"].to_dict() == {"gradient-0000": SCHEMA_VERSION, "gradient-0001": 1}
+    assert (rows.loc["gradient-0001", "score"], rows["num_params"].isna().all()) == (0.25, True)
+    newer = pa.table({"trial_id": ["x"], "schema_version": [SCHEMA_VERSION + 1], "of_tomorrow": [1]})
+    pq.write_table(newer, folder.path / "trials" / "part-newer.parquet")
+    with pytest.raises(RunFolderError, match=f"schema version {SCHEMA_VERSION + 1}, but this version of ldnn reads up"):
+        load_run(folder.path).read("trials", columns=["score"])
+
+
+def test_parts_may_appear_and_vanish_while_a_table_is_read(make_run):
+    folder = make_run()
+    store = Store(folder.path)
+    (folder.path / "evaluations").mkdir()
+    for number in range(30):
+        store.publish("evaluations", f"k{number}", [{"trial_id": "usual", "arm": "relu", "seed": number}])
+    over, published = threading.Event(), [30]
+
+    def disturb():
+        for number in itertools.count(30):
+            if over.is_set():
+                return
+            store.publish("evaluations", f"k{number}", [{"trial_id": "usual", "arm": "relu", "seed": number}])
+            published[0] = number + 1
+            if number % 7 == 0:
+                compact_table(store, "evaluations", sorted(store.keys("evaluations")), remove_parts=True)
+
+    other = threading.Thread(target=disturb)
+    (folder.path / ".staging").mkdir(exist_ok=True)
+    other.start()
+    try:
+        for _ in range(25):
+            before = published[0]
+            seeds = load_run(folder.path).read("evaluations", columns=["seed"])["seed"].tolist()
+            assert set(range(before)) <= set(seeds)
+            assert len(set(seeds)) == len(seeds)
+    finally:
+        over.set()
+        other.join()

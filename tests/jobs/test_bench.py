@@ -35,6 +35,7 @@ IDS = {
     "estimators": ["E1", "E2", "E3", "E4"],
     "evolution": ["P6", "P6b"],
     "tune": ["P5", "P5b"],
+    "store": ["P8", "P8-one", "P8-memory", "P8b"],
     "curvature": ["P7", "P7-usual"],
     "regimes": ["P-repulsion"],
 }

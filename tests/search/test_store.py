@@ -176,10 +176,10 @@ def test_a_full_disk_publishes_nothing_and_the_rows_fit_later(store: Store) -> N
 def test_a_part_that_cannot_be_opened_is_no_bad_part(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store.publish("trials", "a", [{}])
 
-    def read_bytes(_: Path) -> bytes:
+    def no_more_handles(*_: object) -> int:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    monkeypatch.setattr(os, "open", no_more_handles)
     with pytest.raises(StoreError, match=r"could not read .*part-a.parquet: Too many open files"):
         store.repair()
 

@@ -1,0 +1,236 @@
+"""Reading many parts: a few hundred at a time, in several threads, of each only what is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from search import compacted, twin
+from search.durable import StoreError, describe_failure
+from search.location import Location
+from search.part import NewerSchemaError, open_part, verify
+from search.schema import TABLES
+from search.seal import PartError, check_seal_of
+from search.storage import NotAFileError, Storage
+
+NOT_THERE: Final = "it is not there"
+"""Why a part is left out whose file is gone."""
+
+_AT_ONCE: Final = 256
+
+
+@dataclass(frozen=True)
+class BadPart:
+    """A file that is left out of a table.
+
+    Attributes:
+        table: name of the table.
+        path: where it lies: in the table's folder or, once the driver has moved it, in quarantine.
+        reason: what is wrong with it, as the end of the sentence "it was left out because ...".
+        size: its bytes on disk.
+    """
+
+    table: str
+    path: Location
+    reason: str
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.path} ({self.size} bytes): {self.reason}"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be read of a table.
+
+    Attributes:
+        table: its name.
+        columns: the columns wanted, in that order.
+        where: column → the values of which its cells must have one.
+        dictionaries: whether text comes as dictionaries, each value stored once.
+    """
+
+    table: str
+    columns: tuple[str, ...]
+    where: Mapping[str, Collection[Any]]
+    dictionaries: bool = False
+
+    @cached_property
+    def read(self) -> list[str]:
+        """All columns that have to be read."""
+        return list(dict.fromkeys([*self.columns, *self.where]))
+
+    @cached_property
+    def as_dictionaries(self) -> list[str]:
+        """Those of them that come as dictionaries."""
+        return [
+            name for name in self.read if self.dictionaries and pa.types.is_string(TABLES[self.table].field(name).type)
+        ]
+
+    def of(self, rows: pa.Table) -> pa.Table:
+        """What is wanted of rows that have all columns of ``read``."""
+        for name in self.as_dictionaries:
+            if not pa.types.is_dictionary(rows.column(name).type):
+                place = rows.schema.get_field_index(name)
+                rows = rows.set_column(place, name, rows.column(name).dictionary_encode())
+        for name, values in self.where.items():
+            rows = rows.filter(_mask(rows.column(name), values))
+        return rows.select(list(self.columns))
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of what is wanted."""
+        kinds = [TABLES[self.table].field(name) for name in self.columns]
+        coded = set(self.as_dictionaries)
+        return pa.schema(
+            [kind.with_type(pa.dictionary(pa.int32(), kind.type)) if kind.name in coded else kind for kind in kinds]
+        )
+
+
+def load(storage: Storage, wanted: Wanted, paths: Sequence[Location]) -> Iterator[pa.Table | BadPart]:
+    """The rows of parts, several parts in one table, in the order of the paths; and what is wrong with the others.
+
+    Raises:
+        StoreError: a part cannot be read at all, or was written under a newer schema.
+    """
+    chunks = [paths[start : start + _AT_ONCE] for start in range(0, len(paths), _AT_ONCE)]
+    # Reading is mostly hashing and copying in C++, or waiting for a network, which lets other threads run.
+    with ThreadPoolExecutor(max_workers=storage.readers) as pool:
+        for found in pool.map(lambda chunk: _load(storage, wanted, chunk), chunks):
+            yield from found
+
+
+def load_compacted(
+    storage: Storage, wanted: Wanted, path: Location, keys: Sequence[str] | None = None
+) -> Iterator[pa.Table | BadPart]:
+    """The rows of a compacted file, or of some of its keys in their order, or what is wrong with it.
+
+    Raises:
+        StoreError: it cannot be read at all, or was written under a newer schema.
+    """
+    bad, name = BadPart(wanted.table, path, reason="", size=0), f"{wanted.table}/{path.name}"
+    try:
+        with storage.open(name) as file:
+            bad = replace(bad, size=file.size())
+            check_seal_of(file)
+            rows = compacted.read(file, wanted.table, wanted.read, keys=keys, dictionaries=wanted.as_dictionaries)
+            yield from map(wanted.of, rows)
+    except (OSError, PartError, NewerSchemaError) as error:
+        yield _explained(bad, error)
+
+
+def count_rows(storage: Storage, table: str, paths: Sequence[Location]) -> list[int]:
+    """Rows of each of some parts; 0 for one that is damaged, which `load` tells.
+
+    Raises:
+        StoreError: a part cannot be read at all, or was written under a newer schema.
+    """
+
+    def count(path: Location) -> int:
+        try:
+            one = open_part(table, storage.read(f"{table}/{path.name}"), ["schema_version"])
+        except (OSError, PartError, NewerSchemaError) as error:
+            _explained(BadPart(table, path, reason="", size=0), error)
+            return 0
+        return one.rows if isinstance(one, twin.Twin) else int(one.num_rows)
+
+    with ThreadPoolExecutor(max_workers=storage.readers) as pool:
+        return list(pool.map(count, paths))
+
+
+def check(storage: Storage, table: str, paths: Sequence[Location], *, deep: bool = False) -> Iterator[BadPart]:
+    """What is wrong with parts, of which at most a few are held in memory at a time; deep: see `part.verify`.
+
+    Raises:
+        StoreError: a part cannot be read at all, or was written under a newer schema.
+    """
+    with ThreadPoolExecutor(max_workers=storage.readers) as pool:
+        yield from filter(None, pool.map(lambda path: _check(storage, table, path, deep), paths))
+
+
+def _check(storage: Storage, table: str, path: Location, deep: bool) -> BadPart | None:
+    bad, name = BadPart(table, path, reason="", size=0), f"{table}/{path.name}"
+    try:
+        if path.name == compacted.COMPACTED:
+            with storage.open(name) as file:
+                bad = replace(bad, size=file.size())
+                check_seal_of(file)
+                rows = sum(
+                    group.num_rows
+                    for group in compacted.read(file, table, TABLES[table].names if deep else ["schema_version"])
+                )
+                if rows != sum(compacted.contents(file).rows.values()):
+                    raise PartError("it has other rows than its table of contents says")
+            return None
+        data = storage.read(name)
+        bad = replace(bad, size=len(data))
+        verify(table, data, deep=deep)
+        return None
+    except (OSError, PartError, NewerSchemaError) as error:
+        if isinstance(error, NotAFileError):
+            bad = replace(bad, size=storage.size(name) or 0)
+        return _explained(bad, error)
+
+
+def _load(storage: Storage, wanted: Wanted, paths: Sequence[Location]) -> list[pa.Table | BadPart]:
+    """Neighbours that have twins become one table."""
+    found: list[pa.Table | BadPart] = []
+    twins: list[twin.Twin] = []
+    coded = wanted.as_dictionaries
+
+    def assemble() -> None:
+        if twins:
+            rows = twin.assemble(list(twins), wanted.read, dictionaries=coded)
+            found.append(wanted.of(rows))
+            twins.clear()
+
+    for path in paths:
+        name, size = f"{wanted.table}/{path.name}", 0
+        try:
+            data = storage.read(name)
+            size = len(data)
+            one = open_part(wanted.table, data, wanted.read)
+        except (OSError, PartError, NewerSchemaError) as error:
+            if isinstance(error, NotAFileError):
+                size = storage.size(name) or 0
+            found.append(_explained(BadPart(wanted.table, path, "", size), error))
+            continue
+        if isinstance(one, twin.Twin):
+            twins.append(one)
+            continue
+        assemble()
+        found.append(wanted.of(one))
+    assemble()
+    return found
+
+
+def _explained(bad: BadPart, error: Exception) -> BadPart:
+    """The part with what is wrong with it; raises StoreError for what is not the part's fault."""
+    if isinstance(error, FileNotFoundError):
+        return replace(bad, reason=NOT_THERE)
+    if isinstance(error, NotAFileError):
+        return replace(bad, reason="it is not a regular file")
+    if isinstance(error, OSError):
+        # No reason to move it: too many open files, no permission, a failing disk.
+        raise StoreError(describe_failure(f"read {bad.path}", error)) from error
+    if isinstance(error, NewerSchemaError):
+        raise StoreError(f"{bad.path} has {error}. Install a newer one: `pip install --upgrade ldnn`.") from error
+    return replace(bad, reason=str(error))
+
+
+def _mask(column: pa.ChunkedArray, values: Collection[Any]) -> pa.ChunkedArray:
+    """Which cells have one of the values; None stands for a cell without a value."""
+    if not pa.types.is_dictionary(column.type):
+        return pc.is_in(column, value_set=pa.array(list(values), column.type))
+    allowed = pa.array(list(values), column.type.value_type)
+    masks = [
+        pc.fill_null(pc.is_in(chunk.dictionary, value_set=allowed).take(chunk.indices), None in values)
+        for chunk in column.chunks
+    ]
+    return pa.chunked_array(masks, pa.bool_())
