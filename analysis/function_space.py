@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
+from scipy.interpolate import Akima1DInterpolator
 
 from analysis.statistics import Vector
 
@@ -62,3 +63,21 @@ def set_distance(distances: pd.DataFrame, one: str, other: str) -> float:
         raise ValueError(f"sets must have equally many types to be matched, but {one} has {first}, {other} {second}")
     matched = [np.square(table[range(first), order]).mean() for order in map(list, permutations(range(first)))]
     return float(np.sqrt(min(matched)))
+
+
+def odd_share(x: Vector, y: Vector, limit: float) -> float:
+    """Odd part of a curve's energy on [-limit, limit]: ∫ f_odd² / ∫ f², by trapezoids between interpolated points.
+
+    With f_odd(x) = (f(x) - f(-x)) / 2 and the rest even the two energies add up, and a constant counts as even.  NaN for
+    a curve that is zero there.
+
+    Args:
+        x: rising, beyond ``limit`` on both sides.
+        y: the curve at x.
+        limit: half the length of the interval.
+    """
+    grid = np.linspace(-limit, limit, 801)
+    values = Akima1DInterpolator(x, y, method="makima")(grid)
+    odd = (values - values[::-1]) / 2
+    energy = float(np.trapezoid(np.square(values), grid))
+    return float(np.trapezoid(np.square(odd), grid)) / energy if energy > 0 else float("nan")

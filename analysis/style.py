@@ -6,37 +6,44 @@ functions that draw, so that importing `analysis` stays light.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from search.schema import CONTROLS
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import LinearSegmentedColormap
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 INK: Final = "#222222"
 """Text and axes."""
 FAINT: Final = "#8a8a8a"
 """References and grids."""
 
-# Okabe and Ito's palette; learned arms warm or blue, usual arms the rest, ReLU as the yardstick in black.
+# Okabe and Ito's palette, and five darker or lighter ones for what it has no more colours for.  ReLU, the yardstick, is
+# black.  In OKLab no two of them are nearer than 0.06, also as readers without red, green or blue cones see them; a
+# just noticeable difference is about 0.02.  Figures name arms beside what they draw all the same.
 ARM_COLOURS: Final = {
     "mixed": "#d55e00",
     "pure-0": "#0072b2",
     "pure-1": "#56b4e9",
-    "pure-2": "#8fd0c9",
+    "pure-2": "#9fe3b4",
     "relu": "#000000",
     "silu": "#009e73",
     "tanh": "#cc79a7",
     "sin": "#e69f00",
-    "gelu": "#b8a800",
-    "elu": "#7f5aa2",
-    "hat": "#8c564b",
-    "sigmoid": "#5f6b7a",
+    "gelu": "#8a1538",
+    "elu": "#2f22d0",
+    "hat": "#55320a",
+    "sigmoid": "#14265e",
 }
-"""Colour of each arm; arms that are not named here are grey."""
+"""Colour of each arm; arms that are not named here have `OTHER_ARMS`."""
+
+OTHER_ARMS: Final = "#707070"
+"""Controls, and arms that this version does not know."""
 
 METHOD_COLOURS: Final = {"gradient": "#004488", "evolution": "#bb5566"}
 """Colour of each method (Tol's high-contrast scheme)."""
@@ -113,14 +120,31 @@ def canvas(
     return figure, figure.subplots(rows, columns, squeeze=False, **sharing)
 
 
+def stacked(titles: Sequence[str], heights: Sequence[float], *, width: float = 8.4) -> tuple[Figure, list[SubFigure]]:
+    """An empty figure of titled parts, one below the other: the figure, and the parts from top to bottom.
+
+    Args:
+        titles: of the parts.
+        heights: of the parts with their titles, in inches.
+        width: of the figure, in inches.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, sum(heights)), layout="constrained")
+    parts = list(figure.subfigures(len(heights), 1, squeeze=False, height_ratios=list(heights))[:, 0])
+    for part, title in zip(parts, titles, strict=True):
+        part.suptitle(title, x=0.01, horizontalalignment="left", fontsize=10.5)
+    return figure, parts
+
+
 def arm_colour(arm: str) -> str:
     """The colour of an arm."""
-    return ARM_COLOURS.get(arm, "#9a9a9a")
+    return ARM_COLOURS.get(arm, OTHER_ARMS)
 
 
 def arm_order(arms: Iterable[str]) -> list[str]:
-    """Arms in the order in which figures and tables show them: mixed, pure types, relu, other usual ones, the rest."""
-    known = list(ARM_COLOURS)
+    """Arms in the order in which figures and tables show them: mixed, pure types, usual ones, controls, the rest."""
+    known = [*ARM_COLOURS, *CONTROLS]
     return sorted(set(arms), key=lambda arm: (known.index(arm) if arm in known else len(known), arm))
 
 

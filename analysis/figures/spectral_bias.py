@@ -1,0 +1,82 @@
+"""Which frequencies an arm's network fits first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import pandas as pd
+
+from analysis.figures.labels import label_right
+from analysis.load import Run
+from analysis.sets import headline_sets, of_sets
+from analysis.style import arm_colour, arm_order, canvas, horizontal_grid, look
+from search.schema import USUAL_TRIAL
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_PANEL: Final = ["trial_id", "width", "depth"]
+
+
+def spectral_bias_data(run: Run) -> pd.DataFrame:
+    """Per set, arm and frequency the median inner steps to 10 % error; ``fitted`` is the share of fits that got there.
+
+    The median counts a fit that never got there as longer than all others; it is NaN where most never did.
+    """
+    rows = run.table("spectral_bias")
+    columns = [*_PANEL, "arm", "frequency", "steps", "fitted", "networks", "inner_steps"]
+    usual = rows[rows["trial_id"] == USUAL_TRIAL]
+    parts = []
+    for chosen in headline_sets(run).itertuples():
+        own = of_sets(rows, pd.DataFrame({"run_id": [chosen.run_id], "trial_id": [chosen.trial_id]}))
+        sizes = own[["width", "depth"]].drop_duplicates()
+        parts.append(pd.concat([own, usual.merge(sizes, on=["width", "depth"])]).assign(trial_id=chosen.trial_id))
+    records = []
+    both = pd.concat(parts, ignore_index=True) if parts else rows.head(0)
+    for key, own in both.groupby([*_PANEL, "arm"], sort=False):
+        needed: dict[int, list[float]] = {}
+        for row in own.to_dict("records"):
+            for frequency, steps in zip(row["frequencies"], row["steps_to_fit"], strict=True):
+                needed.setdefault(int(frequency), []).append(np.inf if pd.isna(steps) else float(steps))
+        for frequency, values in needed.items():
+            middle = float(np.median(values))
+            record = dict(zip([*_PANEL, "arm"], key, strict=True)) | {"frequency": frequency}
+            record |= {"steps": middle if np.isfinite(middle) else np.nan, "networks": len(values)}
+            record |= {"fitted": float(np.mean(np.isfinite(values))), "inner_steps": own["inner_steps"].max()}
+            records.append(record)
+    return pd.DataFrame.from_records(records, columns=columns)
+
+
+def spectral_bias(data: pd.DataFrame) -> Figure:
+    """Steps against frequency on a logarithmic axis, a line for each arm and a panel for each set.
+
+    Args:
+        data: what `spectral_bias_data` returns, not empty.
+    """
+    shown = [rows for _, rows in data.groupby(_PANEL, sort=False)]
+    with look():
+        most = max(rows["arm"].nunique() for rows in shown)
+        each = max(3.0, 0.17 * most + 0.8)
+        figure, grid = canvas(len(shown), height=0.3 + each * len(shown), sharex=True, sharey=True)
+        for axes, rows in zip(grid[:, 0], shown, strict=True):
+            axes.set_yscale("log")
+            for arm in reversed(arm_order(rows["arm"])):
+                own = rows[rows["arm"] == arm].sort_values("frequency")
+                style = {"color": arm_colour(arm), "marker": "o", "markersize": 4}
+                axes.plot(own["frequency"], own["steps"], linewidth=2.2 if arm == "mixed" else 1.3, **style)
+            first = rows.iloc[0]
+            axes.set_title(f"set of {first['trial_id']}, width {first['width']}")
+            axes.set_ylabel("inner steps to 10 % error")
+            axes.set_xticks(sorted(data["frequency"].unique()))
+            axes.set_xlim(data["frequency"].min() - 0.4, data["frequency"].max() + 0.4)
+            horizontal_grid(axes)
+        grid[-1, 0].set_xlabel("frequency [periods over the interval]")
+        for axes, rows in zip(grid[:, 0], shown, strict=True):
+            last = rows.dropna(subset=["steps"]).sort_values("frequency").drop_duplicates("arm", keep="last")
+            last = last.set_index("arm")
+            arms = arm_order(last.index)
+            if arms:
+                ends = last.loc[arms]
+                label_right(axes, arms, ends["frequency"], ends["steps"], [arm_colour(arm) for arm in arms])
+    return figure
