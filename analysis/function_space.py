@@ -68,8 +68,8 @@ def set_distance(distances: pd.DataFrame, one: str, other: str) -> float:
 def odd_share(x: Vector, y: Vector, limit: float) -> float:
     """Odd part of a curve's energy on [-limit, limit]: ∫ f_odd² / ∫ f², by trapezoids between interpolated points.
 
-    With f_odd(x) = (f(x) - f(-x)) / 2 and the rest even the two energies add up, and a constant counts as even.  NaN for
-    a curve that is zero there.
+    With f_odd(x) = (f(x) - f(-x)) / 2 and the rest even the two energies add up, and a constant counts as even.  NaN
+    for a curve that is zero there.
 
     Args:
         x: rising, beyond ``limit`` on both sides.

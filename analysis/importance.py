@@ -33,9 +33,7 @@ _TINY: Final = 1e-12
 
 
 def sampled_values(run: Run) -> pd.DataFrame:
-    """One row per trial that ended ok and sampled parameter: ``method``, ``trial_id``, ``number``, ``score``,
-    ``parameter``, ``value``.
-    """
+    """What was sampled: one row per trial that ended ok and parameter, with ``value`` and the trial's ``score``."""
     trials = counted_attempts(run.trials, run.trials)
     trials = trials[(trials["status"] == Status.OK) & trials["score"].notna() & trials["copied_from"].isna()]
     columns = ["method", "trial_id", "number", "score", "parameter", "value"]

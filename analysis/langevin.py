@@ -1,7 +1,7 @@
 """A toy for stochastic gradient descent as a noisy descent, `dθ = -∇L dt + sqrt(2 D) dW`: where noise takes a network.
 
 The landscape is in the plane and has a sharp and a flat minimum of equal depth:
-`L(θ) = -log Σ_k exp(-|θ - c_k|² / (2 s_k²))` with c = (-1, 0) and (1, 0), so that around a minimum the Hessian is 1 / s_k².
+`L(θ) = -log Σ_k exp(-|θ - c_k|² / (2 s_k²))` with c = (-1, 0) and (1, 0); around a minimum the Hessian is 1 / s_k².
 Noise is either the same everywhere, D constant, or aligned with the Hessian as that of mini-batches is said to be,
 `D = η L H / B` (the supplement): here `D(θ) = T · Σ_k p_k(θ) / s_k²` with p_k the share of minimum k in the sum and one
 temperature T for η L / B.  With constant D the stationary density is exp(-L / D); at D = 1 that is a mixture of two
@@ -50,7 +50,7 @@ def curvature(x: Vector, y: Vector) -> Vector:
 
 
 def noisy_descents(
-    noise: Noise, *, paths: int = 300, steps: int = 6000, every: int = 20, diffusion: float | None = None
+    noise: Noise, *, paths: int = 300, steps: int = 6000, every: int = 10, diffusion: float | None = None
 ) -> pd.DataFrame:
     """Paths that start in the sharp minimum, by the Euler-Maruyama scheme with a fixed generator.
 
@@ -59,13 +59,13 @@ def noisy_descents(
         paths: how many.
         steps: of length 0.002 in time.
         every: one in so many steps is kept.
-        diffusion: D of noise that is the same everywhere; if not given, that of aligned noise in the flat minimum.
+        diffusion: D of noise that is the same everywhere; if not given, the mean of aligned noise's in both minima.
 
     Returns:
         one row per path and kept step: ``noise``, ``path``, ``time``, ``x``, ``y``.
     """
     rng = np.random.default_rng(_SEED)
-    even = TEMPERATURE / SPREADS[1] ** 2 if diffusion is None else diffusion
+    even = TEMPERATURE * float(np.mean([1 / s**2 for s in SPREADS])) if diffusion is None else diffusion
     x, y = np.full(paths, CENTRES[0][0]), np.full(paths, CENTRES[0][1])
     kept = [(0, x, y)]
     for step in range(1, steps + 1):

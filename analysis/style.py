@@ -6,6 +6,7 @@ functions that draw, so that importing `analysis` stays light.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from search.schema import CONTROLS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure, SubFigure
 
@@ -142,6 +144,20 @@ def arm_colour(arm: str) -> str:
     return ARM_COLOURS.get(arm, OTHER_ARMS)
 
 
+def text_colour(colour: str) -> str:
+    """The colour, darkened as far as text on white needs it: a contrast of 4.5 to 1 (WCAG 2, level AA)."""
+    from matplotlib.colors import to_hex, to_rgb
+
+    channels = to_rgb(colour)
+    for keep in range(100, 0, -4):
+        darker = [keep / 100 * channel for channel in channels]
+        linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in darker]
+        luminance = sum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+        if 1.05 / (luminance + 0.05) >= 4.5:
+            return to_hex((darker[0], darker[1], darker[2]))
+    raise AssertionError(f"black itself has no contrast to white: {colour}")
+
+
 def arm_order(arms: Iterable[str]) -> list[str]:
     """Arms in the order in which figures and tables show them: mixed, pure types, usual ones, controls, the rest."""
     known = [*ARM_COLOURS, *CONTROLS]
@@ -158,6 +174,25 @@ def outer_step_colours() -> LinearSegmentedColormap:
 def horizontal_grid(axes: Axes) -> None:
     """Faint horizontal lines to read values by."""
     axes.grid(axis="y", color=FAINT, alpha=0.25, linewidth=0.6)
+
+
+def round_ticks(axis: Axis, low: float, high: float, *, at_most: int = 5) -> None:
+    """A logarithmic axis from low to high with a few ticks as plain numbers: of 1, 2 and 5 times powers of ten.
+
+    Such names are found also where values span less than a factor of ten.
+    """
+    axes = axis.axes
+    is_x = axis is axes.xaxis
+    (axes.set_xscale if is_x else axes.set_yscale)("log")
+    (axes.set_xlim if is_x else axes.set_ylim)(low, high)
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    every = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
+    inside = [tick for tick in every if low <= tick <= high]
+    decades = [tick for tick in inside if tick in {10.0**power for power in powers}]
+    chosen = decades if len(inside) > at_most and len(decades) > 2 else inside
+    chosen = chosen[:: -(-len(chosen) // at_most) or 1]
+    axis.set_ticks(chosen, [f"{tick:g}" for tick in chosen])
+    axis.set_ticks([], minor=True)
 
 
 def save_figure(figure: Figure, folder: str | Path, name: str) -> tuple[Path, Path]:

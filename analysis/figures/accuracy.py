@@ -11,13 +11,14 @@ from scipy.stats import gaussian_kde
 from analysis.figures.networks import PANEL, headline_networks, panels, where_learned
 from analysis.load import Run
 from analysis.statistics import Vector
-from analysis.style import arm_colour, arm_order, canvas, horizontal_grid, look, stacked
+from analysis.style import arm_colour, arm_order, canvas, horizontal_grid, look, round_ticks, stacked, text_colour
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _COLUMNS: Final = [*PANEL, "method", "learned_width", "learned_depth", "split", "arm", "width", "seed"]
+_SET: Final = ["trial_id", "task", "lr_protocol"]
 _IN_A_ROW: Final = 4
 """Panels side by side in the picture of boxes: with four, a width still has room for its name on a phone."""
 
@@ -35,7 +36,7 @@ def arm_violins_data(run: Run) -> pd.DataFrame:
 
 
 def loss_violins_data(run: Run) -> pd.DataFrame:
-    """Networks that are judged by their loss, at the size at which each set was learned; ``diverged`` ones have none."""
+    """Networks that are judged by their loss, where each set was learned; ``diverged`` ones have none."""
     rows = where_learned(headline_networks(run))
     rows = rows[(rows["metric"] == "loss") & (rows["loss"].gt(0) | rows["diverged"].fillna(value=False).astype(bool))]
     return rows[[*_COLUMNS, "loss", "diverged"]].reset_index(drop=True)
@@ -74,33 +75,35 @@ def loss_violins(data: pd.DataFrame) -> Figure:
     with look():
         figure, grid = canvas(len(shown), height=0.3 + 3.2 * len(shown))
         for axes, (title, rows) in zip(grid[:, 0], shown, strict=True):
-            axes.set_yscale("log")
-            names = []
-            for place, arm in enumerate(arm_order(rows["arm"])):
+            arms = arm_order(rows["arm"])
+            for place, arm in enumerate(arms):
                 own = rows[rows["arm"] == arm]
                 values = own["loss"].dropna().to_numpy(float)
                 if len(values):
                     _violin(axes, place, values, arm_colour(arm), logarithmic=True)
-                lost = len(own) - len(values)
-                names.append(f"{arm}\n({lost} diverged)" if lost else arm)
+                if lost := len(own) - len(values):
+                    where = (place, 1.0)
+                    axes.annotate(f"{lost} div.", where, xycoords=axes.get_xaxis_transform(), ha="center", fontsize=8)
             relu = rows.loc[rows["arm"] == "relu", "loss"].dropna().to_numpy(float)
             if len(relu):
                 at = np.exp(np.log(relu).mean())
                 axes.axhline(at, color=arm_colour("relu"), linewidth=0.9, linestyle=(0, (4, 3)))
-            _name_arms(axes, names)
-            axes.set_title(f"{title}, {rows['task'].iloc[0]}, width {rows['width'].iloc[0]}")
+            _name_arms(axes, arms)
+            if rows["loss"].notna().any():
+                round_ticks(axes.yaxis, rows["loss"].min() / 1.3, rows["loss"].max() * 1.5)
+            axes.set_title(f"{title}, {rows['task'].iloc[0]}, width {rows['width'].iloc[0]}", pad=12)
             axes.set_ylabel(f"{rows['split'].iloc[0]} mean squared error\n[squared units of the data]")
             horizontal_grid(axes)
     return figure
 
 
 def accuracy_by_width(data: pd.DataFrame) -> Figure:
-    """Boxes of accuracy by width, a small panel for each arm; the medians of the mix are a line in all of them.
+    """Boxes of accuracy by size, a small panel for each arm; the medians of the mix are a line in all of them.
 
     Args:
         data: what `accuracy_by_width_data` returns, not empty.
     """
-    shown = [(*part, arm_order(part[1]["arm"])) for part in panels(data, PANEL)]
+    shown = [(*part, arm_order(part[1]["arm"])) for part in panels(data, _SET)]
     lines = [-(-len(arms) // _IN_A_ROW) for *_, arms in shown]
     low, high = 100 * data["accuracy"].min(), 100 * data["accuracy"].max()
     room = 0.04 * (high - low) or 1.0
@@ -118,7 +121,8 @@ def accuracy_by_width(data: pd.DataFrame) -> Figure:
                 # Panels share their axes, which hides the names of ticks above an empty place.
                 axes.tick_params(labelbottom=place + _IN_A_ROW >= len(arms))
             part.supylabel(f"{rows['split'].iloc[0]} accuracy [%]", fontsize=10)
-            part.supxlabel("width [neurons per hidden layer]", fontsize=10)
+            several = len(rows["depth"].unique()) > 1
+            part.supxlabel(f"width{' × depth' if several else ''} [neurons per hidden layer]", fontsize=10)
     return figure
 
 
@@ -135,18 +139,24 @@ def violin_shape(values: Vector, *, points: int = 120) -> tuple[Vector, Vector]:
 
 
 def _boxes_of_arm(axes: Axes, rows: pd.DataFrame, arm: str) -> None:
-    widths = sorted(rows["width"].unique())
-    mixed = rows[rows["arm"] == "mixed"].groupby("width")["accuracy"].median()
-    if arm != "mixed" and len(mixed):
-        places = [widths.index(width) for width in mixed.index]
-        axes.plot(places, 100 * mixed.to_numpy(float), color=arm_colour("mixed"), linewidth=1.1, alpha=0.9, zorder=1)
-    for place, width in enumerate(widths):
-        chosen = rows[(rows["width"] == width) & (rows["arm"] == arm)]
+    sizes = sorted({(int(depth), int(width)) for depth, width in zip(rows["depth"], rows["width"], strict=True)})
+    depths = sorted({depth for depth, _ in sizes})
+    mixed = rows[rows["arm"] == "mixed"].groupby(["depth", "width"])["accuracy"].median()
+    for depth in depths if arm != "mixed" else []:
+        own = mixed[mixed.index.get_level_values("depth") == depth]
+        places = [sizes.index(size) for size in own.index]
+        style: dict[str, Any] = {"color": arm_colour("mixed"), "linewidth": 1.1, "marker": ".", "markersize": 3}
+        axes.plot(places, 100 * own.to_numpy(float), zorder=1, **style)
+    for place, (depth, width) in enumerate(sizes):
+        chosen = rows[(rows["width"] == width) & (rows["depth"] == depth) & (rows["arm"] == arm)]
         _box(axes, place, 0.55, 100 * chosen["accuracy"].to_numpy(float), arm_colour(arm))
-    crowded = len(widths) > 6
-    axes.set_xticks(range(len(widths)), [str(width) for width in widths], rotation=90 if crowded else 0)
-    axes.set_xlim(-0.6, len(widths) - 0.4)
-    axes.set_title(arm, color=arm_colour(arm), fontweight="bold", fontsize=9.5)
+        if place and depth != sizes[place - 1][0]:
+            axes.axvline(place - 0.5, color="#dddddd", linewidth=0.8)
+    names = [f"{width} × {depth}" if len(depths) > 1 else str(width) for depth, width in sizes]
+    crowded = sum(len(name) + 1 for name in names) > 22
+    axes.set_xticks(range(len(names)), names, rotation=90 if crowded else 0)
+    axes.set_xlim(-0.6, len(names) - 0.4)
+    axes.set_title(arm, color=text_colour(arm_colour(arm)), fontweight="bold", fontsize=9.5)
     horizontal_grid(axes)
 
 
@@ -156,7 +166,7 @@ def _learned_at(title: str, rows: pd.DataFrame) -> str:
 
 
 def _name_arms(axes: Axes, names: list[str]) -> None:
-    crowded = sum(max(map(len, name.split("\n"))) for name in names) > 70
+    crowded = sum(map(len, names)) > 70
     turned: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
     axes.set_xticks(range(len(names)), names, **turned)
     axes.set_xlim(-0.6, len(names) - 0.4)
@@ -169,7 +179,13 @@ def _violin(axes: Axes, place: int, values: Vector, colour: str, *, logarithmic:
         heights, half = violin_shape(measured)
         heights = np.exp(heights) if logarithmic else heights
         axes.fill_betweenx(
-            heights, place - 0.42 * half, place + 0.42 * half, facecolor=colour, edgecolor=colour, alpha=0.28, linewidth=0.8
+            heights,
+            place - 0.42 * half,
+            place + 0.42 * half,
+            facecolor=colour,
+            edgecolor=colour,
+            alpha=0.28,
+            linewidth=0.8,
         )
     # Dots of equal height are spread evenly; no chance is involved, so that a figure is the same each time.
     beside = 0.13 * np.sin(2.4 * np.arange(len(values))) if len(values) > 1 else np.zeros(len(values))

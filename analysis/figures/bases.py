@@ -10,7 +10,7 @@ from scipy.interpolate import Akima1DInterpolator
 
 from analysis.figures.base_functions import base_function
 from analysis.figures.found_curves import distance_table
-from analysis.figures.labels import label_right
+from analysis.figures.labels import Names, label_right
 from analysis.function_space import curve_distances, curve_points, odd_share, set_distance
 from analysis.load import Run, counted_attempts
 from analysis.sets import of_sets
@@ -74,8 +74,10 @@ def curves_by_base(data: pd.DataFrame, *, x_limit: float = 4.0) -> Figure:
         places[len(bases)].set_title("distance of the sets")
         for axes in places[len(bases) + 1 :]:
             axes.set_axis_off()
-        for axes, base in zip(places, bases, strict=False):
-            _label(axes, data[data["base"] == base], x_limit)
+        label_right(
+            figure,
+            [_names(axes, data[data["base"] == base], x_limit) for axes, base in zip(places, bases, strict=False)],
+        )
     return figure
 
 
@@ -91,12 +93,12 @@ def _curves(axes: Axes, rows: pd.DataFrame, x_limit: float) -> None:
     axes.set_xlim(-x_limit, x_limit)
 
 
-def _label(axes: Axes, rows: pd.DataFrame, x_limit: float) -> None:
+def _names(axes: Axes, rows: pd.DataFrame, x_limit: float) -> Names:
     own = rows.drop_duplicates("type_index")
-    names = [f"type {row.type_index}\n{100 * row.odd:.0f} % odd" for row in own.itertuples()]
+    names = [f"type {row['type_index']}\n{100 * row['odd']:.0f} % odd" for row in own.to_dict("records")]
     heights = [float(_smooth(rows[rows["type_index"] == k])(x_limit)) for k in own["type_index"]]
     colours = [_TYPE_COLOURS[int(k) % len(_TYPE_COLOURS)] for k in own["type_index"]]
-    label_right(axes, names, [x_limit] * len(names), heights, colours)
+    return Names(axes, names, [x_limit] * len(names), heights, colours)
 
 
 def _smooth(rows: pd.DataFrame) -> Akima1DInterpolator:

@@ -11,7 +11,7 @@ from analysis.figures.networks import PANEL, beside_rivals, headline_networks, l
 from analysis.load import Run
 from analysis.sets import headline_sets
 from analysis.statistics import Vector, mean_intervals
-from analysis.style import arm_colour, arm_order, horizontal_grid, look, stacked
+from analysis.style import arm_colour, arm_order, horizontal_grid, look, stacked, text_colour
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +34,7 @@ _FAINTEST: Final = 1e-5
 
 
 def curvature_by_arm_data(run: Run) -> pd.DataFrame:
-    """Per set, arm and quantity of `QUANTITIES` the mean over networks with a 95 % interval, where the set was learned."""
+    """Per set, arm and quantity of `QUANTITIES` the mean over networks with a 95 % interval, at the learned size."""
     rows = where_learned(headline_networks(run))
     records: list[dict[str, Any]] = []
     samples: list[Vector] = []
@@ -66,8 +66,7 @@ def curvature_by_arm(data: pd.DataFrame) -> Figure:
             arms = arm_order(rows["arm"])
             grid = part.subplots(1, len(quantities), squeeze=False, sharey=True)
             for axes, quantity in zip(grid[0], quantities, strict=True):
-                own = rows[rows["quantity"] == quantity].set_index("arm")
-                _means(axes, own, arms)
+                _means(axes, rows[rows["quantity"] == quantity], arms)
                 axes.set_xlabel(QUANTITIES[quantity])
                 axes.locator_params(axis="x", nbins=5)
             grid[0, 0].set_yticks(range(len(arms)), arms)
@@ -94,8 +93,8 @@ def spectral_densities_data(run: Run) -> pd.DataFrame:
                 for row in own.to_dict("records")
             ]
             part = pd.DataFrame({"eigenvalue": grid, "density": np.mean(densities, axis=0)})
-            named = dict(zip([*PANEL, "width"], key, strict=True)) | {"arm": arm, "networks": len(own)}
-            parts.append(part.assign(**named)[columns])
+            named: dict[str, Any] = dict(zip([*PANEL, "width"], key, strict=True))
+            parts.append(part.assign(arm=arm, networks=len(own), **named)[columns])
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
 
@@ -105,6 +104,8 @@ def spectral_densities(data: pd.DataFrame) -> Figure:
     Args:
         data: what `spectral_densities_data` returns, not empty.
     """
+    from matplotlib.ticker import LogLocator, NullLocator
+
     shown = [(*part, arm_order(part[1]["arm"])) for part in panels(data, [*PANEL, "width"])]
     lines = [-(-len(arms) // _IN_A_ROW) for *_, arms in shown]
     titles = [f"{title}, width {rows['width'].iloc[0]}" for title, rows, _ in shown]
@@ -121,13 +122,19 @@ def spectral_densities(data: pd.DataFrame) -> Figure:
                 arm = arms[place]
                 own = rows[rows["arm"] == arm]
                 axes.set_yscale("log")
-                axes.fill_between(own["eigenvalue"], own["density"], _FAINTEST * highest, color=arm_colour(arm), alpha=0.3)
+                axes.fill_between(
+                    own["eigenvalue"], own["density"], _FAINTEST * highest, color=arm_colour(arm), alpha=0.3
+                )
                 axes.plot(own["eigenvalue"], own["density"], color=arm_colour(arm), linewidth=1.1)
                 if arm != "mixed":
-                    axes.plot(mixed["eigenvalue"], mixed["density"], color=arm_colour("mixed"), linewidth=0.9, alpha=0.9)
+                    axes.plot(
+                        mixed["eigenvalue"], mixed["density"], color=arm_colour("mixed"), linewidth=0.9, alpha=0.9
+                    )
                 axes.set_ylim(_FAINTEST * highest, 2 * highest)
                 axes.locator_params(axis="x", nbins=4)
-                axes.set_title(arm, color=arm_colour(arm), fontweight="bold", fontsize=9.5)
+                axes.yaxis.set_major_locator(LogLocator(numticks=5))
+                axes.yaxis.set_minor_locator(NullLocator())
+                axes.set_title(arm, color=text_colour(arm_colour(arm)), fontweight="bold", fontsize=9.5)
                 axes.tick_params(labelbottom=place + _IN_A_ROW >= len(arms))
                 horizontal_grid(axes)
             part.supylabel("density [1 / eigenvalue]", fontsize=10)
@@ -136,15 +143,14 @@ def spectral_densities(data: pd.DataFrame) -> Figure:
 
 
 def _means(axes: Axes, rows: pd.DataFrame, arms: list[str]) -> None:
-    for place, arm in enumerate(arms):
-        if arm not in rows.index:
-            continue
-        value, low, high = (float(rows.loc[arm, name]) for name in ("value", "low", "high"))
+    for row in rows.to_dict("records"):
+        arm, value, low, high = (row[name] for name in ("arm", "value", "low", "high"))
+        place = arms.index(arm)
+        if arm == "mixed":
+            axes.axvline(value, color=arm_colour(arm), linewidth=0.8, linestyle=(0, (3, 3)))
         if np.isfinite(low):
             axes.plot([low, high], [place, place], color=arm_colour(arm), linewidth=1.6, solid_capstyle="butt")
         axes.plot([value], [place], "o", color=arm_colour(arm), markersize=5.5)
-    if "mixed" in rows.index:
-        axes.axvline(float(rows.loc["mixed", "value"]), color=arm_colour("mixed"), linewidth=0.8, linestyle=(0, (3, 3)))
     axes.grid(axis="x", alpha=0.3, linewidth=0.6)
 
 

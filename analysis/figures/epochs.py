@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
 
-from analysis.figures.labels import label_right
+from analysis.figures.labels import Names, label_right, names_of_arms
 from analysis.figures.networks import headline_networks, panels, where_learned, without_controls
 from analysis.load import Run
 from analysis.style import arm_colour, arm_order, horizontal_grid, look, stacked
@@ -32,8 +32,8 @@ def accuracy_by_epoch_data(run: Run) -> pd.DataFrame:
         number = len(values)
         sem = values.std(axis=0, ddof=1) / np.sqrt(number) if number > 1 else np.full(epochs, np.nan)
         part = pd.DataFrame({"epoch": np.arange(1, epochs + 1), "accuracy": values.mean(axis=0), "sem": sem})
-        named = dict(zip([*_SET, "depth", "split", "arm"], key, strict=True)) | {"networks": number}
-        parts.append(part.assign(**named)[columns])
+        named: dict[str, Any] = dict(zip([*_SET, "depth", "split", "arm"], key, strict=True))
+        parts.append(part.assign(networks=number, **named)[columns])
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
 
@@ -60,9 +60,7 @@ def accuracy_by_epoch(data: pd.DataFrame) -> Figure:
                 axes.set_xlabel("epoch")
                 drawn.append((axes, own))
             grid[0, 0].set_ylabel(f"{rows['split'].iloc[0]} accuracy [%]")
-        for axes, own in drawn:
-            if len(own):
-                _label(axes, own)
+        label_right(figure, [_names(axes, own) for axes, own in drawn if len(own)])
     return figure
 
 
@@ -73,12 +71,10 @@ def _lines(axes: Axes, rows: pd.DataFrame) -> None:
         band = 100 * np.nan_to_num(sem)
         axes.fill_between(x, 100 * y - band, 100 * y + band, color=arm_colour(arm), alpha=0.2, linewidth=0)
         axes.plot(x, 100 * y, color=arm_colour(arm), linewidth=2.2 if arm == "mixed" else 1.3)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True, nbins=5)
     horizontal_grid(axes)
 
 
-def _label(axes: Axes, rows: pd.DataFrame) -> None:
-    last = rows.sort_values("epoch").drop_duplicates("arm", keep="last").set_index("arm")
-    arms = arm_order(last.index)
-    ends = last.loc[arms]
-    label_right(axes, arms, ends["epoch"], 100 * ends["accuracy"], [arm_colour(arm) for arm in arms])
+def _names(axes: Axes, rows: pd.DataFrame) -> Names:
+    last = rows.assign(percent=100 * rows["accuracy"]).sort_values("epoch").drop_duplicates("arm", keep="last")
+    return names_of_arms(axes, last.set_index("arm"), "epoch", "percent")

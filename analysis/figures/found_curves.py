@@ -9,7 +9,7 @@ import pandas as pd
 from scipy.interpolate import Akima1DInterpolator
 
 from analysis.figures.curves import activation_curves_data
-from analysis.figures.labels import label_right
+from analysis.figures.labels import Names, label_right
 from analysis.function_space import TYPE, curve_distances
 from analysis.load import Run
 from analysis.style import FAINT, INK, METHOD_COLOURS, canvas, look
@@ -52,7 +52,7 @@ def found_curves(data: pd.DataFrame, *, x_limit: float = 4.0) -> Figure:
         table = curve_distances(data)
         distance_table(right, table.to_numpy(float), [f"{trial}\ntype {k}" for _, trial, k in table.index])
         right.set_title("distance under a standard normal")
-        label_right(left, names, [x_limit] * len(names), ends, colours)
+        label_right(figure, [Names(left, names, [x_limit] * len(names), ends, colours)])
     return figure
 
 

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.optimize import isotonic_regression
 
 from analysis.statistics import Vector
+from analysis.style import arm_colour, arm_order, text_colour
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _POINTS: Final = 8.5
 """Size of the type."""
+_MARGIN: Final = 15.0
+"""Between the panel and the names, in points: room for the lines."""
 _LINE: Final = 1.3 * _POINTS / 72
 """Height of a line of it, in inches."""
 
@@ -38,33 +44,56 @@ def spread(places: ArrayLike, gap: float) -> Vector:
     return found
 
 
-def label_right(axes: Axes, names: Sequence[str], x: ArrayLike, y: ArrayLike, colours: Sequence[str]) -> None:
-    """Write each name in the right margin at the height of its point, moved apart, with a thin line to the point.
+@dataclass(frozen=True)
+class Names:
+    """What is written beside one panel.
 
-    The limits of the axes must be final.
-
-    Args:
-        axes: the panel.
-        names: the labels, of one or more lines each.
-        x: of the points, in the units of the axes.
+    Attributes:
+        axes: the panel; its limits must be final.
+        names: of one or more lines each.
+        x: of the points that are named, in the units of the axes.
         y: of the points.
-        colours: of the names.
+        colours: of the points; of the names as far as they can be read.
     """
-    figure = axes.get_figure(root=True)
-    assert figure is not None
-    figure.draw_without_rendering()  # only then the panel has its height
-    gap = max(name.count("\n") + 1 for name in names) * _LINE * figure.get_dpi() / axes.get_window_extent().height
-    points = axes.transData.transform(np.column_stack([np.asarray(x, float), np.asarray(y, float)]))
-    heights = axes.transAxes.inverted().transform(points)[:, 1]
-    for name, at, height, colour in zip(names, points, spread(heights, gap), colours, strict=True):
-        axes.annotate(
-            name,
-            tuple(axes.transData.inverted().transform(at)),
-            (1.03, float(height)),
-            textcoords="axes fraction",
-            color=colour,
-            fontsize=_POINTS,
-            verticalalignment="center",
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.7, "alpha": 0.6, "shrinkA": 1, "shrinkB": 0},
-            annotation_clip=False,
-        )
+
+    axes: Axes
+    names: Sequence[str]
+    x: ArrayLike
+    y: ArrayLike
+    colours: Sequence[str]
+
+
+def names_of_arms(axes: Axes, points: pd.DataFrame, x: str, y: str) -> Names:
+    """The names of arms beside a panel, at points given by a frame that has the arms as its index."""
+    arms = arm_order(points.index)
+    return Names(axes, arms, points.loc[arms, x], points.loc[arms, y], [arm_colour(arm) for arm in arms])
+
+
+def label_right(figure: Figure, panels: Iterable[Names]) -> None:
+    """Write names in the right margins of panels at the heights of their points, moved apart, with thin lines to them.
+
+    To be called once, when all else is drawn: only the layout tells how high a panel is.
+    """
+    from matplotlib.transforms import offset_copy
+
+    figure.draw_without_rendering()
+    for panel in panels:
+        axes = panel.axes
+        lines = max((name.count("\n") + 1 for name in panel.names), default=1)
+        gap = lines * _LINE * figure.get_dpi() / axes.get_window_extent().height
+        points = np.column_stack([np.asarray(panel.x, float), np.asarray(panel.y, float)])
+        heights = axes.transAxes.inverted().transform(axes.transData.transform(points))[:, 1]
+        beside = offset_copy(axes.transAxes, figure, x=_MARGIN, units="points")
+        for name, at, height, colour in zip(panel.names, points, spread(heights, gap), panel.colours, strict=True):
+            line = {"arrowstyle": "-", "color": colour, "linewidth": 0.7, "alpha": 0.7, "relpos": (0, 0.5)}
+            axes.annotate(
+                name,
+                (float(at[0]), float(at[1])),
+                (1.0, float(height)),
+                textcoords=beside,
+                color=text_colour(colour),
+                fontsize=_POINTS,
+                verticalalignment="center",
+                arrowprops=line | {"shrinkA": 1, "shrinkB": 0},
+                annotation_clip=False,
+            )

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Final, get_args
 import numpy as np
 import pandas as pd
 
-from analysis.figures.labels import label_right
-from analysis.figures.networks import PANEL, headline_networks, panels, where_learned
+from analysis.figures.labels import Names, label_right, names_of_arms
+from analysis.figures.networks import PANEL, headline_networks, panels, where_learned, without_controls
 from analysis.langevin import CENTRES, Noise, in_flat_minimum, loss, noisy_descents
 from analysis.load import Run
-from analysis.style import FAINT, arm_colour, arm_order, canvas, horizontal_grid, look
+from analysis.style import FAINT, arm_colour, arm_order, canvas, horizontal_grid, look, round_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,7 +51,9 @@ def noisy_descent(data: pd.DataFrame) -> Figure:
         aligned = data[data["noise"] == "aligned with the Hessian"]
         for (_, path), colour in zip(aligned.groupby("path"), _PATH_COLOURS, strict=False):
             left.plot(path["x"], path["y"], color=colour, linewidth=0.7, alpha=0.85)
-            left.plot(path["x"].iloc[-1:], path["y"].iloc[-1:], "o", color=colour, markersize=6, markeredgecolor="white")
+            left.plot(
+                path["x"].iloc[-1:], path["y"].iloc[-1:], "o", color=colour, markersize=6, markeredgecolor="white"
+            )
         left.set_title("paths with noise along the Hessian", fontsize=9.5)
         shares = data.drop_duplicates(["noise", "time"])
         for noise, own in shares.groupby("noise", sort=False):
@@ -60,13 +62,14 @@ def noisy_descent(data: pd.DataFrame) -> Figure:
         horizontal_grid(right)
         ends = shares.sort_values("time").drop_duplicates("noise", keep="last")
         names = [name.replace("with the", "with\nthe").replace("same every", "same\nevery") for name in ends["noise"]]
-        label_right(right, names, ends["time"], 100 * ends["flat"], [_COLOURS[noise] for noise in ends["noise"]])
+        colours = [_COLOURS[noise] for noise in ends["noise"]]
+        label_right(figure, [Names(right, names, ends["time"], 100 * ends["flat"], colours)])
     return figure
 
 
 def gradient_noise_data(run: Run) -> pd.DataFrame:
     """One row per network whose gradient noise was measured: its ``alignment`` with the Hessian, and the ``trace``."""
-    rows = where_learned(headline_networks(run))
+    rows = without_controls(where_learned(headline_networks(run)))
     rows = rows[rows["noise_alignment"].notna() & rows["hessian_trace"].gt(0)]
     rows = rows.rename(columns={"noise_alignment": "alignment", "hessian_trace": "trace"})
     return rows[[*PANEL, "width", "arm", "seed", "trace", "alignment"]].reset_index(drop=True)
@@ -84,28 +87,27 @@ def gradient_noise(data: pd.DataFrame) -> Figure:
         each = max(3.2, 0.17 * most + 0.6)
         figure, grid = canvas(len(shown), height=0.3 + each * len(shown), sharex=True, sharey=True)
         for axes, (title, rows) in zip(grid[:, 0], shown, strict=True):
-            axes.set_xscale("log")
             for arm in arm_order(rows["arm"]):
                 own = rows[rows["arm"] == arm]
                 axes.plot(own["trace"], own["alignment"], "o", color=arm_colour(arm), markersize=3.5, alpha=0.6)
-            axes.set_ylim(min(0.0, 1.1 * data["alignment"].min()), 1.0)
+            round_ticks(axes.xaxis, data["trace"].min() / 1.1, data["trace"].max() * 1.1)
             axes.set_title(f"{title}, width {rows['width'].iloc[0]}")
             axes.set_ylabel("cosine of noise\ncovariance and Hessian")
             horizontal_grid(axes)
         grid[-1, 0].set_xlabel("trace of the Hessian [nat per squared weight]")
-        for axes, (_, rows) in zip(grid[:, 0], shown, strict=True):
-            middle = rows.groupby("arm")[["trace", "alignment"]].median()
-            arms = arm_order(middle.index)
-            colours = [arm_colour(arm) for arm in arms]
-            label_right(axes, arms, middle.loc[arms, "trace"], middle.loc[arms, "alignment"], colours)
+        middles = [rows.groupby("arm")[["trace", "alignment"]].median() for _, rows in shown]
+        of_panels = zip(grid[:, 0], middles, strict=True)
+        label_right(figure, [names_of_arms(axes, points, "trace", "alignment") for axes, points in of_panels])
     return figure
 
 
 def _landscape(axes: Axes) -> None:
     across, up = np.meshgrid(np.linspace(-2.2, 3.0, 160), np.linspace(-1.9, 1.9, 120))
-    axes.contourf(across, up, loss(across, up), levels=np.geomspace(0.05, 12, 12), cmap="Greys", alpha=0.55, extend="both")
+    axes.contourf(
+        across, up, loss(across, up), levels=np.linspace(0, 12, 25) ** 1.2, cmap="Greys", alpha=0.5, extend="max"
+    )
+    axes.contour(across, up, loss(across, up), levels=[0.5, 1, 2, 3, 4, 6, 8, 12], colors=[FAINT], linewidths=0.4)
     for centre, name in zip(CENTRES, ("sharp", "flat"), strict=True):
         axes.plot(*centre, "+", color="black", markersize=8)
         axes.annotate(name, centre, (centre[0], -1.75), ha="center", fontsize=9, color="black")
     axes.set(xlabel="weight 1 [arbitrary]", ylabel="weight 2 [arbitrary]", xlim=(-2.2, 3.0), ylim=(-1.9, 1.9))
-    axes.grid(color=FAINT, alpha=0.0)

@@ -69,8 +69,8 @@ FIGURES: Final[dict[str, FigureRecipe]] = {
     ),
     "loss_violins": FigureRecipe(
         "Error in regression where the set was learned",
-        "Each dot is a network, each short bar a geometric mean, low is good; the axis is logarithmic and the dashed line "
-        "is ReLU's. Diverged networks have no loss and are counted below the arm.",
+        "Each dot is a network, each short bar a geometric mean, low is good; the axis is logarithmic and the"
+        " dashed line is ReLU's. Diverged networks have no loss and are counted above the arm (div.).",
         loss_violins_data,
         loss_violins,
         "evaluations on a task that is judged by its loss",
@@ -79,8 +79,9 @@ FIGURES: Final[dict[str, FigureRecipe]] = {
     ),
     "accuracy_by_width": FigureRecipe(
         "Accuracy by width",
-        "A panel for each arm. Boxes hold the middle half of the seeds, the white line is the median, whiskers reach "
-        "1.5 box lengths; the orange line repeats the medians of the mix: where it runs above the boxes, the mix wins.",
+        "A panel for each arm; at several depths a size is width × depth. Boxes hold the middle half of the "
+        "seeds, the white line is the median, whiskers reach 1.5 box lengths; the orange line repeats the "
+        "medians of the mix: where it runs above the boxes, the mix wins.",
         accuracy_by_width_data,
         accuracy_by_width,
         "evaluations of a learned set",
@@ -100,8 +101,9 @@ FIGURES: Final[dict[str, FigureRecipe]] = {
     ),
     "accuracy_by_epoch": FigureRecipe(
         "Accuracy against epochs, by depth",
-        "Mean accuracy after every epoch with a band of one standard error, a panel for each number of hidden layers, at "
-        "the width where the set was learned. A lead that shrinks to the right is a faster start and no better end.",
+        "Mean accuracy after every epoch with a band of one standard error, a panel for each number of hidden"
+        " layers, at the width where the set was learned. A lead that shrinks to the right is a faster start "
+        "and no better end.",
         accuracy_by_epoch_data,
         accuracy_by_epoch,
         "evaluations that keep the accuracy after every epoch, best at several depths",
@@ -131,8 +133,9 @@ FIGURES: Final[dict[str, FigureRecipe]] = {
     ),
     "curves_by_base": FigureRecipe(
         "What was learned from different base functions",
-        "The best set from each base function (dashed), with the odd share of each curve's energy on [-2, 2]: 100 % is an "
-        "odd function, 0 % an even one; a constant counts as even. The squares say how far apart the sets are.",
+        "The best set from each base function (dashed), with the odd share of each curve's energy on [-2, 2]:"
+        " 100 % is an odd function, 0 % an even one; a constant counts as even. The squares say how far apart"
+        " the sets are.",
         curves_by_base_data,
         curves_by_base,
         "trials from at least two base functions",
@@ -141,8 +144,8 @@ FIGURES: Final[dict[str, FigureRecipe]] = {
     ),
     "accuracy_and_participation": FigureRecipe(
         "Accuracy and participation ratio",
-        "Each dot is a network; the region of an arm holds half of its density (Gaussian kernels), the thin lines lead to "
-        "the means. Up: the layer uses more directions; right: more accurate.",
+        "Each dot is a network; the region of an arm holds half of its density (Gaussian kernels), the thin "
+        "lines lead to the means. Up: the layer uses more directions; right: more accurate.",
         accuracy_and_participation_data,
         accuracy_and_participation,
         "evaluations that measure the participation ratio",
@@ -151,14 +154,14 @@ FIGURES: Final[dict[str, FigureRecipe]] = {
     ),
     "curvature_by_arm": FigureRecipe(
         "How sharply the loss bends",
-        "Means over networks with 95 % intervals where the set was learned; the dashed line is the mix. A low trace and a "
-        "high share of eigenvalues near zero mean a flat minimum.",
+        "Means over networks with 95 % intervals where the set was learned; the dashed line is the mix. A low"
+        " trace and a high share of eigenvalues near zero mean a flat minimum.",
         curvature_by_arm_data,
         curvature_by_arm,
         "evaluations that measure the curvature",
         "ldnn search RECIPE --set evaluation.curvature=true",
-        "Cross-entropy with large weights looks flat: compare the trace only between arms of like weight norm. Flat is no "
-        "proof of general.",
+        "Cross-entropy with large weights looks flat: compare the trace only between arms of like weight "
+        "norm. Flat is no proof of general.",
     ),
     "spectral_densities": FigureRecipe(
         "Densities of Hessian eigenvalues",
@@ -172,13 +175,15 @@ FIGURES: Final[dict[str, FigureRecipe]] = {
     ),
     "spectral_bias": FigureRecipe(
         "Which frequencies are fitted first",
-        "Median inner steps until a sinusoid of that frequency, as part of a sum of them, is fitted to 10 % error. A line "
-        "that rises steeply is a strong spectral bias; where it ends, most fits never got there.",
+        "Median inner steps until a sinusoid of that frequency, as part of a sum of them, is fitted to 10 % "
+        "error. A line that rises steeply is a strong spectral bias; where it ends, most fits never got "
+        "there.",
         spectral_bias_data,
         spectral_bias,
         "fits of sums of sinusoids",
         "ldnn search RECIPE --set evaluation.spectral_bias=true",
-        "A function of one variable, and not the task; a fast fit of high frequencies may go with worse generalisation.",
+        "A function of one variable, and not the task; a fast fit of high frequencies may go with worse "
+        "generalisation.",
     ),
     "gradient_noise": FigureRecipe(
         "Gradient noise against sharpness, measured",
@@ -188,20 +193,20 @@ FIGURES: Final[dict[str, FigureRecipe]] = {
         gradient_noise,
         "evaluations that measure the gradient noise",
         "ldnn search RECIPE --set evaluation.curvature=true",
-        "Measured at the end of training only. For a model that fits its labels' probabilities the two agree by theory, "
-        "so that alignment is expected and favours no arm.",
+        "Measured at the end of training only. For a model that fits its labels' probabilities the two agree "
+        "by theory, so that alignment is expected and favours no arm.",
     ),
     "noisy_descent": FigureRecipe(
         "Noisy descent in a toy landscape, simulated",
-        "Training as dθ = -∇L dt + sqrt(2D) dW in a made-up loss with a sharp and a flat minimum of equal depth. Left, "
-        "three paths from the sharp one with D = T·H; right, the share of 300 paths in the flat one, against noise that is "
-        "everywhere as weak as in the flat minimum.",
+        "Training as dθ = -∇L dt + sqrt(2D) dW in a made-up loss with a sharp and a flat minimum of equal "
+        "depth. Left, three paths from the sharp one with D = T·H; right, the share of 300 paths that are in "
+        "the flat one, against noise that is the same everywhere: the mean of D in both minima.",
         noisy_descent_data,
         noisy_descent,
         "a trial to stand beside",
         _RESUME,
-        "Two weights and a formula: it illustrates the claim that flat minima win, and is no evidence for it. Nothing of "
-        "this run is in it.",
+        "Two weights and a formula: it illustrates the claim that flat minima win, and is no evidence for it."
+        " Nothing of this run is in it.",
     ),
     "outer_loss": FigureRecipe(
         "Learning curves of the search",

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import gaussian_kde
 
-from analysis.figures.labels import label_right
+from analysis.figures.labels import label_right, names_of_arms
 from analysis.figures.networks import PANEL, headline_networks, panels, where_learned, without_controls
 from analysis.load import Run
 from analysis.statistics import Vector
@@ -74,12 +74,11 @@ def accuracy_and_participation(data: pd.DataFrame) -> Figure:
             axes.set_title(f"{title}, width {rows['width'].iloc[0]}")
             axes.set_ylabel("participation ratio r = R / N")
         grid[-1, 0].set_xlabel(f"{data['split'].iloc[0]} accuracy [%]")
-        for axes, (_, rows) in zip(grid[:, 0], shown, strict=True):
-            means = rows.groupby("arm")[["accuracy", "ratio"]].mean()
-            arms = arm_order(means.index)
-            label_right(
-                axes, arms, 100 * means.loc[arms, "accuracy"], means.loc[arms, "ratio"], [arm_colour(arm) for arm in arms]
-            )
+        means = [
+            rows.assign(percent=100 * rows["accuracy"]).groupby("arm")[["percent", "ratio"]].mean() for _, rows in shown
+        ]
+        of_panels = zip(grid[:, 0], means, strict=True)
+        label_right(figure, [names_of_arms(axes, points, "percent", "ratio") for axes, points in of_panels])
     return figure
 
 

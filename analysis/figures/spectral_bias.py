@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import pandas as pd
 
-from analysis.figures.labels import label_right
+from analysis.figures.labels import Names, label_right, names_of_arms
+from analysis.figures.networks import without_controls
 from analysis.load import Run
 from analysis.sets import headline_sets, of_sets
-from analysis.style import arm_colour, arm_order, canvas, horizontal_grid, look
+from analysis.style import arm_colour, arm_order, canvas, horizontal_grid, look, round_ticks
 from search.schema import USUAL_TRIAL
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _PANEL: Final = ["trial_id", "width", "depth"]
@@ -24,14 +26,13 @@ def spectral_bias_data(run: Run) -> pd.DataFrame:
 
     The median counts a fit that never got there as longer than all others; it is NaN where most never did.
     """
-    rows = run.table("spectral_bias")
+    rows = without_controls(run.table("spectral_bias"))
     columns = [*_PANEL, "arm", "frequency", "steps", "fitted", "networks", "inner_steps"]
     usual = rows[rows["trial_id"] == USUAL_TRIAL]
     parts = []
-    for chosen in headline_sets(run).itertuples():
-        own = of_sets(rows, pd.DataFrame({"run_id": [chosen.run_id], "trial_id": [chosen.trial_id]}))
-        sizes = own[["width", "depth"]].drop_duplicates()
-        parts.append(pd.concat([own, usual.merge(sizes, on=["width", "depth"])]).assign(trial_id=chosen.trial_id))
+    for _, own in of_sets(rows, headline_sets(run)).groupby("trial_id"):
+        sizes = own[["run_id", "trial_id", "width", "depth"]].drop_duplicates()
+        parts += [own, usual.drop(columns="trial_id").merge(sizes, on=["run_id", "width", "depth"])]
     records = []
     both = pd.concat(parts, ignore_index=True) if parts else rows.head(0)
     for key, own in both.groupby([*_PANEL, "arm"], sort=False):
@@ -60,7 +61,6 @@ def spectral_bias(data: pd.DataFrame) -> Figure:
         each = max(3.0, 0.17 * most + 0.8)
         figure, grid = canvas(len(shown), height=0.3 + each * len(shown), sharex=True, sharey=True)
         for axes, rows in zip(grid[:, 0], shown, strict=True):
-            axes.set_yscale("log")
             for arm in reversed(arm_order(rows["arm"])):
                 own = rows[rows["arm"] == arm].sort_values("frequency")
                 style = {"color": arm_colour(arm), "marker": "o", "markersize": 4}
@@ -70,13 +70,14 @@ def spectral_bias(data: pd.DataFrame) -> Figure:
             axes.set_ylabel("inner steps to 10 % error")
             axes.set_xticks(sorted(data["frequency"].unique()))
             axes.set_xlim(data["frequency"].min() - 0.4, data["frequency"].max() + 0.4)
+            if data["steps"].notna().any():
+                round_ticks(axes.yaxis, data["steps"].min() / 1.2, data["steps"].max() * 1.2)
             horizontal_grid(axes)
         grid[-1, 0].set_xlabel("frequency [periods over the interval]")
-        for axes, rows in zip(grid[:, 0], shown, strict=True):
-            last = rows.dropna(subset=["steps"]).sort_values("frequency").drop_duplicates("arm", keep="last")
-            last = last.set_index("arm")
-            arms = arm_order(last.index)
-            if arms:
-                ends = last.loc[arms]
-                label_right(axes, arms, ends["frequency"], ends["steps"], [arm_colour(arm) for arm in arms])
+        label_right(figure, [_names(axes, rows) for axes, rows in zip(grid[:, 0], shown, strict=True)])
     return figure
+
+
+def _names(axes: Axes, rows: pd.DataFrame) -> Names:
+    last = rows.dropna(subset=["steps"]).sort_values("frequency").drop_duplicates("arm", keep="last")
+    return names_of_arms(axes, last.set_index("arm"), "frequency", "steps")

@@ -10,7 +10,7 @@ import pandas as pd
 from analysis.importance import FEWEST_BEST, importances, sampled_values
 from analysis.load import Run
 from analysis.sets import METHODS
-from analysis.style import FAINT, METHOD_COLOURS, canvas, horizontal_grid, look
+from analysis.style import FAINT, METHOD_COLOURS, canvas, horizontal_grid, look, round_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +46,9 @@ def parameter_importance(data: pd.DataFrame) -> Figure:
             own = data[data["method"] == method].sort_values("importance", ascending=False)
             axes.barh(range(len(own)), 100 * own["importance"], color=METHOD_COLOURS[method], height=0.6)
             for place, share in enumerate(own["importance"]):
-                axes.annotate(f"{100 * share:.0f} %", (100 * share, place), (4, 0), textcoords="offset points", va="center")
+                axes.annotate(
+                    f"{100 * share:.0f} %", (100 * share, place), (4, 0), textcoords="offset points", va="center"
+                )
             axes.set_yticks(range(len(own)), own["parameter"])
             axes.set_ylim(len(own) - 0.4, -0.6)
             axes.set_xlim(0, 118)
@@ -101,25 +103,16 @@ def _slice(axes: Axes, rows: pd.DataFrame, method: str) -> None:
     for at, height, shade in zip(x, y, shades, strict=True):
         axes.plot([at], [height], markersize=5.5, alpha=float(shade), **style)
     best = int(np.argmax(y))
-    axes.plot([x[best]], [y[best]], "o", markersize=11, markerfacecolor="none", markeredgecolor=FAINT, markeredgewidth=1.4)
+    axes.plot(
+        [x[best]], [y[best]], "o", markersize=11, markerfacecolor="none", markeredgecolor=FAINT, markeredgewidth=1.4
+    )
     if is_word:
         axes.set_xticks(range(len(words)), words)
         axes.set_xlim(-0.5, len(words) - 0.5)
     elif rows["log"].iloc[0]:
-        _logarithmic(axes, x)
+        round_ticks(axes.xaxis, float(x.min()) / 1.15, float(x.max()) * 1.15)
     else:
         axes.locator_params(axis="x", nbins=5)
-
-
-def _logarithmic(axes: Axes, x: np.ndarray) -> None:
-    """A logarithmic axis with a few ticks as plain numbers, also where the values span less than a factor of ten."""
-    axes.set_xscale("log")
-    low, high = float(x.min()) / 1.15, float(x.max()) * 1.15
-    round_ones = [digit * 10.0**power for power in range(-8, 9) for digit in (1, 2, 5)]
-    ticks = [tick for tick in round_ones if low <= tick <= high]
-    axes.set_xlim(low, high)
-    axes.set_xticks(ticks[:: max(1, len(ticks) // 4)], [f"{tick:g}" for tick in ticks[:: max(1, len(ticks) // 4)]])
-    axes.minorticks_off()
 
 
 def _holds(rows: pd.DataFrame, method: str, parameter: str) -> bool:

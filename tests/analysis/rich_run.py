@@ -41,7 +41,11 @@ def rich_run(path: Path, *, trials: int = 24, seeds: int = 12) -> RunFolder:
     rng = np.random.default_rng(11)
     for method in ("gradient", "evolution"):
         for number in range(trials):
-            lr, base, width = float(10 ** rng.uniform(-3, -1)), ("elu", "sin", "tanh")[number % 3], 20 + 10 * (number % 10)
+            lr, base, width = (
+                float(10 ** rng.uniform(-3, -1)),
+                ("elu", "sin", "tanh")[number % 3],
+                20 + 10 * (number % 10),
+            )
             score = 0.7 if number == 1 else 0.6 - 0.04 * (np.log10(lr) + 2) ** 2 + rng.normal(0, 0.004)
             params = json.dumps({"inner_lr": lr, "width": width, "base": base})
             measured = {"num_params": 51 * width, "flatness": float(rng.lognormal(-4, 0.5))}
@@ -60,7 +64,7 @@ def rich_run(path: Path, *, trials: int = 24, seeds: int = 12) -> RunFolder:
 
 def _identity(trial_id: str, arm: str, width: int, depth: int) -> dict[str, Any]:
     usual = trial_id == USUAL_TRIAL
-    own = {"method": None if usual else trial_id.split("-")[0], "architecture": "mlp", "mixing": "within_layer"}
+    own = {"method": None if usual else trial_id.rpartition("-")[0], "architecture": "mlp", "mixing": "within_layer"}
     return own | {"trial_id": trial_id, "arm": arm, "width": width, "depth": depth, "lr_protocol": "shared", "lr": 0.01}
 
 
