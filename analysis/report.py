@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pandas as pd
 
 from analysis.comparison import compare
-from analysis.figures import FIGURES
+from analysis.figures import FIGURES, by_question
 from analysis.judgement import verdict
 from analysis.load import Run, load_run
 from analysis.statistics import MIN_PAIRS
@@ -38,17 +38,36 @@ from search.store import Location, storage_at
 
 @dataclass(frozen=True)
 class _Picture:
+    """A figure as the page shows it; its width in CSS pixels is what its text needs to be read."""
+
     name: str
     title: str
     caption: str
+    limits: str
     source: str
+    width: int
 
 
 @dataclass(frozen=True)
 class _Missing:
+    """A figure that the run has no data for."""
+
     title: str
     needs: str
     command: str
+
+
+@dataclass(frozen=True)
+class _Group:
+    """The figures that answer one question."""
+
+    anchor: str
+    question: str
+    pictures: tuple[_Picture, ...]
+
+
+_PIXELS_PER_INCH: Final = 76
+"""Width of a figure on a narrow page, below which it is scrolled and no longer shrunk: its text has 9 pixels then."""
 
 
 def write_report(run: Run | str | Location, out: str | Path | None = None) -> Location:
@@ -86,10 +105,11 @@ def _write(run: Run, page: Path) -> Path:
     page.parent.mkdir(parents=True, exist_ok=True)
     judged = verdict(run)
     _replace(page.parent / "cross_size.csv", csv_text(judged.sizes))
-    pictures: list[_Picture] = []
-    missing: list[_Missing] = []
-    for shown in _figures(run, page.parent / "figures"):
-        (pictures if isinstance(shown, _Picture) else missing).append(shown)  # type: ignore[arg-type]
+    pictures, missing = _figures(run, page.parent / "figures")
+    groups = [
+        _Group(f"question-{place}", question, tuple(pictures[name] for name in names))
+        for place, (question, names) in enumerate(by_question(pictures).items(), start=1)
+    ]
     comparison = compare(run)
     text = _template().render(
         run=run,
@@ -100,7 +120,7 @@ def _write(run: Run, page: Path) -> Path:
         accuracies=list(accuracy_tables(judged)),
         comparison=comparison,
         comparisons=list(comparison_tables(comparison)),
-        pictures=pictures,
+        groups=groups,
         missing=missing,
         pareto=list(pareto_tables(run)),
         trials=trials_table(run),
@@ -129,15 +149,31 @@ def _guarded(cell: Any) -> Any:
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
-def _figures(run: Run, folder: Path) -> Iterator[_Picture | _Missing]:
+def _figures(run: Run, folder: Path) -> tuple[dict[str, _Picture], list[_Missing]]:
+    """All figures that the run has data for, by name, and the others."""
+    pictures: dict[str, _Picture] = {}
+    missing: list[_Missing] = []
     for name, recipe in FIGURES.items():
         data = recipe.data(run)
         if data.empty:
-            yield _Missing(recipe.title, recipe.needs, recipe.command.replace("RUN", shlex.quote(_place(run))))
+            missing.append(_Missing(recipe.title, recipe.needs, _command(run, name)))
             continue
-        _, svg = save_figure(recipe.draw(data), folder, name)
+        drawn = recipe.draw(data)
+        _, svg = save_figure(drawn, folder, name)
         source = "data:image/svg+xml;base64," + base64.b64encode(svg.read_bytes()).decode()
-        yield _Picture(name, recipe.title, recipe.caption, source)
+        width = round(drawn.get_figwidth() * _PIXELS_PER_INCH)
+        pictures[name] = _Picture(name, recipe.title, recipe.caption, recipe.limits, source, width)
+    return pictures, missing
+
+
+def _command(run: Run, name: str) -> str:
+    """The command that makes a figure's rows, with the run's own place, and its own recipe where it is recorded."""
+    command = FIGURES[name].command.replace("RUN", shlex.quote(_place(run)))
+    recorded = run.info.get("command")
+    if isinstance(recorded, list) and len(recorded) > 2 and recorded[1] == "search":
+        new = shlex.quote(f"{run.name}-{name.replace('_', '-')}")
+        command = command.replace("RECIPE", f"{shlex.quote(str(recorded[2]))} --set name={new}")
+    return command
 
 
 def _place(run: Run) -> str:

@@ -85,6 +85,8 @@ _SETTINGS: Final[dict[str, Any]] = {
     "savefig.facecolor": "white",
     "figure.dpi": 100.0,
     "savefig.dpi": 160.0,
+    # Names of arms, trials and runs are shown as they are, dollar signs included.
+    "text.parse_math": False,
     # Text as outlines: the picture looks the same where the font is missing.
     "svg.fonttype": "path",
     # Fixed, so that the same data give the same file.

@@ -104,7 +104,7 @@ def spectral_densities(data: pd.DataFrame) -> Figure:
     Args:
         data: what `spectral_densities_data` returns, not empty.
     """
-    from matplotlib.ticker import LogLocator, NullLocator
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     shown = [(*part, arm_order(part[1]["arm"])) for part in panels(data, [*PANEL, "width"])]
     lines = [-(-len(arms) // _IN_A_ROW) for *_, arms in shown]
@@ -133,6 +133,7 @@ def spectral_densities(data: pd.DataFrame) -> Figure:
                 axes.set_ylim(_FAINTEST * highest, 2 * highest)
                 axes.locator_params(axis="x", nbins=4)
                 axes.yaxis.set_major_locator(LogLocator(numticks=5))
+                axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
                 axes.yaxis.set_minor_locator(NullLocator())
                 axes.set_title(arm, color=text_colour(arm_colour(arm)), fontweight="bold", fontsize=9.5)
                 axes.tick_params(labelbottom=place + _IN_A_ROW >= len(arms))

@@ -159,7 +159,7 @@ FIGURES: Final[dict[str, FigureRecipe]] = {
         curvature_by_arm_data,
         curvature_by_arm,
         "evaluations that measure the curvature",
-        "ldnn search RECIPE --set evaluation.curvature=true",
+        f"{_EVALUATE} --curvature batched",
         "Cross-entropy with large weights looks flat: compare the trace only between arms of like weight "
         "norm. Flat is no proof of general.",
     ),
@@ -170,7 +170,7 @@ FIGURES: Final[dict[str, FigureRecipe]] = {
         spectral_densities_data,
         spectral_densities,
         "spectral densities of evaluated networks",
-        "ldnn search RECIPE --set evaluation.curvature=true",
+        f"{_EVALUATE} --curvature batched",
         "Each eigenvalue is a bell of the width that the table states: detail finer than that is smoothed away.",
     ),
     "spectral_bias": FigureRecipe(
@@ -192,7 +192,7 @@ FIGURES: Final[dict[str, FigureRecipe]] = {
         gradient_noise_data,
         gradient_noise,
         "evaluations that measure the gradient noise",
-        "ldnn search RECIPE --set evaluation.curvature=true",
+        "ldnn search RECIPE --set curvature.method=batched --set curvature.noise=true",
         "Measured at the end of training only. For a model that fits its labels' probabilities the two agree "
         "by theory, so that alignment is expected and favours no arm.",
     ),
