@@ -18,7 +18,7 @@ from typing import Any, Final
 import pandas as pd
 
 from analysis.comparison import compare
-from analysis.figures import FIGURES, by_question
+from analysis.figures import FIGURES, METHODS_COMPARED, by_question
 from analysis.judgement import verdict
 from analysis.load import Run, load_run
 from analysis.statistics import MIN_PAIRS
@@ -38,14 +38,15 @@ from search.store import Location, storage_at
 
 @dataclass(frozen=True)
 class _Picture:
-    """A figure as the page shows it; its width in CSS pixels is what its text needs to be read."""
+    """A figure as the page shows it, between two widths in CSS pixels."""
 
     name: str
     title: str
     caption: str
     limits: str
     source: str
-    width: int
+    narrowest: int
+    widest: int
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,13 @@ class _Group:
     anchor: str
     question: str
     pictures: tuple[_Picture, ...]
+    compares_methods: bool
 
 
-_PIXELS_PER_INCH: Final = 76
-"""Width of a figure on a narrow page, below which it is scrolled and no longer shrunk: its text has 9 pixels then."""
+_FEWEST_PIXELS: Final = 54
+"""Per inch of a figure: on a narrower page it is scrolled and no longer shrunk.  Most figures fit on a phone then."""
+_MOST_PIXELS: Final = 118
+"""Per inch of a figure: on a wider page it is not made larger."""
 
 
 def write_report(run: Run | str | Location, out: str | Path | None = None) -> Location:
@@ -107,7 +111,7 @@ def _write(run: Run, page: Path) -> Path:
     _replace(page.parent / "cross_size.csv", csv_text(judged.sizes))
     pictures, missing = _figures(run, page.parent / "figures")
     groups = [
-        _Group(f"question-{place}", question, tuple(pictures[name] for name in names))
+        _Group(f"question-{place}", question, tuple(pictures[name] for name in names), question == METHODS_COMPARED)
         for place, (question, names) in enumerate(by_question(pictures).items(), start=1)
     ]
     comparison = compare(run)
@@ -116,6 +120,7 @@ def _write(run: Run, page: Path) -> Path:
         facts=_facts(run),
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         verdict=judged,
+        elsewhere=[sentence for sentence in judged.sentences if sentence not in judged.headlines],
         advantages=list(advantage_tables(judged)),
         accuracies=list(accuracy_tables(judged)),
         comparison=comparison,
@@ -161,8 +166,8 @@ def _figures(run: Run, folder: Path) -> tuple[dict[str, _Picture], list[_Missing
         drawn = recipe.draw(data)
         _, svg = save_figure(drawn, folder, name)
         source = "data:image/svg+xml;base64," + base64.b64encode(svg.read_bytes()).decode()
-        width = round(drawn.get_figwidth() * _PIXELS_PER_INCH)
-        pictures[name] = _Picture(name, recipe.title, recipe.caption, recipe.limits, source, width)
+        widths = [round(drawn.get_figwidth() * pixels) for pixels in (_FEWEST_PIXELS, _MOST_PIXELS)]
+        pictures[name] = _Picture(name, recipe.title, recipe.caption, recipe.limits, source, *widths)
     return pictures, missing
 
 

@@ -62,24 +62,24 @@ _VIOLET_TO_RED: Final = (
 
 _SETTINGS: Final[dict[str, Any]] = {
     "font.family": "DejaVu Sans",
-    "font.size": 10.0,
-    "axes.titlesize": 10.5,
+    "font.size": 10.5,
+    "axes.titlesize": 11.0,
     "axes.titlelocation": "left",
-    "axes.labelsize": 10.0,
+    "axes.labelsize": 10.5,
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
     "axes.titlecolor": INK,
     "text.color": INK,
     "xtick.color": INK,
     "ytick.color": INK,
-    "xtick.labelsize": 9.0,
-    "ytick.labelsize": 9.0,
+    "xtick.labelsize": 9.5,
+    "ytick.labelsize": 9.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
     "axes.linewidth": 0.8,
     "lines.linewidth": 1.6,
-    "legend.fontsize": 9.0,
+    "legend.fontsize": 9.5,
     "legend.frameon": False,
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
@@ -107,7 +107,7 @@ def look() -> Iterator[None]:
 
 
 def canvas(
-    rows: int = 1, columns: int = 1, *, width: float = 7.2, height: float = 3.4, **sharing: Any
+    rows: int = 1, columns: int = 1, *, width: float = 6.2, height: float = 3.2, **sharing: Any
 ) -> tuple[Figure, Any]:
     """An empty figure with a grid of axes: the figure, and the axes as an array of shape (rows, columns).
 
@@ -124,7 +124,7 @@ def canvas(
     return figure, figure.subplots(rows, columns, squeeze=False, **sharing)
 
 
-def stacked(titles: Sequence[str], heights: Sequence[float], *, width: float = 8.4) -> tuple[Figure, list[SubFigure]]:
+def stacked(titles: Sequence[str], heights: Sequence[float], *, width: float = 6.4) -> tuple[Figure, list[SubFigure]]:
     """An empty figure of titled parts, one below the other: the figure, and the parts from top to bottom.
 
     Args:
@@ -137,7 +137,7 @@ def stacked(titles: Sequence[str], heights: Sequence[float], *, width: float = 8
     figure = Figure(figsize=(width, sum(heights)), layout="constrained")
     parts = list(figure.subfigures(len(heights), 1, squeeze=False, height_ratios=list(heights))[:, 0])
     for part, title in zip(parts, titles, strict=True):
-        part.suptitle(title, x=0.01, horizontalalignment="left", fontsize=10.5)
+        part.suptitle(title, x=0.01, horizontalalignment="left", fontsize=11.0)
     return figure, parts
 
 

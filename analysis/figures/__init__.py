@@ -25,7 +25,7 @@ from analysis.figures.found_curves import found_curves, found_curves_data
 from analysis.figures.noise import gradient_noise, gradient_noise_data, noisy_descent, noisy_descent_data
 from analysis.figures.pareto import pareto_set, pareto_set_data
 from analysis.figures.progress import best_so_far_data, best_so_far_figure, outer_loss, outer_loss_data
-from analysis.figures.questions import QUESTIONS, by_question
+from analysis.figures.questions import METHODS_COMPARED, QUESTIONS, by_question
 from analysis.figures.recipe import FigureRecipe, MissingDataError
 from analysis.figures.registry import FIGURES, figure
 from analysis.figures.representation import accuracy_and_participation, accuracy_and_participation_data
@@ -34,6 +34,7 @@ from analysis.figures.tuning import parameter_importance, parameter_importance_d
 
 __all__ = [
     "FIGURES",
+    "METHODS_COMPARED",
     "QUESTIONS",
     "FigureRecipe",
     "MissingDataError",

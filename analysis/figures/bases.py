@@ -59,7 +59,7 @@ def curves_by_base(data: pd.DataFrame, *, x_limit: float = 4.0) -> Figure:
     columns = 2
     lines = -(-(len(bases) + 1) // columns)
     with look():
-        figure, grid = canvas(lines, columns, width=8.4, height=0.3 + 2.9 * lines)
+        figure, grid = canvas(lines, columns, width=6.4, height=0.3 + 2.6 * lines)
         places = list(grid.flat)
         for axes, base, trial in zip(places, bases, trials, strict=False):
             own = data[data["base"] == base]

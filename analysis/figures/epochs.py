@@ -49,7 +49,7 @@ def accuracy_by_epoch(data: pd.DataFrame) -> Figure:
     most = max(len(rows["arm"].unique()) for _, rows in shown)
     with look():
         each = max(3.1, 0.17 * most + 1.1)
-        figure, parts = stacked(titles, [each] * len(shown), width=max(6.4, 2.9 * len(depths)))
+        figure, parts = stacked(titles, [each] * len(shown), width=max(5.4, 2.5 * len(depths)))
         drawn = []
         for part, (_, rows) in zip(parts, shown, strict=True):
             grid = part.subplots(1, len(depths), squeeze=False, sharey=True)

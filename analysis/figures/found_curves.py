@@ -36,7 +36,7 @@ def found_curves(data: pd.DataFrame, *, x_limit: float = 4.0) -> Figure:
         x_limit: the curves are shown on [-x_limit, x_limit].
     """
     with look():
-        figure, ((left, right),) = canvas(1, 2, height=4.2, width=9.0)
+        figure, ((left,), (right,)) = canvas(2, 1, height=7.4, height_ratios=(1, 1.25))
         left.axhline(0, color=FAINT, linewidth=0.5)
         left.axvline(0, color=FAINT, linewidth=0.5)
         x = np.linspace(-x_limit, x_limit, 400)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_POINTS: Final = 8.5
+_POINTS: Final = 9.0
 """Size of the type."""
 _MARGIN: Final = 15.0
 """Between the panel and the names, in points: room for the lines."""

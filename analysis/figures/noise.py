@@ -46,7 +46,7 @@ def noisy_descent(data: pd.DataFrame) -> Figure:
         data: what `noisy_descent_data` returns, not empty.
     """
     with look():
-        figure, ((left, right),) = canvas(1, 2, width=8.4, height=3.5)
+        figure, ((left, right),) = canvas(1, 2, width=6.4, height=3.0)
         _landscape(left)
         aligned = data[data["noise"] == "aligned with the Hessian"]
         for (_, path), colour in zip(aligned.groupby("path"), _PATH_COLOURS, strict=False):

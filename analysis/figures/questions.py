@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+METHODS_COMPARED: Final = "Gradient or evolution, and how did the search go?"
+"""The question that has an answer without figures too: the comparison of the methods."""
+
 QUESTIONS: Final[dict[str, tuple[str, ...]]] = {
     "At which sizes does the mix win?": ("passport", "advantage_by_width", "accuracy_by_width", "accuracy_by_epoch"),
     "Does the mix win where it was learned?": ("arm_violins", "loss_violins"),
@@ -17,7 +20,7 @@ QUESTIONS: Final[dict[str, tuple[str, ...]]] = {
         "gradient_noise",
         "noisy_descent",
     ),
-    "Gradient or evolution, and how did the search go?": (
+    METHODS_COMPARED: (
         "best_so_far",
         "outer_loss",
         "score_slices",
@@ -32,9 +35,9 @@ REST: Final = "What else there is"
 
 
 def by_question(names: Iterable[str]) -> dict[str, list[str]]:
-    """The given figures under their questions; questions without any are left out."""
+    """The given figures under their questions; those without any are left out, but for `METHODS_COMPARED`."""
     left = list(names)
     groups = {question: [name for name in own if name in left] for question, own in QUESTIONS.items()}
     named = {name for own in QUESTIONS.values() for name in own}
     groups[REST] = [name for name in left if name not in named]
-    return {question: own for question, own in groups.items() if own}
+    return {question: own for question, own in groups.items() if own or question == METHODS_COMPARED}

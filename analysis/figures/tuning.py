@@ -41,7 +41,9 @@ def parameter_importance(data: pd.DataFrame) -> Figure:
     methods = [method for method in METHODS if method in set(data["method"])]
     most = data.groupby("method").size().max()
     with look():
-        figure, grid = canvas(1, len(methods), width=4.2 * len(methods), height=1.2 + 0.42 * most, sharex=True)
+        figure, grid = canvas(
+            1, len(methods), width=max(4.4, 3.2 * len(methods)), height=1.2 + 0.42 * most, sharex=True
+        )
         for axes, method in zip(grid[0], methods, strict=True):
             own = data[data["method"] == method].sort_values("importance", ascending=False)
             axes.barh(range(len(own)), 100 * own["importance"], color=METHOD_COLOURS[method], height=0.6)
@@ -76,10 +78,10 @@ def score_slices(data: pd.DataFrame) -> Figure:
     """
     drawn = data.drop_duplicates(["method", "parameter"])
     shown = [(m, p) for m in METHODS for p in _LABELS | dict.fromkeys(drawn["parameter"]) if _holds(drawn, m, p)]
-    columns = min(len(shown), _IN_A_ROW)
+    columns = len(shown) if len(shown) < _IN_A_ROW else 2 if len(shown) == 4 else _IN_A_ROW
     lines = -(-len(shown) // columns)
     with look():
-        figure, grid = canvas(lines, columns, width=1.2 + 2.6 * columns, height=0.3 + 2.8 * lines, sharey=True)
+        figure, grid = canvas(lines, columns, width=0.8 + 2.2 * columns, height=0.3 + 2.5 * lines, sharey=True)
         for axes, (method, parameter) in zip(grid.flat, shown, strict=False):
             _slice(axes, data[(data["method"] == method) & (data["parameter"] == parameter)], method)
             axes.set_xlabel(_LABELS.get(parameter, parameter))

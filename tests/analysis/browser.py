@@ -24,7 +24,9 @@ PATIENCE = 60.0
 
 def chromium() -> str | None:
     """The browser, if the machine has one."""
-    return next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+    return next(
+        (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+    )
 
 
 class Browser:
