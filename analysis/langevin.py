@@ -27,7 +27,7 @@ TEMPERATURE: Final = 0.08
 Noise = Literal["aligned with the Hessian", "the same everywhere"]
 
 _SEED: Final = 20260101
-_STEP: Final = 0.002
+_STEP: Final = 0.004
 
 
 def loss(x: Vector, y: Vector) -> Vector:
@@ -50,14 +50,14 @@ def curvature(x: Vector, y: Vector) -> Vector:
 
 
 def noisy_descents(
-    noise: Noise, *, paths: int = 300, steps: int = 6000, every: int = 10, diffusion: float | None = None
+    noise: Noise, *, paths: int = 300, steps: int = 3000, every: int = 5, diffusion: float | None = None
 ) -> pd.DataFrame:
     """Paths that start in the sharp minimum, by the Euler-Maruyama scheme with a fixed generator.
 
     Args:
         noise: whether D follows the Hessian.
         paths: how many.
-        steps: of length 0.002 in time.
+        steps: of length 0.004 in time.
         every: one in so many steps is kept.
         diffusion: D of noise that is the same everywhere; if not given, the mean of aligned noise's in both minima.
 

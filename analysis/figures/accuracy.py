@@ -83,7 +83,7 @@ def loss_violins(data: pd.DataFrame) -> Figure:
                     _violin(axes, place, values, arm_colour(arm), logarithmic=True)
                 if lost := len(own) - len(values):
                     where = (place, 1.0)
-                    axes.annotate(f"{lost} div.", where, xycoords=axes.get_xaxis_transform(), ha="center", fontsize=8)
+                    axes.annotate(f"{lost}†", where, xycoords=axes.get_xaxis_transform(), ha="center", fontsize=8)
             relu = rows.loc[rows["arm"] == "relu", "loss"].dropna().to_numpy(float)
             if len(relu):
                 at = np.exp(np.log(relu).mean())

@@ -68,7 +68,7 @@ def curvature_by_arm(data: pd.DataFrame) -> Figure:
             for axes, quantity in zip(grid[0], quantities, strict=True):
                 _means(axes, rows[rows["quantity"] == quantity], arms)
                 axes.set_xlabel(QUANTITIES[quantity])
-                axes.locator_params(axis="x", nbins=5)
+                axes.locator_params(axis="x", nbins=4)
             grid[0, 0].set_yticks(range(len(arms)), arms)
             grid[0, 0].set_ylim(len(arms) - 0.5, -0.5)
     return figure

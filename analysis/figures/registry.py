@@ -70,7 +70,7 @@ FIGURES: Final[dict[str, FigureRecipe]] = {
     "loss_violins": FigureRecipe(
         "Error in regression where the set was learned",
         "Each dot is a network, each short bar a geometric mean, low is good; the axis is logarithmic and the"
-        " dashed line is ReLU's. Diverged networks have no loss and are counted above the arm (div.).",
+        " dashed line is ReLU's. The number with a † above an arm counts networks that diverged and have no loss.",
         loss_violins_data,
         loss_violins,
         "evaluations on a task that is judged by its loss",

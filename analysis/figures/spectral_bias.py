@@ -30,7 +30,8 @@ def spectral_bias_data(run: Run) -> pd.DataFrame:
     columns = [*_PANEL, "arm", "frequency", "steps", "fitted", "networks", "inner_steps"]
     usual = rows[rows["trial_id"] == USUAL_TRIAL]
     parts = []
-    for _, own in of_sets(rows, headline_sets(run)).groupby("trial_id"):
+    for _, one in headline_sets(run).groupby(["run_id", "trial_id"], sort=False):
+        own = of_sets(rows, one)
         sizes = own[["run_id", "trial_id", "width", "depth"]].drop_duplicates()
         parts += [own, usual.drop(columns="trial_id").merge(sizes, on=["run_id", "width", "depth"])]
     records = []

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _LABELS: Final = {
-    "inner_lr": "learning rate of the inner loop",
-    "outer_lr": "learning rate of the outer loop",
-    "mutation_scale": "mutation scale [initial bounds]",
-    "width": "width [neurons per hidden layer]",
+    "inner_lr": "learning rate\nof the inner loop",
+    "outer_lr": "learning rate\nof the outer loop",
+    "mutation_scale": "mutation scale\n[initial bounds]",
+    "width": "width [neurons\nper hidden layer]",
     "num_types": "types in a set, K",
     "base": "base function",
 }
@@ -112,7 +112,7 @@ def _slice(axes: Axes, rows: pd.DataFrame, method: str) -> None:
         axes.set_xticks(range(len(words)), words)
         axes.set_xlim(-0.5, len(words) - 0.5)
     elif rows["log"].iloc[0]:
-        round_ticks(axes.xaxis, float(x.min()) / 1.15, float(x.max()) * 1.15)
+        round_ticks(axes.xaxis, float(x.min()) / 1.15, float(x.max()) * 1.15, at_most=4)
     else:
         axes.locator_params(axis="x", nbins=5)
 
