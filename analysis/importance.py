@@ -101,9 +101,9 @@ def _smooth(cells: np.ndarray, count: int) -> Vector:
 
 
 def _plain(cells: np.ndarray, count: int) -> Vector:
-    """Shares of the choices, each trial's choice smoothed by a prior of 1 / (trials + 1) for every choice."""
+    """Shares of the choices, each trial's choice smoothed by 1 / (different choices seen + 1) for every choice."""
     n = len(cells)
-    prior = 1 / (n + 1)
+    prior = 1 / (len(np.unique(cells)) + 1)
     masses = np.full((n + 1, count), prior)
     masses[np.arange(n), cells] += 1
     return np.asarray((masses / masses.sum(axis=1, keepdims=True)).mean(axis=0))
