@@ -98,12 +98,30 @@ def evaluate(
     widths: Annotated[str | None, typer.Option(help="Neurons per hidden layer, e.g. 20,50,100.")] = None,
     depths: Annotated[str | None, typer.Option(help="Hidden layers, e.g. 1,2,3.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Networks per arm and size.")] = None,
+    usual: Annotated[str | None, typer.Option(help="Usual activations, e.g. relu,silu,gelu,tanh,sin,elu,hat.")] = None,
+    controls: Annotated[str | None, typer.Option(help="Controls of a win, e.g. untrained,shuffled; or all.")] = None,
+    curvature: Annotated[
+        str | None, typer.Option(help="Measure the Hessian of the first networks: batched or pyhessian.")
+    ] = None,
+    spectral_bias: Annotated[
+        bool, typer.Option("--spectral-bias", help="Measure how soon the arms learn sinusoids of rising frequency.")
+    ] = False,
+    task: Annotated[
+        str | None, typer.Option(help="Tasks to judge them on, e.g. digits,van_der_pol; by default the run's.")
+    ] = None,
+    architecture: Annotated[
+        str | None, typer.Option(help="Kinds of network, e.g. mlp,vgg_he,resnet,mobilenet_v2; sizes are theirs.")
+    ] = None,
+    mixing: Annotated[
+        str | None, typer.Option(help="Where types are told apart, e.g. within_layer,per_layer,per_block.")
+    ] = None,
     address: Address = None,
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
     """Train fresh networks with found sets and judge them on test rows; networks that are there are kept."""
     from jobs.running import judge_more
+    from search.schema import CONTROLS
 
     judge_more(
         run,
@@ -112,6 +130,13 @@ def evaluate(
         widths=_numbers("--widths", widths),
         depths=_numbers("--depths", depths),
         seeds=seeds,
+        usual=_names(usual),
+        controls=tuple(CONTROLS) if controls == "all" else _names(controls),
+        curvature=curvature,
+        spectral_bias=spectral_bias,
+        tasks=_names(task),
+        architectures=_names(architecture),
+        mixings=_names(mixing),
         address=address,
         workers=workers,
         as_json=as_json,
@@ -135,6 +160,35 @@ def report(run: RunArgument) -> None:
     from analysis import write_report
 
     typer.echo(str(write_report(run)))
+
+
+@app.command(epilog="Example:  ldnn export runs/quickstart --trial gradient-0003 --out set.safetensors")
+def export(
+    run: RunArgument,
+    out: Annotated[Path, typer.Option(metavar="SET.safetensors", help="The file; a picture lies beside it.")],
+    trial: Annotated[
+        str | None, typer.Option(help="A trial by its id; by default the one with the best score.")
+    ] = None,
+    numpy_file: Annotated[
+        Path | None, typer.Option("--numpy", metavar="FILE.npz", help="Plain NumPy arrays as well.")
+    ] = None,
+) -> None:
+    """Write a found set as an activation card, a file that `ldnn_core.load_activation` makes a module of."""
+    from jobs.export import export_set
+
+    export_set(run, trial, out, numpy_file)
+
+
+@app.command(epilog="Example:  ldnn interpolate set.safetensors --points 51,101,201")
+def interpolate(
+    card: Annotated[Path, typer.Argument(metavar="SET.safetensors", help="An activation card.")],
+    points: Annotated[str | None, typer.Option(help="How many known points, e.g. 51,101,201.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare ways to interpolate the functions of a card: splines, polynomials, a rational function, the table."""
+    from jobs.interpolation import POINTS, show_interpolation
+
+    show_interpolation(card, _numbers("--points", points) or POINTS, as_json=as_json)
 
 
 @app.command(
@@ -222,6 +276,11 @@ def _numbers(option: str, text: str | None) -> tuple[int, ...] | None:
     if not all(part.isdigit() and int(part) > 0 for part in parts):
         raise typer.BadParameter(f"{option} must be whole numbers above 0 with commas between, but got {text!r}")
     return tuple(dict.fromkeys(int(part) for part in parts))
+
+
+def _names(text: str | None) -> tuple[str, ...] | None:
+    """Names with commas between; their values are checked with those of a recipe."""
+    return None if text is None else tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -15,6 +15,10 @@ EXIT_WRONG_INPUT: Final = 2
 EXIT_INTERRUPTED: Final = 130
 
 
+class InputError(ValueError):
+    """What a command was given cannot be used; the words say why and what to do."""
+
+
 @contextmanager
 def user_errors() -> Iterator[None]:
     """Turn errors that a person can mend into a sentence and an exit code; let all others be seen whole."""
@@ -28,7 +32,9 @@ def user_errors() -> Iterator[None]:
 
     try:
         yield
-    except (ConfigError, LocationError, RunFolderError, AnalysisRunFolderError, SamplingChangedError) as error:
+    except (
+        ConfigError, InputError, LocationError, RunFolderError, AnalysisRunFolderError, SamplingChangedError
+    ) as error:  # fmt: skip
         _say(error)
         sys.exit(EXIT_WRONG_INPUT)
     except (StoreError, ClusterError) as error:

@@ -18,7 +18,7 @@ from jobs.display import Display
 from jobs.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED
 from jobs.results import console, print_verdict, verdict_json
 from search.booking import Booking
-from search.config import ResourcesConfig, RunConfig, methods, stored_config
+from search.config import ResourcesConfig, RunConfig, canonical, methods, stored_config
 from search.config_errors import ConfigError, Problem, checked
 from search.launch import Account, drive
 from search.location import Location
@@ -27,6 +27,7 @@ from search.ray_setup import check_resources, cluster_nodes
 from search.recipes import load_recipe
 from search.run_folder import RunFolder, create, is_run, open_run
 from search.schema import Status
+from search.task_data import with_data
 from search.warm_start import gather
 
 RECIPES = Path(str(files("jobs"))) / "recipes"
@@ -51,6 +52,7 @@ def start(
     if workers is not None:
         resources = config.resources.model_dump() | {"workers": workers}
         config = config.model_copy(update={"resources": checked(ResourcesConfig, resources, "--workers")})
+    config = with_data(config, f"recipe {recipe}")
     if dry:
         _show_plan(config, out, as_json=as_json)
         return
@@ -58,8 +60,9 @@ def start(
     described = config.model_dump(mode="json")
     if resume and is_run(out / config.name):
         run = open_run(out / config.name)
-        as_it_was = replace(run.info, config=stored_config(run.info.config, run.path).model_dump(mode="json"))
-        replace(run, info=as_it_was).require_same_config(described, may_change=("resources", "description"))
+        stored = with_data(stored_config(run.info.config, run.path), str(run.path))
+        as_it_was = replace(run.info, config=canonical(stored))
+        replace(run, info=as_it_was).require_same_config(canonical(config), may_change=("description",))
     else:
         # Before the folder is made: what it takes over from others is fixed then, and has to be there.
         warm = gather(config)
@@ -73,6 +76,7 @@ def start(
 def go_on(path: Location, *, address: str | None, workers: int | None, as_json: bool) -> None:
     """Drive an existing run to its end; leaves the process with its exit code."""
     run = open_run(path)
+    with_data(stored_config(run.info.config, run.path), str(path))
     resources = _resources(run, workers)
     _require_machines(resources, address)
     _drive(run, resources, address=address, as_json=as_json)
@@ -86,20 +90,41 @@ def judge_more(
     widths: tuple[int, ...] | None,
     depths: tuple[int, ...] | None,
     seeds: int | None,
+    usual: tuple[str, ...] | None,
+    controls: tuple[str, ...] | None,
+    curvature: str | None,
+    spectral_bias: bool,
+    tasks: tuple[str, ...] | None,
+    architectures: tuple[str, ...] | None,
+    mixings: tuple[str, ...] | None,
     address: str | None,
     workers: int | None,
     as_json: bool,
 ) -> None:
     """Evaluate sets of a run at further sizes or with more networks; leaves the process with its exit code."""
-    from search.evaluate import Request, best_trials, found_set, unique
+    from search.conditions import Wanted
+    from search.evaluate import Request
+    from search.found_set import best_trials, found_set, unique
 
     run = open_run(path)
     config = stored_config(run.info.config, run.path)
     wanted = config.evaluation
     # The same limits as in a recipe, and the same words when they are not kept.
-    changed = {"widths": widths, "depths": depths, "seeds": seeds}
-    asked = wanted.model_dump() | {key: value for key, value in changed.items() if value is not None}
-    evaluation = checked(RunConfig, {**run.info.config, "evaluation": asked}, "ldnn evaluate").evaluation
+    changed = {"widths": widths, "depths": depths, "seeds": seeds, "usual": usual, "controls": controls}
+    changed |= {"architectures": architectures, "mixings": mixings}
+    asked = config.model_dump()
+    asked["evaluation"] |= {key: value for key, value in changed.items() if value is not None}
+    if curvature is not None:
+        asked["curvature"]["method"] = curvature
+    if tasks is not None:
+        if not tasks:
+            raise ConfigError([Problem("--task", "''", "must name a task")], "ldnn evaluate")
+        known = {one.title: one.model_dump() for one in wanted.tasks}
+        others = [name for name in tasks if name != config.task.title]
+        asked["evaluation"]["tasks"] = [known.get(name, {"name": name}) for name in others]
+    config = with_data(checked(RunConfig, asked, "ldnn evaluate"), "ldnn evaluate")
+    evaluation = config.evaluation
+    own = () if tasks is not None and config.task.title not in tasks else (config.task,)
     try:
         for trial in trials:
             found_set(run.store, trial)
@@ -108,7 +133,17 @@ def judge_more(
     ids = unique([*trials, *best_trials(run.store, best or (0 if trials else max(wanted.best, 1)))])
     if not ids:
         raise ConfigError([Problem("", "", "no trial has ended well yet, so there is no set to judge")], str(path))
-    request = Request(ids, evaluation.widths, evaluation.depths, evaluation.seeds)
+    request = Request(
+        ids,
+        evaluation.widths,
+        evaluation.depths,
+        evaluation.seeds,
+        usual=evaluation.usual,
+        controls=evaluation.controls,
+        curvature=config.curvature,
+        spectral_bias=evaluation.spectral_bias or spectral_bias,
+        wanted=Wanted((*own, *evaluation.tasks), evaluation.architectures, evaluation.mixings),
+    )
     resources = _resources(run, workers)
     _require_machines(resources, address)
     _drive(run, resources, address=address, as_json=as_json, search=False, request=request)
@@ -197,17 +232,19 @@ def _show_plan(config: RunConfig, out: Location, *, as_json: bool) -> None:
         print(json.dumps(config.model_dump(mode="json")))  # noqa: T201
         return
     evaluation, names = config.evaluation, methods(config)
-    networks = (3 * len(names) * evaluation.best + len(evaluation.usual)) * evaluation.seeds
-    networks *= len(evaluation.widths) * len(evaluation.depths)
+    arms = config.ldnn.num_types + 1 + len(evaluation.controls)
+    networks = (arms * len(names) * evaluation.best + len(evaluation.usual)) * evaluation.seeds
+    networks *= len(evaluation.widths) * len(evaluation.depths) * (1 + len(evaluation.tasks))
     spread = config.resources.workers_per_trial
     lines = [
         f"run       {out / config.name}",
-        f"search    {config.search.trials} trials of each of {', '.join(names)} on {config.task.name}, "
+        f"search    {config.search.trials} trials of each of {', '.join(names)} on {config.task.title}, "
         f"K = {config.ldnn.num_types} from {config.ldnn.base}, width {config.ldnn.width}",
         f"sampled   {', '.join(config.search.space) or 'nothing'}, by {config.search.sampler}"
         f"{'' if len(config.search.objectives) == 1 else ' for ' + ', '.join(config.search.objectives)}",
         *([] if warm is None else [f"warmed    {warm}"]),
-        f"evaluate  about {networks} networks, widths {', '.join(map(str, evaluation.widths))}",
+        f"evaluate  about {networks} networks, widths {', '.join(map(str, evaluation.widths))}"
+        f"{''.join(f', also on {task.title}' for task in evaluation.tasks)}",
         *([f"scheduler {_scheduler_words(config)}"] if config.search.scheduler != "none" else []),
         f"workers   {config.resources.workers}" + (f", each trial with {spread} more for its shards" if spread else ""),
     ]

@@ -14,8 +14,12 @@ from ldnn_core.activations import (
     pure_functions,
 )
 from ldnn_core.algorithms import ALGORITHMS, CmaEs, Genetic, OpenaiEs, Snes
+from ldnn_core.card import ActivationCard, ObservedInputs, TableErrors, make_card
+from ldnn_core.card_file import read_card, write_card
+from ldnn_core.card_rules import CardError
 from ldnn_core.estimators import ESTIMATORS, Carry, Es, FirstOrder, OuterGradient, Pes, Truncated, Unrolled
-from ldnn_core.evaluation import Judgement, Training, evaluate_arms, evaluate_sizes
+from ldnn_core.evaluation import Judgement, Training, evaluate_arms, evaluate_sizes, fully_connected
+from ldnn_core.learned_activation import LearnedActivation, load_activation
 from ldnn_core.losses import CrossEntropy, SquaredError
 from ldnn_core.mlp import MlpSpec
 from ldnn_core.optimizers import SGD, Adam, RMSprop
@@ -32,10 +36,12 @@ __all__ = [
     "ESTIMATORS",
     "SGD",
     "TASKS",
+    "ActivationCard",
     "ActivationSpec",
     "Adam",
     "BankActivation",
     "Batches",
+    "CardError",
     "Carry",
     "CmaEs",
     "CrossEntropy",
@@ -47,8 +53,10 @@ __all__ = [
     "GroupedActivation",
     "InnerProblem",
     "Judgement",
+    "LearnedActivation",
     "MlpSpec",
     "Mnist1d",
+    "ObservedInputs",
     "OpenaiEs",
     "OuterGradient",
     "OuterSGD",
@@ -57,6 +65,7 @@ __all__ = [
     "Snes",
     "SquaredError",
     "TableBank",
+    "TableErrors",
     "TaskData",
     "Training",
     "Truncated",
@@ -67,11 +76,16 @@ __all__ = [
     "evaluate_arms",
     "evaluate_population",
     "evaluate_sizes",
+    "fully_connected",
     "generator",
     "initial_genomes",
+    "load_activation",
+    "make_card",
     "mixed_functions",
     "participation_ratio",
     "pure_functions",
+    "read_card",
     "shuffled_rows",
     "train",
+    "write_card",
 ]

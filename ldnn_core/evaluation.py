@@ -8,23 +8,42 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from ldnn_core.activations import Activation, BankActivation, GroupedActivation, TableBank
-from ldnn_core.mlp import MlpSpec, forward
-from ldnn_core.network import Layer
+from ldnn_core.activations import Activation, GroupedActivation
+from ldnn_core.ensemble import Ensemble
+from ldnn_core.examination import Examination, is_looked_up
+from ldnn_core.mlp import MlpSpec
+from ldnn_core.network import Network
 from ldnn_core.optimizers import Optimizer
-from ldnn_core.participation import corrected_participation_ratio, participation_ratio
-from ldnn_core.randomness import generator
+from ldnn_core.randomness import derive_seed, generator
+from ldnn_core.regime import Regime
 from ldnn_core.tasks import Rows, TaskData
 from ldnn_core.training import Batches, InnerProblem, TrainState, shuffled_rows, train
 
 ACTIVATION_BYTES = 4 << 20
 """Networks are trained in groups whose hidden units of one batch take about this much memory: enough of them that the
 cost of a call does not count, few enough that parameters and optimiser slots stay in the cache from step to step."""
+
+
+@dataclass(frozen=True)
+class PerSeed:
+    """An activation that differs from network to network: what the networks of some seeds use.
+
+    Attributes:
+        make: seeds → the activation of one network per seed, in their order; a seed's own functions must not depend on
+            the other seeds.
+    """
+
+    make: Callable[[Sequence[int]], Activation]
+
+
+Arm: TypeAlias = Activation | PerSeed
+"""One activation for any number of networks (a bank's functions have shape (1, H)), or one that knows the seeds."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +55,14 @@ class Training:
         lr: learning rate, one for all arms or one for each by name.
         steps: inner steps.
         batch_size: rows per inner step.
+        regime: what happens beside that.
     """
 
     optimizer: Optimizer
     lr: float | Mapping[str, float]
     steps: int
     batch_size: int
+    regime: Regime = field(default_factory=Regime)
 
     def lr_of(self, arm: str) -> float:
         """The learning rate of an arm."""
@@ -56,16 +77,29 @@ class Judgement:
         arm: its activation's name.
         lr: its learning rate.
         seed: which of the paired networks it is.
-        accuracy: on the judging rows, 0..1; chance for a diverged network.
-        loss: on the judging rows [nat]; None if diverged.
-        train_loss: mean over the last epoch [nat]; None if diverged.
+        metric: what it is judged by: ``accuracy``, high is good, or ``loss``, low is good.
+        accuracy: on the judging rows, 0..1; chance for a diverged network, None for regression.
+        loss: on the judging rows, cross-entropy [nat] or squared error; None if diverged.
+        train_loss: mean over the last epoch; None if diverged.
         diverged: whether a loss or parameter stopped being finite.
         best_epoch_accuracy: the highest accuracy after any epoch on the judging rows: optimistic.
-        participation_ratio: R of the first hidden layer on the judging rows; None if undefined.
+        rollout_error: what the task's own measure of a rolled-out network says; None without one, or if not finite.
+        epoch_accuracies: accuracy on the judging rows after every epoch, the last the `accuracy`; where outputs are not
+            finite, chance; None for regression.
+        epoch_losses: mean training loss of every epoch; None where not finite.
+        participation_ratio: R of the first hidden layer on the judging rows; None if undefined, or if it has more
+            than `ldnn_core.examination.MOST_MEASURED_UNITS`.
         participation_ratio_corrected: the same from two halves of the rows; None if undefined.
         weight_norm: Euclidean norm of all weights and biases; None if diverged.
         outside_table: share of pre-activations on the judging rows outside the table of a learned activation, where
             it is a straight line; None for what is not looked up.
+        preactivation_density: share of the pre-activations on the judging rows in each bin of
+            `ldnn_core.preactivations`, the mean over hidden layers; None for what is not looked up, or if diverged.
+        snapshot_accuracies: accuracy of the network as it was at each snapshot of the regime; None without them.
+        ensemble_accuracy: of the mean of the snapshots' class probabilities; None without them.
+        ensemble_weighted_accuracy: of a mean weighted by the accuracies on training rows.
+        error_correlation: mean correlation of the errors of two snapshots; None if undefined.
+        snapshot_distance: mean over pairs of snapshots of their root mean square difference per parameter.
         num_params: weights and biases of the network.
         inner_steps: inner steps of this network.
         wall_seconds: duration of its group divided by the networks in it [s].
@@ -75,19 +109,36 @@ class Judgement:
     arm: str
     lr: float
     seed: int
-    accuracy: float
+    metric: str
+    accuracy: float | None
     loss: float | None
     train_loss: float | None
     diverged: bool
-    best_epoch_accuracy: float
+    best_epoch_accuracy: float | None
+    rollout_error: float | None
+    epoch_accuracies: tuple[float, ...] | None
+    epoch_losses: tuple[float | None, ...]
     participation_ratio: float | None
     participation_ratio_corrected: float | None
     weight_norm: float | None
     outside_table: float | None
+    preactivation_density: tuple[float, ...] | None
+    snapshot_accuracies: tuple[float, ...] | None
+    ensemble_accuracy: float | None
+    ensemble_weighted_accuracy: float | None
+    error_correlation: float | None
+    snapshot_distance: float | None
     num_params: int
     inner_steps: int
     wall_seconds: float
     batch_of_networks: int
+
+    @property
+    def goodness(self) -> float:
+        """What it is judged by as a number that is to be large: its accuracy, or minus its loss."""
+        if self.accuracy is not None:
+            return self.accuracy
+        return -float("inf") if self.loss is None else -self.loss
 
 
 @dataclass(frozen=True)
@@ -96,23 +147,32 @@ class TrainedGroup:
 
     Attributes:
         network: their kind.
-        parameters: (N, Θ), arm after arm.
+        arms: names of the arms.
+        seeds: of the networks of each arm.
+        parameters: (N, Θ), arm after arm, seeds in their order within each.
         diverged: (N,) bool.
-        activation: of all of them.
+        activation: of all of them, a group per arm.
         rows: what they were trained on.
     """
 
-    network: MlpSpec
+    network: Network
+    arms: tuple[str, ...]
+    seeds: tuple[int, ...]
     parameters: Tensor
     diverged: Tensor
     activation: GroupedActivation
     rows: Rows
 
 
+def fully_connected(data: TaskData, hidden: tuple[int, ...]) -> MlpSpec:
+    """The fully connected network for a task, with these hidden sizes."""
+    return MlpSpec(data.inputs, hidden, data.outputs, data.loss)
+
+
 def evaluate_arms(
     data: TaskData,
-    hidden: tuple[int, ...],
-    arms: Mapping[str, Activation],
+    network: Network,
+    arms: Mapping[str, Arm],
     seeds: Sequence[int],
     training: Training,
     *,
@@ -122,13 +182,14 @@ def evaluate_arms(
 ) -> list[Judgement]:
     """Train one network per arm and seed, and judge them.
 
-    `TaskData.split` says which rows train and which judge.
+    `TaskData.split` says which rows train and which judge.  Networks are judged after their last inner step.
 
     Args:
         data: the task.
-        hidden: units of each hidden layer.
-        arms: name → activation for any number of networks; a bank's functions have shape (1, H).
-        seeds: which networks; the same seed is the same initial network, whatever the arm and the other seeds.
+        network: what is trained, e.g. `fully_connected`.
+        arms: name → activation.
+        seeds: which networks; the same seed is the same initial network, whatever the arm and the other seeds, and the
+            same batches, whatever the network.
         training: how they are trained.
         root_seed: the evaluation's own seed.
         split: which rows judge, ``"val"`` or ``"test"``.
@@ -143,14 +204,13 @@ def evaluate_arms(
     if not arms or not seeds:
         raise ValueError(f"at least one arm and one seed are needed, but got {len(arms)} arms and {len(seeds)} seeds")
     train_rows, judge_rows = data.split(split)
-    network = MlpSpec(data.inputs, hidden, data.outputs, data.loss)
-    bytes_per_seed = len(arms) * training.batch_size * max(hidden) * train_rows.x.element_size()
-    group = max(1, ACTIVATION_BYTES // bytes_per_seed)
+    examination = Examination(data, network, judge_rows, train_rows.x)
+    group = max(1, ACTIVATION_BYTES // (len(arms) * training.batch_size * examination.bytes_per_row))
     by_arm: dict[str, list[Judgement]] = {arm: [] for arm in arms}
     for start in range(0, len(seeds), group):
-        some = seeds[start : start + group]
-        judged = _judge_group(data, network, arms, some, training, root_seed, train_rows, judge_rows, observe)
-        for judgement in judged:
+        for judgement in _judge_group(
+            examination, arms, seeds[start : start + group], training, root_seed, train_rows, observe
+        ):
             by_arm[judgement.arm].append(judgement)
     return [judgement for judgements in by_arm.values() for judgement in judgements]
 
@@ -158,14 +218,14 @@ def evaluate_arms(
 def evaluate_sizes(
     data: TaskData,
     sizes: Sequence[tuple[int, ...]],
-    arms: Callable[[tuple[int, ...]], Mapping[str, Activation]],
+    arms: Callable[[tuple[int, ...]], Mapping[str, Arm]],
     seeds: Sequence[int],
     training: Training,
     *,
     root_seed: int,
     split: str = "test",
 ) -> dict[tuple[int, ...], list[Judgement]]:
-    """`evaluate_arms` for networks of several sizes, each size a bucket of its own.
+    """`evaluate_arms` for fully connected networks of several sizes, each size a bucket of its own.
 
     Padding all networks to the widest would make one batch of them, but its cost is that of the widest for each.
     Measured by `ldnn bench population` (P3-widths: 20, 50, 100 and 200), buckets are about twice as fast from eight
@@ -181,98 +241,100 @@ def evaluate_sizes(
         split: which rows judge.
     """
     return {
-        hidden: evaluate_arms(data, hidden, arms(hidden), seeds, training, root_seed=root_seed, split=split)
+        hidden: evaluate_arms(
+            data, fully_connected(data, hidden), arms(hidden), seeds, training, root_seed=root_seed, split=split
+        )
         for hidden in sizes
     }
 
 
 def _judge_group(
-    data: TaskData,
-    network: MlpSpec,
-    arms: Mapping[str, Activation],
+    examination: Examination,
+    arms: Mapping[str, Arm],
     seeds: Sequence[int],
     training: Training,
     root_seed: int,
     train_rows: Rows,
-    judge_rows: Rows,
     observe: Callable[[TrainedGroup], None] | None,
 ) -> list[Judgement]:
     started = time.perf_counter()
+    data, network, per_epoch = examination.data, examination.network, len(train_rows) // training.batch_size
     device, count = train_rows.x.device, len(arms) * len(seeds)
-    fresh = network.initial_parameters([generator(root_seed, "network", *network.hidden, s) for s in seeds])
-    per_epoch = len(train_rows) // training.batch_size
+    fresh = network.initial_parameters([generator(root_seed, "network", *network.channels, s) for s in seeds])
     sources = [generator(root_seed, "batches", s) for s in seeds]
     rows = shuffled_rows(len(train_rows), training.batch_size, training.steps, sources).to(device)
-    batches = Batches(train_rows.x, train_rows.y, rows).repeated(len(arms))
-    activation = GroupedActivation(tuple((arm, len(seeds)) for arm in arms.values()))
-    best = torch.zeros(count, dtype=torch.float64, device=device)
-
-    def outputs(parameters: Tensor) -> tuple[Tensor, list[Layer]]:
-        return forward(network, parameters, judge_rows.x.unsqueeze(0), activation)
+    noise_seeds = tuple(derive_seed(root_seed, "noise", s) for s in seeds) if network.dropped else ()
+    batches = Batches(train_rows.x, train_rows.y, rows, noise_seeds=noise_seeds).repeated(len(arms))
+    own = {name: arm.make(seeds) if isinstance(arm, PerSeed) else arm for name, arm in arms.items()}
+    activation = GroupedActivation(tuple((arm, len(seeds)) for arm in own.values()))
+    classifies = data.metric == "accuracy"
+    accuracies: list[Tensor] = []
 
     def after_step(state: TrainState) -> None:
-        if state.step % per_epoch == 0 or state.step == training.steps:
-            torch.maximum(best, data.accuracy(outputs(state.parameters)[0], judge_rows.y), out=best)
+        if classifies and state.step % per_epoch == 0 and state.step < training.steps:
+            accuracies.append(examination.accuracy(state.parameters, activation))
 
     rates = torch.tensor([training.lr_of(arm) for arm in arms for _ in seeds], dtype=fresh.dtype, device=device)
     problem = InnerProblem(network, training.optimizer, rates.unsqueeze(1))
     parameters = fresh.repeat(len(arms), 1).to(device)
-    trained = train(problem, parameters, batches, activation, after_step=after_step)
+    trained = train(problem, parameters, batches, activation, after_step=after_step, regime=training.regime)
     with torch.no_grad():
-        z, layers = outputs(trained.parameters)
-        first = layers[0].units
-        ends = first.new_tensor([_table_ends(arm) for arm in arms.values() for _ in seeds])
-        outside = torch.stack([_share_outside(layer.pre, ends) for layer in layers]).mean(dim=0)
-        diverged = trained.diverged | ~torch.isfinite(z).all(dim=(1, 2))
-        accuracy = data.accuracy(z, judge_rows.y).masked_fill(diverged, data.chance)
-        best = best.masked_fill(diverged, data.chance)
-        loss = data.loss.value(z, judge_rows.y.unsqueeze(0))
-        ratio, corrected = participation_ratio(first), corrected_participation_ratio(first)
-    train_loss = trained.losses[-per_epoch:].mean(dim=0)
-    norm = trained.parameters.norm(dim=1)
-    columns = [t.tolist() for t in (accuracy, loss, train_loss, diverged, best, ratio, corrected, norm, outside)]
+        measured = examination.measured(trained, per_epoch, [*own.values()], len(seeds), activation)
+        snapshots, ensemble = training.regime.snapshots, None
+        if snapshots and classifies:
+            ensemble = examination.together(trained, per_epoch, snapshots, activation)
+    diverged = measured["diverged"]
+    if classifies:
+        accuracies.append(measured["accuracy"])
+    by_epoch = torch.stack(accuracies, dim=1) if classifies else None
+    columns = {name: column.tolist() for name, column in measured.items()}
     names = [(arm, seed) for arm in arms for seed in seeds]
     each = (time.perf_counter() - started) / count
     if observe is not None:
-        observe(TrainedGroup(network, trained.parameters, diverged, activation, train_rows))
-    return [
-        Judgement(
-            arm=arm,
-            lr=training.lr_of(arm),
-            seed=seed,
-            accuracy=row[0],
-            loss=_finite(row[1], row[3]),
-            train_loss=_finite(row[2], row[3]),
-            diverged=row[3],
-            best_epoch_accuracy=row[4],
-            participation_ratio=_finite(row[5], row[3]),
-            participation_ratio_corrected=_finite(row[6], row[3]),
-            weight_norm=_finite(row[7], row[3]),
-            outside_table=row[8] if _is_looked_up(arms[arm]) else None,
-            num_params=network.num_params,
-            inner_steps=training.steps,
-            wall_seconds=each,
-            batch_of_networks=count,
+        group = TrainedGroup(network, tuple(arms), tuple(seeds), trained.parameters, diverged, activation, train_rows)
+        observe(group)
+    judgements = []
+    for index, (arm, seed) in enumerate(names):
+        row = {name: column[index] for name, column in columns.items()}
+        lost, looked_up = row["diverged"], is_looked_up(own[arm])
+        epochs = None if by_epoch is None else tuple(by_epoch[index].tolist())
+        judgements.append(
+            Judgement(
+                arm=arm,
+                lr=training.lr_of(arm),
+                seed=seed,
+                metric=data.metric,
+                accuracy=None if epochs is None else epochs[-1],
+                loss=_finite(row["loss"], lost),
+                train_loss=_finite(row["train_loss"], lost),
+                diverged=lost,
+                best_epoch_accuracy=None if epochs is None else epochs[-1] if lost else max(epochs),
+                rollout_error=_finite(row["rollout_error"], lost) if "rollout_error" in row else None,
+                epoch_accuracies=epochs,
+                epoch_losses=tuple(_finite(loss, False) for loss in row["epoch_losses"]),
+                participation_ratio=_finite(row["ratio"], lost),
+                participation_ratio_corrected=_finite(row["corrected"], lost),
+                weight_norm=_finite(row["weight_norm"], lost),
+                outside_table=row["outside"] if looked_up else None,
+                preactivation_density=tuple(row["density"]) if looked_up and not lost else None,
+                **_ensemble_columns(ensemble, index, lost),
+                num_params=network.num_params,
+                inner_steps=training.steps,
+                wall_seconds=each,
+                batch_of_networks=count,
+            )
         )
-        for (arm, seed), row in zip(names, zip(*columns, strict=True), strict=True)
-    ]
+    return judgements
 
 
-def _is_looked_up(arm: Activation) -> bool:
-    return isinstance(arm, BankActivation) and isinstance(arm.bank, TableBank)
-
-
-def _table_ends(arm: Activation) -> tuple[float, float]:
-    """Between which pre-activations an arm is tabulated; all, if it is not."""
-    if isinstance(arm, BankActivation) and isinstance(arm.bank, TableBank):
-        return arm.bank.table.grid.ends
-    return -float("inf"), float("inf")
-
-
-def _share_outside(a: Tensor, ends: Tensor) -> Tensor:
-    """The share (N,) of the pre-activations (N, R, H) outside (N, 2) ends."""
-    low, high = ends.view(-1, 2, 1, 1).unbind(1)
-    return ((a < low) | (a > high)).double().mean(dim=(1, 2))
+def _ensemble_columns(ensemble: Ensemble | None, index: int, lost: bool) -> dict[str, Any]:
+    """What a judgement says of the snapshots of one network."""
+    names = ("ensemble_accuracy", "ensemble_weighted_accuracy", "error_correlation", "snapshot_distance")
+    if ensemble is None or lost:
+        return {"snapshot_accuracies": None, **dict.fromkeys(names)}
+    found = (ensemble.accuracy, ensemble.weighted_accuracy, ensemble.error_correlation, ensemble.distance)
+    values = {name: _finite(float(column[index]), False) for name, column in zip(names, found, strict=True)}
+    return {"snapshot_accuracies": tuple(ensemble.member_accuracies[index].tolist()), **values}
 
 
 def _finite(value: float, diverged: bool) -> float | None:

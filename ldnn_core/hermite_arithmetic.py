@@ -67,6 +67,32 @@ def tangent_back(
     return h_bar * dy, torch.addcmul(h_bar_dot * dy, h_bar, dy_dot), out
 
 
+def derivative(
+    a: Tensor, coefficients: Tensor, first: Tensor | int, scale: int, origin: int, cells: int, order: int
+) -> Tensor:
+    """The derivative of σ of an order from 0 (σ itself), of the shape of a.
+
+    Args:
+        a: any shape.
+        coefficients: (F, G, 4).
+        first: the place in F · G of the first cell of each element's function; broadcast against a.
+        scale: as of the grid, like those that follow.
+        origin: see there.
+        cells: see there.
+        order: from the fourth on, all are zero; beyond the grid from the second on.
+    """
+    if order > 3:
+        return torch.zeros_like(a)
+    cell, u, beyond = _locate(a, scale, origin, cells)
+    c0, c1, c2, c3 = coefficients.reshape(-1, 4)[first + cell].unbind(-1)
+    if order == 0:
+        return c0 + u * (c1 + u * (c2 + u * c3)) + (c1 + u * (2 * c2 + 3 * c3 * u)) * beyond
+    if order == 1:
+        return (c1 + u * (2 * c2 + 3 * c3 * u)) * scale
+    bent = (2 * c2 + 6 * c3 * u) * scale**2 if order == 2 else 6 * c3 * scale**3
+    return bent.masked_fill(beyond != 0, 0.0)
+
+
 def _scatter(
     a: Tensor, y_bar: Tensor, dy_bar: Tensor, function: Tensor, functions: int, scale: int, origin: int, cells: int
 ) -> Tensor:

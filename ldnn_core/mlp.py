@@ -53,6 +53,21 @@ class MlpSpec:
         return tuple(pairwise(sizes))
 
     @property
+    def dropped(self) -> tuple[int, ...]:
+        """Nothing: no units are dropped."""
+        return ()
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Units of each activation: those of its hidden layer."""
+        return self.hidden
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """Every hidden layer is a block of its own."""
+        return tuple(range(len(self.hidden)))
+
+    @property
     def num_params(self) -> int:
         """Θ, weights and biases of one network."""
         return sum(i * o + o for i, o in self.layer_sizes)
@@ -71,6 +86,10 @@ class MlpSpec:
     ) -> tuple[Tensor, list[Layer]]:
         """See `forward`."""
         return forward(self, parameters, x, activation, noise)
+
+    def settled(self, parameters: Tensor, activation: Activation, x: Tensor) -> MlpSpec:
+        """The same: nothing depends on the other rows of a batch."""
+        return self
 
     def loss_gradient(
         self, parameters: Tensor, x: Tensor, y: Tensor, activation: Activation, noise: Noise = ()
@@ -109,13 +128,15 @@ def forward(
     Args:
         spec: sizes.
         parameters: (N, Θ).
-        x: inputs, (N or 1, B, D).
+        x: inputs, (N or 1, B, D); of more axes, as of images, the last are flattened, here and in the other sweeps.
         activation: of all hidden layers.
         noise: added to hidden units.
 
     Returns:
         z (N, B, C) and the hidden layers.
     """
+    if x.dim() > 3:
+        x = x.flatten(2)
     layers = spec.layers(parameters)
     h = x.expand(len(parameters), -1, -1)
     hidden = []
@@ -136,6 +157,8 @@ def loss_gradient(
 
     Arguments as for `forward`; y as the loss wants it.
     """
+    if x.dim() > 3:
+        x = x.flatten(2)
     loss, gradient = parameters.new_empty(parameters.shape[0]), torch.empty_like(parameters)
     size = _block_size(spec, x)
     with torch.inference_mode():
@@ -207,6 +230,8 @@ def gradient_vjp(
     bank = activation.bank
     if not isinstance(bank, TableBank):
         return gradient_vjp_autograd(spec, parameters, x, y, activation, v, w, noise)
+    if x.dim() > 3:
+        x = x.flatten(2)
     parameters_cotangent, bank_cotangent = torch.empty_like(parameters), torch.zeros_like(bank.parameters)
     size = _block_size(spec, x)
     with torch.inference_mode():

@@ -15,7 +15,8 @@ from ldnn_core.activations import Activation, BankActivation
 from ldnn_core.losses import Loss
 
 Noise = tuple[Tensor, ...]
-"""For each hidden layer what is added to its units: (N or 1, B, H); empty for none."""
+"""For each hidden layer what is added to its units, (N or 1, B, H); none if there is no such noise.  Then, for each
+place that drops units, numbers in (-1, 1) that say which, (N or 1, B, U)."""
 
 
 class Layer(NamedTuple):
@@ -43,6 +44,21 @@ class Network(Protocol):
         ...
 
     @property
+    def dropped(self) -> tuple[int, ...]:
+        """Units of each place that drops some of them while it trains; empty if none."""
+        ...
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Units of each activation that may have different types."""
+        ...
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """To which block of layers each activation belongs."""
+        ...
+
+    @property
     def num_params(self) -> int:
         """Θ."""
         ...
@@ -55,6 +71,13 @@ class Network(Protocol):
         self, parameters: Tensor, x: Tensor, activation: Activation, noise: Noise = ()
     ) -> tuple[Tensor, list[Layer]]:
         """Outputs (N, B, C) and hidden layers, differentiable by autograd; x is (N or 1, B, ...)."""
+        ...
+
+    def settled(self, parameters: Tensor, activation: Activation, x: Tensor) -> Network:
+        """These trained networks as they are judged, after a look at rows (R, ...) that they were trained on.
+
+        What depends on the other rows of a batch while a network trains is fixed; most networks have no such thing.
+        """
         ...
 
     def loss_gradient(

@@ -147,7 +147,9 @@ def gain_and_offset(spec: ActivationSpec, genomes: Tensor) -> tuple[Tensor, Tens
     """
     if not spec.normalized:
         return genomes.new_ones(len(genomes), 1), genomes.new_zeros(len(genomes), 1)
-    z, weight = normal_quadrature()
+    # `torch.compile` would warn of the cache that it looks through; what it traces is computed once anyway.
+    quadrature = normal_quadrature.__wrapped__ if torch.compiler.is_compiling() else normal_quadrature
+    z, weight = quadrature()
     z, weight = z.to(genomes), weight.to(genomes)
     y = exact_values(replace(spec, normalized=False), genomes, z.expand(len(genomes), -1))
     mean = (y * weight).sum(dim=1, keepdim=True)

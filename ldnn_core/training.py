@@ -14,12 +14,18 @@ import torch
 from torch import Tensor
 
 from ldnn_core.activations import Activation, BankActivation
+from ldnn_core.layout import Mixing
 from ldnn_core.network import Network, Noise
 from ldnn_core.optimizers import Optimizer, Slots
 from ldnn_core.philox import uniform_noise
+from ldnn_core.regime import Regime
 
 VALIDATION_BYTES = 8 << 20
 """Networks are validated in blocks whose widest hidden layer takes about this much memory."""
+
+
+FIRST_DROPPED = 1000
+"""Noise of hidden layers is numbered from 0, that of places that drop units from here."""
 
 
 @dataclass(frozen=True)
@@ -70,15 +76,29 @@ class Batches:
         x, y = self.x.index_select(0, flat), self.y.index_select(0, flat)
         return x.view(*rows.shape, *x.shape[1:]), y.view(*rows.shape, *y.shape[1:])
 
-    def noise_at(self, step: int, hidden: Sequence[int]) -> Noise:
-        """Noise of a step: the same whenever it is asked for, so that a step can be computed again."""
-        if not self.noise:
+    def noise_at(self, step: int, hidden: Sequence[int], dropped: Sequence[int] = ()) -> Noise:
+        """Noise of a step: the same whenever it is asked for, so that a step can be computed again.
+
+        Args:
+            step: of the inner loop.
+            hidden: units of each layer that noise is added to.
+            dropped: units of each place that drops some.
+
+        Raises:
+            ValueError: there are no seeds to draw it from.
+        """
+        added = list(enumerate(hidden)) if self.noise else []
+        dropping = list(enumerate(dropped, start=FIRST_DROPPED))
+        if not added and not dropping:
             return ()
+        if not self.noise_seeds:
+            raise ValueError("noise and dropout need one seed per stream, but got noise_seeds=()")
         batch = self.rows.shape[2]
-        layers = (
-            uniform_noise(self.noise_seeds, step, layer, (batch, width), self.noise, self.x)
-            for layer, width in enumerate(hidden)
-        )
+        layers = [
+            uniform_noise(self.noise_seeds, step, layer, (batch, units), half_width, self.x)
+            for places, half_width in ((added, self.noise), (dropping, 1.0))
+            for layer, units in places
+        ]
         return tuple(layer if self.stream is None else layer.index_select(0, self.stream) for layer in layers)
 
 
@@ -139,12 +159,14 @@ class InnerProblem:
         optimizer: the inner optimiser.
         lr: learning rate, a number or (N, 1).
         validation: what the outer loss is measured on; None for the training losses of the last inner steps.
+        mixing: where the types of a set are told apart, for those who spread sets over the network.
     """
 
     network: Network
     optimizer: Optimizer
     lr: Tensor | float
     validation: Validation | None = None
+    mixing: Mixing = "within_layer"
 
     def start(self, parameters: Tensor) -> TrainState:
         """The state before the first inner step."""
@@ -153,7 +175,7 @@ class InnerProblem:
     def gradient(self, state: TrainState, batches: Batches, activation: Activation) -> tuple[Tensor, Tensor]:
         """Loss (N,) and gradient (N, Θ) at the state's step."""
         x, y = batches.at(state.step)
-        noise = batches.noise_at(state.step, self.network.hidden)
+        noise = batches.noise_at(state.step, self.network.hidden, self.network.dropped)
         return self.network.loss_gradient(state.parameters, x, y, activation, noise)
 
     def gradient_vjp(
@@ -161,12 +183,13 @@ class InnerProblem:
     ) -> tuple[Tensor, Tensor]:
         """Pull cotangents v of the gradient and w of the loss back; see `Network.gradient_vjp`."""
         x, y = batches.at(state.step)
-        noise = batches.noise_at(state.step, self.network.hidden)
+        noise = batches.noise_at(state.step, self.network.hidden, self.network.dropped)
         return self.network.gradient_vjp(state.parameters, x, y, activation, v, w, noise)
 
-    def advance(self, state: TrainState, gradient: Tensor) -> TrainState:
-        """The state after one optimiser update."""
-        parameters, slots = self.optimizer.update(state.parameters, state.slots, gradient, self.lr, state.step)
+    def advance(self, state: TrainState, gradient: Tensor, factor: float = 1.0) -> TrainState:
+        """The state after one optimiser update, with the learning rate times a factor."""
+        lr = self.lr if factor == 1.0 else self.lr * factor
+        parameters, slots = self.optimizer.update(state.parameters, state.slots, gradient, lr, state.step)
         return TrainState(parameters, slots, state.step + 1)
 
     def repeated(self, times: int) -> InnerProblem:
@@ -212,11 +235,13 @@ class Trained:
         parameters: (N, Θ).
         losses: training loss at every step before its update, (T, N).
         diverged: (N,) bool, whether a loss or a final parameter is not finite.
+        snapshots: parameters on the way, (N, Θ) each, as the regime asks.
     """
 
     parameters: Tensor
     losses: Tensor
     diverged: Tensor
+    snapshots: tuple[Tensor, ...] = ()
 
 
 def train(
@@ -226,6 +251,7 @@ def train(
     activation: Activation,
     *,
     after_step: Callable[[TrainState], None] | None = None,
+    regime: Regime | None = None,
 ) -> Trained:
     """Run the whole inner loop from fresh parameters, without a graph.
 
@@ -235,15 +261,25 @@ def train(
         batches: rows and noise of every step.
         activation: of all hidden layers.
         after_step: called with the state after every step, e.g. to measure accuracy at the end of an epoch.
+        regime: schedule, weight decay, repulsion and snapshots; None for a constant learning rate and nothing else.
     """
-    state = problem.start(parameters)
-    losses = []
+    state, regime = problem.start(parameters), regime or Regime()
+    checkpoint_steps = regime.repulsion.at if regime.repulsion else ()
+    losses: list[Tensor] = []
+    checkpoints: list[Tensor] = []
+    snapshots: list[Tensor] = []
     with torch.no_grad():
-        for after, loss in problem.steps(state, batches, activation):
-            state = after
+        while state.step < len(batches):
+            loss, gradient = problem.gradient(state, batches, activation)
+            gradient = regime.gradient(gradient, state.parameters, checkpoints)
+            state = problem.advance(state, gradient, regime.schedule.factor(state.step))
             losses.append(loss)
+            if state.step in checkpoint_steps:
+                checkpoints.append(state.parameters)
+            if state.step in regime.snapshots:
+                snapshots.append(state.parameters)
             if after_step is not None:
                 after_step(state)
     history = torch.stack(losses)
     finite = torch.isfinite(history).all(dim=0) & torch.isfinite(state.parameters).all(dim=1)
-    return Trained(state.parameters, history, ~finite)
+    return Trained(state.parameters, history, ~finite, tuple(snapshots))

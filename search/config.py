@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
@@ -16,17 +16,19 @@ from search.config_errors import ConfigError, Problem, Relation, checked
 from search.config_keys import shown
 from search.config_space import SAMPLED_INTO, Choices, Range, sampled_keys
 from search.config_tables import (
+    CurvatureConfig,
     EvaluationConfig,
     EvolutionConfig,
     GradientConfig,
     InnerConfig,
     LdnnConfig,
     ObjectiveConfig,
+    RegimeConfig,
     ResourcesConfig,
     SearchConfig,
-    TaskConfig,
     TrainingConfig,
 )
+from search.config_tasks import PLACES, Mnist1dConfig, TaskConfig
 from search.config_types import Array, Method, Networks, ObjectiveName, Seed, Table, Width
 from search.provenance import config_hash
 
@@ -34,6 +36,7 @@ __all__ = [
     "SAMPLED_INTO",
     "Choices",
     "ConfigError",
+    "CurvatureConfig",
     "EvaluationConfig",
     "EvolutionConfig",
     "GradientConfig",
@@ -42,6 +45,7 @@ __all__ = [
     "Method",
     "ObjectiveConfig",
     "Range",
+    "RegimeConfig",
     "ResourcesConfig",
     "RunConfig",
     "SearchConfig",
@@ -77,7 +81,7 @@ class RunConfig(Table):
     """Everything random is derived from it."""
     method: Literal["gradient", "evolution", "both"] = "both"
     """How sets are searched."""
-    task: TaskConfig = TaskConfig()
+    task: TaskConfig = Mnist1dConfig()
     """The data."""
     ldnn: LdnnConfig = LdnnConfig()
     """The network in which sets are learned."""
@@ -93,16 +97,20 @@ class RunConfig(Table):
     """The trials."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """The test of what was found, across sizes."""
+    regime: RegimeConfig = RegimeConfig()
+    """What happens while judged networks, and those of scores, are trained."""
+    curvature: CurvatureConfig = CurvatureConfig()
+    """The Hessian of networks of that test."""
     resources: ResourcesConfig = ResourcesConfig()
     """Where the work is done; changes no result."""
 
     def _relations(self) -> Iterator[Relation]:
-        rows = self.task.training_rows
-        row_keys = ("task.samples", "task.validation_fraction")
-        for section, size in (("inner", self.inner.batch_size), ("evaluation", self.evaluation.batch_size)):
-            rule = f"{section}.batch_size <= rows to train on ({rows})"
-            yield Relation(rule, size <= rows, (f"{section}.batch_size", *row_keys))
-
+        for index, task in enumerate((self.task, *self.evaluation.tasks)):
+            if task.training_rows is not None:
+                yield from self.relations_of_rows(task.training_rows, index)
+        titles = [task.title for task in (self.task, *self.evaluation.tasks)]
+        rule = f"no two tasks have the same label or name ({', '.join(titles)})"
+        yield Relation(rule, len(set(titles)) == len(titles), ("task.name", "task.label"))
         most_types, types_key = self._extreme("num_types", max)
         least_width, width_key = self._extreme("width", min)
         if self.objective.widths:
@@ -150,6 +158,15 @@ class RunConfig(Table):
 
         rule = "largest num_types <= smallest of evaluation.widths"
         yield Relation(rule, most_types <= min(self.evaluation.widths), ("evaluation.widths", types_key))
+        names = [one.name for one in self.regimes]
+        yield Relation(
+            "no name stands twice in regime and evaluation.regimes",
+            len(set(names)) == len(names),
+            ("regime.name", "evaluation.regimes"),
+        )
+        last = max((epoch for one in self.regimes for epoch in (*one.repulsion_epochs, *one.snapshots)), default=0)
+        rule = "epochs of repulsion and snapshots <= evaluation.epochs"
+        yield Relation(rule, last <= self.evaluation.epochs, ("regime", "evaluation.regimes", "evaluation.epochs"))
         if self.search.sampler == "nsga2":
             fewest = min(len(set(sampled_keys(method)) & set(self.search.space)) for method in methods(self))
             rule = "search.space has at least 2 entries of each method for nsga2, which exchanges them between trials"
@@ -160,6 +177,27 @@ class RunConfig(Table):
             yield Relation(rule, fits, ("search.objective_widths", types_key))
         if "evolution" in methods(self):
             yield from self._relations_of_evolution(most_types, types_key)
+
+    @property
+    def regimes(self) -> tuple[RegimeConfig, ...]:
+        """All regimes under which networks are judged."""
+        return (self.regime, *self.evaluation.regimes)
+
+    def relations_of_rows(self, rows: int, index: int = 0) -> Iterator[Relation]:
+        """What must hold of the rows that networks are trained on, which some tasks know only from their data.
+
+        Args:
+            rows: how many there are.
+            index: 0 for the run's own task, else its place in ``evaluation.tasks``, from 1.
+        """
+        if index:
+            rule = f"evaluation.batch_size <= rows to train on ({rows}) of evaluation.tasks[{index - 1}]"
+            yield Relation(rule, self.evaluation.batch_size <= rows, ("evaluation.batch_size",))
+            return
+        row_keys = tuple(f"task.{key}" for key in self.task.row_keys)
+        for section, size in (("inner", self.inner.batch_size), ("evaluation", self.evaluation.batch_size)):
+            rule = f"{section}.batch_size <= rows to train on ({rows})"
+            yield Relation(rule, size <= rows, (f"{section}.batch_size", *row_keys))
 
     def _relations_of_evolution(self, most_types: int, types_key: str) -> Iterator[Relation]:
         evolution, hidden = self.evolution, self.ldnn.subnet_hidden
@@ -226,6 +264,8 @@ class TrialConfig(Table):
     """As in SearchConfig; empty unless cross_size_drop is an objective."""
     evaluation: TrainingConfig
     """How the fresh networks of the score are trained."""
+    regime: RegimeConfig = RegimeConfig()
+    """What happens meanwhile, with what was sampled."""
     params: dict[str, int | float | str]
     """What was sampled; it has been put into the fields above already."""
     rungs: Annotated[tuple[Annotated[int, Field(ge=0, le=100_000)], ...], Field(max_length=10), Array] = ()
@@ -242,9 +282,9 @@ class TrialConfig(Table):
         return self.objective.depths or (self.ldnn.depth,)
 
     @property
-    def sizes(self) -> tuple[tuple[int, ...], ...]:
-        """Units of each hidden layer of those networks."""
-        return tuple((width,) * depth for depth in self.depths for width in self.widths)
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """Width and depth of each of those networks."""
+        return tuple((width, depth) for depth in self.depths for width in self.widths)
 
 
 def methods(run: RunConfig) -> tuple[Method, ...]:
@@ -282,7 +322,7 @@ def trial_config(run: RunConfig, method: str, number: int, params: Mapping[str, 
         allowed = f"is not sampled for {method}; allowed: {', '.join(own)}"
         raise ConfigError((Problem(key, shown(params[key]), allowed) for key in params if key not in own), source)
 
-    sections = run.model_dump(include={"task", "ldnn", "inner", "objective", method})
+    sections = run.model_dump(include={"task", "ldnn", "inner", "objective", "regime", method})
     for key, value in params.items():
         section, field = SAMPLED_INTO[key]
         sections[section][field] = value
@@ -306,9 +346,12 @@ def trial_config(run: RunConfig, method: str, number: int, params: Mapping[str, 
     return checked(TrialConfig, data | sections, source)
 
 
+_NAMES_OF_A_TRIAL: Final = ("trial_id", "number", "params")
+
+
 def identity(trial: TrialConfig) -> str:
     """Hash of all that a trial's numbers depend on: two trials with the same identity have the same rows."""
-    return config_hash(trial.model_dump(mode="json", exclude={"trial_id", "number", "params"}))
+    return config_hash({key: value for key, value in canonical(trial).items() if key not in _NAMES_OF_A_TRIAL})
 
 
 def planned_steps(run: RunConfig, method: str) -> int:
@@ -340,12 +383,28 @@ def stored_config(stored: Mapping[str, Any], run: object) -> RunConfig:
     Raises:
         ConfigError: a version of ldnn with other rules has made the run.
     """
-    return checked(RunConfig, stored, f"{run}, which another version of ldnn has made")
+    return checked(RunConfig, _as_called_now(stored), f"{run}, which another version of ldnn has made")
+
+
+def _as_called_now(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored configuration with today's names: `tuned` was per_arm_size, `normalized_arm` a control."""
+    evaluation = dict(stored.get("evaluation", {}))
+    if evaluation.get("lr_protocol") == "tuned":
+        evaluation["lr_protocol"] = "per_arm_size"
+    if evaluation.pop("normalized_arm", False):
+        evaluation["controls"] = ["mixed-normalized"]
+    return {**stored, "evaluation": evaluation}
+
+
+_PLACES_OF_TASKS: Final = {"tasks": {"__all__": set(PLACES)}}
 
 
 def canonical(config: RunConfig | TrialConfig) -> dict[str, Any]:
-    """A configuration as JSON writes it, in the order of its fields, without what no result depends on (resources).
+    """A configuration as JSON writes it, in the order of its fields, without what no result depends on.
 
-    This is what is hashed.  `RunConfig.model_validate` and `TrialConfig.model_validate` read it back.
+    That is resources, and where data lies.  This is what is hashed.  `RunConfig.model_validate` and
+    `TrialConfig.model_validate` read it back.
     """
-    return config.model_dump(mode="json", exclude={"resources"})
+    return config.model_dump(
+        mode="json", exclude={"resources": True, "task": set(PLACES), "evaluation": _PLACES_OF_TASKS}
+    )

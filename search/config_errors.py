@@ -66,16 +66,24 @@ def require(model: BaseModel, relations: Iterable[Relation]) -> None:
     Raises:
         PydanticCustomError: names all that do not; pydantic collects it, and `checked` turns it into problems.
     """
-    broken = []
+    broken = list(_broken(model, relations))
+    if broken:
+        words = "; ".join(str(one["sentence"]) for one in broken)
+        raise PydanticCustomError("relation", "{words}", {"words": words, "broken": broken})
+
+
+def problems_of(model: BaseModel, relations: Iterable[Relation]) -> list[Problem]:
+    """Those of the relations that do not hold as problems, for what a model cannot know by itself."""
+    return [Problem(one["keys"][0], one["value"], one["sentence"]) for one in _broken(model, relations)]
+
+
+def _broken(model: BaseModel, relations: Iterable[Relation]) -> Iterator[dict[str, Any]]:
     for relation in relations:
         if not relation.holds:
             values = [shown(_value_at(model, key)) for key in relation.keys]
             got = ", ".join(f"{key} = {value}" for key, value in zip(relation.keys, values, strict=True))
             sentence = f"`{relation.rule}` must hold, but got ({got})"
-            broken.append({"keys": relation.keys, "value": values[0], "sentence": sentence})
-    if broken:
-        words = "; ".join(str(one["sentence"]) for one in broken)
-        raise PydanticCustomError("relation", "{words}", {"words": words, "broken": broken})
+            yield {"keys": relation.keys, "value": values[0], "sentence": sentence}
 
 
 def _value_at(model: object, key: str) -> Any:
@@ -132,6 +140,10 @@ def _findings(error: ValidationError, keys: Keys) -> Iterator[_Finding]:
 def _unknown(unknown: Place, value: object, keys: Keys, place: Place) -> Problem:
     key = key_text(unknown)
     near = keys.nearest_keys(key)
+    if names := keys.names_with(unknown):
+        table = key_text(place[:-1])
+        rule = f"there is no such key in {table} of this name, only in {' or '.join(names)}"
+        return Problem(key, shown(value), rule, f"Set {table}.name too, or leave this out.")
     if key in near:  # an entry of the search space has two forms, and this is a key of the other one
         table = key_text(place[:-1])
         hint = f"Give the whole entry: {table}={{low = ..., high = ...}} or {table}={{choices = [...]}}."

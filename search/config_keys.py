@@ -82,7 +82,10 @@ class Keys:
     def __init__(self, schema: Node) -> None:
         self._definitions: Node = schema.get("$defs", {})
         self._root = schema
-        self.known: dict[str, Node] = dict(self._walk((), schema))
+        self.known: dict[str, Node] = {}
+        for name, node in self._walk((), schema):
+            # Tables with a name have the same key in several forms.
+            self.known[name] = _either([self.known[name], node]) if name in self.known else node
 
     def _variants(self, node: Node) -> list[Node]:
         """A node's alternatives with references followed; null, which only defaults use, is left out."""
@@ -98,6 +101,8 @@ class Keys:
             for name, child in variant.get("properties", {}).items():
                 yield ".".join((*path, name)), child
                 yield from self._walk((*path, name), child)
+            if "items" in variant:
+                yield from self._walk(path, variant["items"])
 
     def allowed(self, location: Location) -> str:
         """What the key at a location must be, e.g. "a whole number from 1 to 4096"."""
@@ -116,16 +121,29 @@ class Keys:
         return node
 
     def _child(self, node: Node, part: str | int) -> Node | None:
-        for variant in self._variants(node):
-            if isinstance(part, int) and "items" in variant:
-                items: Node = variant["items"]
-                return items
-            if part in variant.get("properties", {}):
-                child: Node = variant["properties"][part]
-                return child
-        return None
+        variants = self._variants(node)
+        if isinstance(part, int):
+            found = [variant["items"] for variant in variants if "items" in variant]
+        else:
+            found = [variant["properties"][part] for variant in variants if part in variant.get("properties", {})]
+        return _either(found) if found else None
+
+    def names_with(self, location: Location) -> list[str]:
+        """Of tables that are told apart by their name: the names of those that have the key at a location."""
+        if len(location) < 2:
+            return []
+        *place, key = location
+        variants = [one.get("properties", {}) for one in self._variants(self._at(place) or {})]
+        return [value for one in variants if key in one and "name" in one for value in _values(one["name"])]
 
     def _description(self, node: Node) -> str:
+        variants = self._variants(node)
+        values = [value for variant in variants for value in _values(variant)]
+        if len(variants) > 1 and all(_values(variant) for variant in variants):
+            return f"one of {', '.join(values)}"
+        names = [name for variant in variants for name in _values(variant.get("properties", {}).get("name", {}))]
+        if len(names) > 1:
+            return f"a table with a name, one of {', '.join(names)}, and the keys of that"
         return " or ".join(dict.fromkeys(self._description_of_variant(one) for one in self._variants(node)))
 
     def _description_of_variant(self, node: Node) -> str:
@@ -203,6 +221,14 @@ class Keys:
                         elsewhere.setdefault(name, []).append(key)
         sentences += [f"{name!r} is a value of {' and '.join(keys)}." for name, keys in elsewhere.items()]
         return " ".join(sentences)
+
+
+def _either(nodes: Sequence[Node]) -> Node:
+    """A node that allows what any of several allows; only one of equal ones is kept."""
+    kept: list[Node] = []
+    for node in nodes:
+        kept += [one for one in node.get("anyOf", [node]) if one not in kept]
+    return kept[0] if len(kept) == 1 else {"anyOf": kept}
 
 
 def _values(node: Node) -> list[str]:

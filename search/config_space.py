@@ -11,7 +11,18 @@ from pydantic_core import CoreSchema
 from typing_extensions import TypedDict
 
 from search.config_errors import Relation
-from search.config_types import Array, BaseName, LearningRate, Method, MutationScale, NumTypes, Table, Width
+from search.config_types import (
+    Array,
+    BaseName,
+    LearningRate,
+    Method,
+    MutationScale,
+    NumTypes,
+    Spread,
+    Strength,
+    Table,
+    Width,
+)
 
 _T = TypeVar("_T")
 
@@ -78,6 +89,8 @@ _Rates = Annotated[Annotated[Range[LearningRate], _RANGE] | Annotated[Choices[Le
 _Scales = Annotated[Annotated[Range[MutationScale], _RANGE] | Annotated[Choices[MutationScale], _CHOICES], _EITHER]
 _Widths = Annotated[Annotated[Range[Width], _RANGE] | Annotated[Choices[Width], _CHOICES], _EITHER]
 _Counts = Annotated[Annotated[Range[NumTypes], _RANGE] | Annotated[Choices[NumTypes], _CHOICES], _EITHER]
+_Strengths = Annotated[Annotated[Range[Strength], _RANGE] | Annotated[Choices[Strength], _CHOICES], _EITHER]
+_Spreads = Annotated[Annotated[Range[Spread], _RANGE] | Annotated[Choices[Spread], _CHOICES], _EITHER]
 _Bases = Choices[BaseName]
 
 
@@ -91,6 +104,8 @@ class _Space(TypedDict, total=False):
     width: _Widths
     num_types: _Counts
     base: _Bases
+    repulsion_strength: _Strengths
+    repulsion_width: _Spreads
 
 
 class _SpaceSchema:
@@ -109,6 +124,8 @@ SAMPLED_INTO: Final[dict[str, tuple[str, str]]] = {
     "width": ("ldnn", "width"),
     "num_types": ("ldnn", "num_types"),
     "base": ("ldnn", "base"),
+    "repulsion_strength": ("regime", "repulsion_strength"),
+    "repulsion_width": ("regime", "repulsion_width"),
 }
 """Key of the search space → section and field of a trial that the sampled value is put into."""
 

@@ -4,40 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import product
 from typing import Any
 
-import torch
-
-from ldnn_core.activations import (
-    Activation,
-    BankActivation,
-    TableBank,
-    UsualActivation,
-    mixed_functions,
-    pure_functions,
-)
-from ldnn_core.evaluation import Judgement, evaluate_arms
+from ldnn_core.evaluation import Judgement
 from ldnn_core.randomness import derive_seed
-from ldnn_core.subnetwork import ActivationSpec
-from ldnn_core.tasks import TaskData
-from search.config import RunConfig
+from search.conditions import Wanted, condition_of, conditions, difference, title
+from search.config import CurvatureConfig, RunConfig
+from search.contest import FINAL, Contest, Ring, arm_names
+from search.found_set import FoundSet, found_set
 from search.plan import Unit
 from search.recorder import Row
-from search.schema import USUAL_TRIAL, Status
-from search.setting import load_task, training
-from search.store import Store, StoreError, trial_key
-
-NORMALIZED = "mixed-normalized"
-"""The arm of a set that was learned without gain and offset, judged with them."""
-ARCHITECTURE = "mlp"
-MIXING = "within_layer"
-SPLIT = "test"
+from search.schema import USUAL_TRIAL
+from search.setting import load_task
+from search.sharpness import Sharpness
+from search.spectral import spectral_bias_units
+from search.store import Store
 
 Key = tuple[str, str, str, int, int, int, float | None]
 """split, trial_id, arm, width, depth, seed: what distinguishes the networks of a run; and those by which learning rates
-were tuned by their rate, None for judged ones."""
+were chosen by their rate, None for judged ones."""
+
+
+_CONDITION = ("task", "architecture", "mixing", "lr_protocol", "regime")
 
 
 @dataclass(frozen=True)
@@ -49,235 +40,223 @@ class Request:
         widths: neurons per hidden layer.
         depths: hidden layers.
         seeds: networks per arm and size.
+        usual: usual activations; None for those that the run names.
+        controls: controls of the sets; None for those that the run names.
+        curvature: how the Hessian is measured; None for what the run says.
+        spectral_bias: whether that is measured; None for what the run says.
+        wanted: on which tasks and in which networks; by default what the run names.
     """
 
     trial_ids: tuple[str, ...]
     widths: tuple[int, ...]
     depths: tuple[int, ...]
     seeds: int
+    usual: tuple[str, ...] | None = None
+    controls: tuple[str, ...] | None = None
+    curvature: CurvatureConfig | None = None
+    spectral_bias: bool | None = None
+    wanted: Wanted = field(default_factory=Wanted)
 
 
 @dataclass(frozen=True)
-class FoundSet:
-    """The set that a trial ended with.
+class Judged:
+    """Rows of a unit that the store does not have yet, table by table."""
 
-    Attributes:
-        trial_id: of the trial.
-        spec: base, K and sizes.
-        genomes: (K, P).
-        row: the trial's row of ``trials``.
-    """
-
-    trial_id: str
-    spec: ActivationSpec
-    genomes: torch.Tensor
-    row: Mapping[str, Any]
-
-    def to(self, device: torch.device) -> FoundSet:
-        """The same set on another device."""
-        return replace(self, genomes=self.genomes.to(device))
-
-    def arms(self, hidden: tuple[int, ...], names: Sequence[str]) -> dict[str, Activation]:
-        """Those of the names that `arm_names` gives, in a network of these hidden sizes; where the genomes lie."""
-        bank = TableBank(self.spec, self.genomes.unsqueeze(0))
-        mixed = mixed_functions(hidden, self.spec.num_types)
-        arms: dict[str, Activation] = {"mixed": BankActivation(bank, mixed)}
-        for k in range(self.spec.num_types):
-            arms[f"pure-{k}"] = BankActivation(bank, pure_functions(hidden, k))
-        normalized = TableBank(replace(self.spec, normalized=True), self.genomes.unsqueeze(0))
-        arms[NORMALIZED] = BankActivation(normalized, mixed)
-        return {name: arms[name] for name in names}
-
-    def learned_size(self, width: int, depth: int) -> tuple[int, int]:
-        """Width and depth at which it was learned; where there were several, the nearest."""
-
-        def nearest(name: str, value: int) -> int:
-            learned: list[int] = self.row[f"{name}s"] or [self.row[name]]
-            return min(learned, key=lambda one: (abs(one - value), one))
-
-        return nearest("width", width), nearest("depth", depth)
-
-
-def best_trials(store: Store, count: int) -> list[str]:
-    """The ``count`` trials of each method with the highest scores; of equal ones those with the lower number."""
-    columns = ["trial_id", "method", "number", "status", "score", "copied_from"]
-    # A copy would be judged as what it was copied from, network by network.
-    trials = [row for row in store.read("trials", columns=columns).to_pylist() if row["copied_from"] is None]
-    best: list[str] = []
-    for method in sorted({trial["method"] for trial in trials}, reverse=True):  # gradient first
-        own = [trial for trial in trials if trial["method"] == method and trial["status"] == Status.OK]
-        own.sort(key=lambda trial: (-trial["score"], trial["number"]))
-        best += unique([trial["trial_id"] for trial in own])[:count]
-    return best
-
-
-def found_set(store: Store, trial_id: str) -> FoundSet:
-    """Read a trial's final set.
-
-    Raises:
-        ValueError: no such trial has ended well; lists those that have.
-        StoreError: its set is not there, or damaged.
-    """
-    # Only its own parts: to read those of all trials takes minutes when there are many, and each batch comes here.
-    attempts = store.read("trials", keys=store.attempts(trial_id)).to_pylist()
-    ended_well = [row for row in attempts if row["status"] == Status.OK]
-    if not ended_well:
-        trials = store.read("trials", columns=["trial_id", "status"]).to_pylist()
-        known = ", ".join(sorted({row["trial_id"] for row in trials if row["status"] == Status.OK})) or "none"
-        raise ValueError(f"a trial must have ended well to be judged, but got {trial_id!r}; those that have: {known}")
-    trial = ended_well[-1]
-    if original := trial["copied_from"]:
-        raise ValueError(f"only a trial that was run has a set, but {trial_id} is a copy of {original}: judge that one")
-    recorded, bad = store.read_checked("activations", keys=[trial_key(trial_id, trial["attempt"])])
-    if bad:
-        raise StoreError(f"the set of {trial_id} cannot be read: {bad[0]}. `ldnn resume` finds it again")
-    types = sorted((row for row in recorded.to_pylist() if row["final"]), key=lambda row: row["type_index"])
-    first = types[0]
-    hidden, normalized = tuple(first["subnet_hidden"]), bool(first["normalized"])
-    spec = ActivationSpec(first["base"], first["num_types"], hidden, first["subnet_scale"], normalized)
-    if first["table_scale"] is not None:  # rows of earlier code do not say it, and had the default
-        spec = replace(spec, table_range=first["table_range"], table_scale=first["table_scale"])
-    return FoundSet(trial_id, spec, torch.tensor([row["genome"] for row in types], dtype=torch.float32), trial)
+    evaluations: list[Row] = field(default_factory=list)
+    spectra: list[Row] = field(default_factory=list)
 
 
 def evaluation_units(run: RunConfig, store: Store, request: Request) -> tuple[list[Unit], int]:
     """The batches of networks that are still missing, largest networks first, and how many batches are there.
 
     A batch is one set (or the usual activations) at one size.  Networks that the store has are never asked for
-    again, also when only some seeds of a batch are missing.
+    again, also when only some seeds or arms of a batch are missing.  Only when the curvature is asked for later is a
+    judged network trained once more, to the same end: parts are never changed, so its curvature becomes a row of
+    ``spectra``, and nothing of ``evaluations``.
     """
-    present = _present(store, run)
-    learned = {trial_id: arm_names(run, found_set(store, trial_id).spec) for trial_id in request.trial_ids}
+    units: list[Unit] = []
+    complete = 0
+    with_usual: list[RunConfig] = []
+    for condition in conditions(run, request.wanted):
+        # A usual activation is the same however types are mixed: it is judged once.
+        unmixed = condition.model_copy(update={"ldnn": condition.ldnn.model_copy(update={"mixing": run.ldnn.mixing})})
+        trial_ids = request.trial_ids if unmixed in with_usual else (*request.trial_ids, USUAL_TRIAL)
+        with_usual.append(unmixed)
+        missing, done = _units_under(condition, run, store, replace(request, trial_ids=trial_ids))
+        units, complete = units + missing, complete + done
+    if run.evaluation.spectral_bias if request.spectral_bias is None else request.spectral_bias:
+        usual = run.evaluation.usual if request.usual is None else request.usual
+        missing, done = spectral_bias_units(store, request.trial_ids, usual)
+        units, complete = units + missing, complete + done
+    return units, complete
+
+
+def _units_under(run: RunConfig, whole: RunConfig, store: Store, request: Request) -> tuple[list[Unit], int]:
+    """`evaluation_units` under one condition of the whole run; what is not the run's own stands in the payload."""
+    usual = run.evaluation.usual if request.usual is None else request.usual
+    controls = run.evaluation.controls if request.controls is None else request.controls
+    curvature = request.curvature or run.curvature
+    present, measured = _present(store, run), _present(store, run, table="spectra")
+    arms = {
+        trial_id: arm_names(found_set(store, trial_id).spec, controls) if trial_id != USUAL_TRIAL else usual
+        for trial_id in request.trial_ids
+    }
+    sharp = range(min(curvature.networks, request.seeds)) if curvature.method != "none" else range(0)
     units, complete = [], 0
     sizes = [(width, depth) for depth in request.depths for width in request.widths]
     for width, depth in sorted(sizes, key=lambda size: -size[0] * size[1]):
-        for trial_id in (*request.trial_ids, USUAL_TRIAL):
-            arms = run.evaluation.usual if trial_id == USUAL_TRIAL else learned[trial_id]
-            if not arms:
+        for trial_id, names in arms.items():
+            if not names:
                 continue
-            seeds = [
-                seed
-                for seed in range(request.seeds)
-                if any((SPLIT, trial_id, arm, width, depth, seed, None) not in present for arm in arms)
-            ]
-            if not seeds:
+            place = (trial_id, width, depth)
+            unmeasured = _missing(measured, place, names, sharp)
+            wanted = _missing(present, place, names, range(request.seeds)) | unmeasured
+            if not wanted:
                 complete += 1
                 continue
-            payload = {"kind": "evaluation", "trial_id": trial_id, "width": width, "depth": depth, "seeds": seeds}
+            payload: dict[str, Any] = {
+                "kind": "evaluation",
+                "trial_id": trial_id,
+                "width": width,
+                "depth": depth,
+                "seeds": sorted({seed for _, seed in wanted}),
+                "arms": [arm for arm in names if any(arm == one for one, _ in wanted)],
+            }
+            if unmeasured:
+                payload["curvature"] = curvature.model_dump(mode="json")
+                payload["measured"] = sorted({seed for _, seed in unmeasured})
+            payload |= difference(run, whole)
             digest = hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()[:8]
-            key = f"{trial_id}-{run.task.name}-w{width}-d{depth}-{run.evaluation.lr_protocol}-{digest}"
+            key = f"{trial_id}-{title(run, whole)}-w{width}-d{depth}-{run.evaluation.lr_protocol}-{digest}"
             units.append(Unit(key, 0, payload))
     return units, complete
 
 
-def judge(run: RunConfig, store: Store, payload: Mapping[str, Any], device: str) -> list[Row]:
-    """Train and judge the networks of one unit; rows of ``evaluations`` that the store does not have yet."""
+def _missing(
+    there: frozenset[Key], place: tuple[str, int, int], names: Sequence[str], seeds: Iterable[int]
+) -> set[tuple[str, int]]:
+    """Arms and seeds of a set and size whose judged networks are not there."""
+    trial_id, width, depth = place
+    return {
+        (arm, seed)
+        for arm, seed in product(names, seeds)
+        if (FINAL, trial_id, arm, width, depth, seed, None) not in there
+    }
+
+
+def judge(run: RunConfig, store: Store, payload: Mapping[str, Any], device: str) -> Judged:
+    """Train and judge the networks of one unit; rows of ``evaluations`` and ``spectra`` that are not there yet."""
     trial_id, width, depth = payload["trial_id"], payload["width"], payload["depth"]
-    hidden = (width,) * depth
+    own, run = run.ldnn.architecture, condition_of(payload, run)
     data = load_task(run.task, device)
     found = None if trial_id == USUAL_TRIAL else found_set(store, trial_id).to(data.train.x.device)
-    arms: Mapping[str, Activation] = (
-        found.arms(hidden, arm_names(run, found.spec))
-        if found
-        else {name: UsualActivation(name) for name in run.evaluation.usual}
-    )
-    judgements = [
-        (split, judgement)
-        for split, some in _judgements(run, data, hidden, arms, payload["seeds"])
-        for judgement in some
-    ]
-    present = _present(store, run, trial_id)
-    origin = {
+    ring = Ring(run.ldnn.architecture, run.ldnn.mixing, width, depth)
+    contest = Contest.of(run, data, ring, payload["arms"], found)
+    sharpness = None
+    if "curvature" in payload:
+        how = CurvatureConfig.model_validate(payload["curvature"])
+        sharpness = Sharpness(how, frozenset(payload["measured"]), derive_seed(run.seed, "curvature"))
+    known = _known_rates(store, run, trial_id, width, depth)
+    observe = sharpness.observe if sharpness else None
+    judgements = list(contest.judgements(payload["seeds"], known, observe))
+
+    present, measured = _present(store, run, trial_id), _present(store, run, trial_id, table="spectra")
+    origin, rows = _origin(run, trial_id, width, depth, found), Judged()
+    if run.ldnn.architecture != own:  # where sizes mean something else
+        origin |= {"learned_width": None, "learned_depth": None}
+    for split, judgement in ((split, one) for split, some in judgements for one in some):
+        lr = None if split == FINAL else judgement.lr
+        key = (split, trial_id, judgement.arm, width, depth, judgement.seed, lr)
+        sharp, spectrum = {}, None
+        if sharpness and split == FINAL:
+            sharp = sharpness.columns.get((judgement.arm, judgement.seed), {})
+            spectrum = sharpness.spectra.get((judgement.arm, judgement.seed))
+        if key not in present:
+            units = contest.network(judgement.arm).channels[0]
+            rows.evaluations.append(origin | _measurements(judgement, units) | sharp | {"split": split})
+        if spectrum is not None and key not in measured:
+            rows.spectra.append(_spectrum(origin, judgement) | sharp | spectrum)
+    return rows
+
+
+def _origin(run: RunConfig, trial_id: str, width: int, depth: int, found: FoundSet | None) -> Row:
+    """Columns that the networks of a unit share."""
+    evaluation = run.evaluation
+    return {
         "trial_id": trial_id,
         "method": found.row["method"] if found else None,
         "estimator": found.row["estimator"] if found else None,
         "algorithm": found.row["algorithm"] if found else None,
-        "task": run.task.name,
+        "task": run.task.title,
         "num_types": found.spec.num_types if found else 1,
         "base": found.spec.base if found else None,
-        "architecture": ARCHITECTURE,
+        "architecture": run.ldnn.architecture,
         "width": width,
         "depth": depth,
         "learned_width": found.learned_size(width, depth)[0] if found else None,
         "learned_depth": found.learned_size(width, depth)[1] if found else None,
-        "mixing": MIXING,
-        "lr_protocol": run.evaluation.lr_protocol,
-        "optimizer": run.evaluation.optimizer,
-        "epochs": run.evaluation.epochs,
-        "batch_size": run.evaluation.batch_size,
+        "mixing": run.ldnn.mixing,
+        "regime": run.regime.name,
+        "lr_protocol": evaluation.lr_protocol,
+        "optimizer": evaluation.optimizer,
+        "epochs": evaluation.epochs,
+        "batch_size": evaluation.batch_size,
     }
-    rows = []
-    for split, judgement in judgements:
-        lr = None if split == SPLIT else judgement.lr
-        if (split, trial_id, judgement.arm, width, depth, judgement.seed, lr) in present:
-            continue
-        ratio = judgement.participation_ratio
-        measured = asdict(judgement) | {
-            "split": split,
-            "participation_ratio_normalized": None if ratio is None else ratio / width,
-        }
-        corrected = measured.pop("participation_ratio_corrected")
-        measured["participation_ratio_corrected"] = None if corrected is None else corrected / width
-        rows.append(origin | measured)
-    return rows
 
 
-def arm_names(run: RunConfig, spec: ActivationSpec) -> tuple[str, ...]:
-    """The arms of a learned set: ``mixed``; of several types ``pure-0``, ``pure-1``, ...; with gain, if asked for."""
-    pure = [f"pure-{k}" for k in range(spec.num_types if spec.num_types > 1 else 0)]
-    return ("mixed", *pure, *([NORMALIZED] if run.evaluation.normalized_arm and not spec.normalized else []))
+def _measurements(judgement: Judgement, units: int) -> Row:
+    """Columns of one network; participation ratios relative to the units of its first hidden layer."""
+    columns = asdict(judgement)
+    ratio, corrected = judgement.participation_ratio, columns.pop("participation_ratio_corrected")
+    columns["participation_ratio_normalized"] = None if ratio is None else ratio / units
+    columns["participation_ratio_corrected"] = None if corrected is None else corrected / units
+    return columns
 
 
-def _judgements(
-    run: RunConfig,
-    data: TaskData,
-    hidden: tuple[int, ...],
-    arms: Mapping[str, Activation],
-    seeds: Sequence[int],
-) -> Iterator[tuple[str, list[Judgement]]]:
-    """Judged networks, split by split: with tuned learning rates those by which they were chosen come first.
-
-    They are other networks than the judged ones, and judged by validation rows.
-    """
-    evaluation = run.evaluation
-    if evaluation.lr_protocol == "shared":
-        rates = dict.fromkeys(arms, evaluation.lr)
-    else:
-        how, root = training(evaluation.training, len(data.split("val")[0])), derive_seed(run.seed, "tuning")
-        tuning: list[Judgement] = []
-        for lr in evaluation.lrs:
-            with_rate = replace(how, lr=lr)
-            networks = range(evaluation.tuning_seeds)
-            tuning += evaluate_arms(data, hidden, arms, networks, with_rate, root_seed=root, split="val")
-        yield "val", tuning
-        rates = {arm: _best_rate([one for one in tuning if one.arm == arm]) for arm in arms}
-    how = training(evaluation.training, len(data.split(SPLIT)[0]))
-    root = derive_seed(run.seed, "evaluation")
-    yield SPLIT, evaluate_arms(data, hidden, arms, seeds, replace(how, lr=rates), root_seed=root, split=SPLIT)
+def _spectrum(origin: Row, judgement: Judgement) -> Row:
+    """The columns of ``spectra`` that say which network it is."""
+    shared = (
+        *("trial_id", "method", "estimator", "algorithm", "task", "architecture"),
+        *("width", "depth", "mixing", "lr_protocol", "regime"),
+    )
+    own = {name: getattr(judgement, name) for name in ("arm", "lr", "seed", "num_params")}
+    return {name: origin[name] for name in shared} | own
 
 
-def _best_rate(tuning: Iterable[Judgement]) -> float:
-    """The learning rate with the highest mean accuracy; of equal ones the lowest."""
-    accuracies: dict[float, list[float]] = {}
-    for judgement in tuning:
-        accuracies.setdefault(judgement.lr, []).append(judgement.accuracy)
-    return max(sorted(accuracies), key=lambda lr: sum(accuracies[lr]) / len(accuracies[lr]))
-
-
-def _present(store: Store, run: RunConfig, trial_id: str | None = None) -> frozenset[Key]:
-    """The evaluations that the store has, or those of one trial, whose parts are known by their names."""
-    columns = ["trial_id", "arm", "width", "depth", "seed", "task", "lr_protocol", "split", "lr"]
-    own = None if trial_id is None else [key for key in store.keys("evaluations") if key.startswith(f"{trial_id}-")]
-    rows: Iterable[Mapping[str, Any]] = store.read("evaluations", columns=columns, keys=own).to_pylist()
-    wanted = (run.task.name, run.evaluation.lr_protocol)
-    names = ("split", "trial_id", "arm", "width", "depth", "seed")
+def _present(
+    store: Store, run: RunConfig, trial_id: str | None = None, *, table: str = "evaluations"
+) -> frozenset[Key]:
+    """The networks that a table of the store has, or those of one trial, whose parts are known by their names."""
     return frozenset(
-        (*(row[name] for name in names), None if row["split"] == SPLIT else row["lr"])
-        for row in rows
-        if (row["task"], row["lr_protocol"]) == wanted
+        (
+            row.get("split", FINAL),
+            *(row[name] for name in ("trial_id", "arm", "width", "depth", "seed")),
+            None if row.get("split", FINAL) == FINAL else row["lr"],
+        )
+        for row in _rows(store, run, trial_id, table)
     )
 
 
-def unique(trial_ids: Sequence[str]) -> tuple[str, ...]:
-    """The same ids, each once, in their order."""
-    return tuple(dict.fromkeys(trial_ids))
+def _known_rates(store: Store, run: RunConfig, trial_id: str, width: int, depth: int) -> dict[str, float]:
+    """The learning rates of arms that have been judged at a size."""
+    return {
+        row["arm"]: row["lr"]
+        for row in _rows(store, run, trial_id, "evaluations")
+        if (row["split"], row["width"], row["depth"]) == (FINAL, width, depth)
+    }
+
+
+def _rows(store: Store, run: RunConfig, trial_id: str | None, table: str) -> Iterable[Mapping[str, Any]]:
+    columns = ["trial_id", "arm", "width", "depth", "seed", "lr", *_CONDITION]
+    if table == "evaluations":
+        columns.append("split")
+    own = None if trial_id is None else [key for key in store.keys(table) if key.startswith(f"{trial_id}-")]
+    condition = {
+        "task": run.task.title,
+        "architecture": run.ldnn.architecture,
+        "mixing": run.ldnn.mixing,
+        "lr_protocol": run.evaluation.lr_protocol,
+        "regime": run.regime.name,
+    }
+    rows = store.read(table, columns=columns, keys=own).to_pylist()
+    return [row for row in rows if all((row[name] or "plain") == condition[name] for name in _CONDITION)]

@@ -90,7 +90,7 @@ def estimate(
     gradients, losses, finals, unfinished, inner_steps = [], [], [], [], 0
     for loop in loops:
         problem, parameters, count = loop.problem, loop.parameters, len(loop.parameters)
-        mixed = setting.mixed(genomes, problem.network.hidden)
+        mixed = setting.mixed(genomes, problem.network)
         result = estimator.estimate(problem, parameters, loop.batches, mixed, window, seed=seed, carry=loop.carry)
         if result.carry is not None:
             unfinished.append(replace(loop, carry=result.carry))

@@ -15,7 +15,8 @@ from typing import Any
 from search import checkpoint
 from search.config import ResourcesConfig, RunConfig, canonical, identity, methods, stored_config, trial_config
 from search.driver_lock import driver_lock
-from search.evaluate import Request, best_trials, evaluation_units
+from search.evaluate import Request, evaluation_units
+from search.found_set import best_trials
 from search.plan import ChainPlan, ListPlan, Outcome, Plan, Unit, Watch, run_here
 from search.progress import clear_progress, progress_folder
 from search.provenance import config_hash, hostname
@@ -175,6 +176,8 @@ def _plan(
     if config.evaluation.best:
         sets = min(config.evaluation.best, config.search.trials) * len(methods(config)) + bool(config.evaluation.usual)
         expected = sets * len(config.evaluation.widths) * len(config.evaluation.depths)
+        expected += sets * config.evaluation.spectral_bias
+        expected *= 1 + len(config.evaluation.tasks)
     return ChainPlan(trials, evaluations if expected else ListPlan.empty, expected=expected)
 
 
@@ -264,7 +267,7 @@ def _publish_ending(run: RunFolder, unit: Unit, outcome: Outcome) -> None:
         "attempt": unit.attempt,
         "method": method,
         "number": number,
-        "task": config.task.name,
+        "task": config.task.title,
         "status": str(outcome.status),
         "error": outcome.note,
         "params": json.dumps(dict(unit.payload["params"]), sort_keys=True),

@@ -37,7 +37,7 @@ def measured_objectives(setting: Setting, genomes: Tensor) -> dict[str, float | 
     score, sem = setting.scored(own)
     found: dict[str, float | None] = {"score": score, "score_sem": sem}
     if "cross_size_drop" in config.objectives:
-        sizes = [(width,) * depth for depth in config.depths for width in config.objective_widths]
+        sizes = [(width, depth) for depth in config.depths for width in config.objective_widths]
         others = setting.score_accuracies(genomes, [size for size in sizes if size not in config.sizes])
         means = torch.cat([own.mean(dim=1), others.mean(dim=1) if len(others) else own.new_empty(0)])
         found["cross_size_drop"] = max(0.0, score - float(means.min()))
@@ -54,7 +54,7 @@ def _traces_per_parameter(group: TrainedGroup, seed: int) -> list[float]:
     # All networks share the learned functions of their units, so any part of them can be measured alone.
     parameters = group.parameters[sound]
     activation = group.activation.of_networks(slice(0, len(group.parameters)))
-    probes = sign_probes(FLATNESS_PROBES, network.num_params, generator(seed, "flatness", *network.hidden))
+    probes = sign_probes(FLATNESS_PROBES, network.num_params, generator(seed, "flatness", *network.channels))
     trace, _ = hessian_trace(network, parameters, rows.x, rows.y, activation, probes)
     finite = trace[torch.isfinite(trace)] / network.num_params
     return [float(one) for one in finite]

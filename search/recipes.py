@@ -74,6 +74,9 @@ def overridden(stored: Mapping[str, Any], overrides: Sequence[str], source: str)
         ConfigError: its content or an override is wrong; lists all problems.
     """
     table = copy.deepcopy(dict(stored))
+    named = [override.partition("=")[2] for override in overrides if override.partition("=")[0].strip() == "task.name"]
+    if named and _is_another_task(table.get("task"), {"name": _value(named[-1].strip())}):
+        del table["task"]
     problems: list[Problem] = []
     changed: list[str] = []
     for override in overrides:
@@ -120,6 +123,10 @@ def _read(path: Path) -> dict[str, Any]:
         wrong = f"is not TOML: {error}"
     if wrong:
         raise ConfigError([Problem("", shown(str(path)), wrong)], "the recipe file")
+    task = table.get("task")
+    if isinstance(task, dict) and isinstance(task.get("path"), str) and task["path"]:
+        # A recipe says where data lies as seen from itself; on the command line it is as seen from the working folder.
+        task["path"] = str(path.absolute().parent / Path(task["path"]).expanduser())
     return table
 
 
@@ -166,6 +173,8 @@ def _with_base(path: Path, folder: Path) -> dict[str, Any]:
         rule = f"must be a recipe that extends none, but it extends {shown(base['extends'])}"
         raise ConfigError([Problem("extends", shown(name), rule)], source)
     base.pop("name", None)  # a run is named after its own recipe
+    if _is_another_task(base.get("task"), table.get("task")):
+        del base["task"]
     return _laid_over(base, table)
 
 
@@ -179,6 +188,13 @@ def _laid_over(base: Mapping[str, Any], table: Mapping[str, Any], path: tuple[st
         else:
             merged[key] = value
     return merged
+
+
+def _is_another_task(below: object, above: object) -> bool:
+    """Whether a table [task] names another task than the one below it, whose keys then say nothing any more."""
+    if not isinstance(below, dict) or not isinstance(above, dict) or "name" not in above:
+        return False
+    return bool(above["name"] != below.get("name", "mnist1d"))
 
 
 def _apply(table: dict[str, Any], override: str, changed: list[str]) -> Problem | None:

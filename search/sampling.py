@@ -286,3 +286,36 @@ def optuna_suggesters(
         return made(0) if search.sampler in _REPLAYED else BoundedHistory(made, limit=search.history)
 
     return {method: suggester(method) for method in methods}
+
+
+class RateSampler:
+    """Learning rates between two ends, one after another: first at random, then by TPE where earlier ones did well.
+
+    Args:
+        low: the lowest.
+        high: the highest.
+        seed: of all draws; with equal answers it asks for the same rates.
+    """
+
+    def __init__(self, low: float, high: float, *, seed: int) -> None:
+        self._space: Distributions = {"lr": FloatDistribution(low, high, log=True)}
+        sampler = TPESampler(seed=seed % 2**32, n_startup_trials=3)
+        self._study = optuna.create_study(direction=StudyDirection.MAXIMIZE, sampler=sampler)
+        self._open: Trial | None = None
+
+    def ask(self) -> float:
+        """The next learning rate."""
+        self._open = self._study.ask(fixed_distributions=self._space)
+        rate: float = self._open.params["lr"]
+        return rate
+
+    def tell(self, goodness: float) -> None:
+        """How good the last one was; minus infinity when nothing came of it.
+
+        Raises:
+            ValueError: none was asked for.
+        """
+        if self._open is None:
+            raise ValueError("a learning rate must be asked for before its goodness is told, but none is open")
+        self._study.tell(self._open, goodness)
+        self._open = None

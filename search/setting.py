@@ -9,24 +9,27 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ldnn_core.activations import BankActivation, TableBank, UsualActivation, mixed_functions
-from ldnn_core.evaluation import TrainedGroup, Training, evaluate_arms
-from ldnn_core.mlp import MlpSpec
+from ldnn_core.activations import BankActivation, TableBank, UsualActivation
+from ldnn_core.architectures import ARCHITECTURES
+from ldnn_core.evaluation import Judgement, TrainedGroup, Training, evaluate_arms
+from ldnn_core.layout import layer_types
+from ldnn_core.network import Network
 from ldnn_core.objective import Objective
 from ldnn_core.optimizers import make_optimizer
 from ldnn_core.population import evaluate_activation
 from ldnn_core.randomness import derive_seed, generator
+from ldnn_core.regime import Regime, Repulsion
+from ldnn_core.schedule import Schedule
 from ldnn_core.subnetwork import ActivationSpec
 from ldnn_core.tasks import TASKS, TaskData, cache_folder
 from ldnn_core.training import Batches, InnerProblem, Validation, shuffled_rows
-from search.config import LdnnConfig, TaskConfig, TrainingConfig, TrialConfig
+from search.config import LdnnConfig, RegimeConfig, TaskConfig, TrainingConfig, TrialConfig
 
 
 @lru_cache(maxsize=4)
 def load_task(config: TaskConfig, device: str) -> TaskData:
     """The data of a task on a device, kept for the life of the process."""
-    settings = config.model_dump(exclude={"name"})
-    return TASKS[config.name](**settings).load(cache_folder()).to(device)
+    return TASKS[config.name](**config.settings).load(cache_folder()).to(device)
 
 
 def activation_spec(ldnn: LdnnConfig) -> ActivationSpec:
@@ -42,11 +45,40 @@ def activation_spec(ldnn: LdnnConfig) -> ActivationSpec:
     )
 
 
-def training(config: TrainingConfig, train_rows: int) -> Training:
+def training(config: TrainingConfig, train_rows: int, regime: RegimeConfig) -> Training:
     """How evaluated networks are trained on that many rows."""
     optimizer = make_optimizer(config.optimizer, momentum=config.momentum, decay=config.decay)
-    steps = config.epochs * (train_rows // config.batch_size)
-    return Training(optimizer, config.lr, steps, config.batch_size)
+    per_epoch = train_rows // config.batch_size
+    steps = config.epochs * per_epoch
+    return Training(optimizer, config.lr, steps, config.batch_size, _regime(regime, steps, per_epoch))
+
+
+def _regime(config: RegimeConfig, steps: int, per_epoch: int) -> Regime:
+    """What happens while networks are trained for that many inner steps, so many of them an epoch."""
+    schedule = Schedule(
+        config.schedule,
+        steps,
+        epoch=per_epoch,
+        gamma=config.gamma,
+        stepsize=config.stepsize,
+        growth=config.growth,
+        floor=config.floor,
+    )
+    repulsion = None
+    if config.repulsion_strength:
+        at = tuple(epoch * per_epoch for epoch in config.repulsion_epochs)
+        repulsion = Repulsion(config.repulsion_strength, config.repulsion_width, at)
+    snapshots = tuple(epoch * per_epoch for epoch in config.snapshots)
+    return Regime(schedule, config.weight_decay, repulsion, snapshots)
+
+
+def make_network(data: TaskData, architecture: str, width: int, depth: int) -> Network:
+    """A kind of network, of a size, for a task.
+
+    Raises:
+        ValueError: the task has no such inputs, or networks of this size have not.
+    """
+    return ARCHITECTURES[architecture](data.shape, data.outputs, width, depth, data.loss)
 
 
 @dataclass(frozen=True)
@@ -74,10 +106,11 @@ class Setting:
         optimizer = make_optimizer(inner.optimizer, momentum=inner.momentum, decay=inner.decay)
         validation = None
         if wanted.measure != "train_loss":
-            error = (lambda z, y: 1 - data.accuracy(z, y)) if wanted.measure == "val_accuracy" else None
+            error = (lambda z, y: 1 - data.skill(z, y)) if wanted.measure == "val_accuracy" else None
             validation = Validation(data.val.x, data.val.y, error)
-        networks = (MlpSpec(data.inputs, hidden, data.outputs, data.loss) for hidden in config.sizes)
-        problems = tuple(InnerProblem(network, optimizer, inner.lr, validation) for network in networks)
+        networks = (make_network(data, config.ldnn.architecture, width, depth) for width, depth in config.sizes)
+        mixing = config.ldnn.mixing
+        problems = tuple(InnerProblem(network, optimizer, inner.lr, validation, mixing) for network in networks)
         objective = Objective(wanted.over, wanted.spread_weight, wanted.closeness_weight, wanted.closeness_distance)
         return Setting(config, data, activation_spec(config.ldnn), problems, objective)
 
@@ -115,13 +148,14 @@ class Setting:
         judged = evaluate_activation(problem, UsualActivation(usual), parameters, batches, window)
         return float(judged.outer_loss), judged.inner_steps
 
-    def mixed(self, genomes: Tensor, hidden: tuple[int, ...]) -> BankActivation:
-        """The set (K, P) spread over every hidden layer."""
+    def mixed(self, genomes: Tensor, network: Network) -> BankActivation:
+        """The set (K, P) spread over the units of a network."""
         bank = TableBank(self.spec, genomes.unsqueeze(0).to(self.device))
-        return BankActivation(bank, mixed_functions(hidden, self.spec.num_types))
+        types = layer_types(network.channels, network.blocks, self.spec.num_types, self.config.ldnn.mixing)
+        return BankActivation(bank, tuple(of_layer.unsqueeze(0) for of_layer in types))
 
     def probe(self, genomes: Tensor) -> float:
-        """Validation accuracy of fresh networks trained by the inner loop, without noise.
+        """Validation accuracy, or skill for a regression, of fresh networks trained by the inner loop, without noise.
 
         All probes of a run use the same networks, so that sets, steps and methods can be compared.
         """
@@ -132,7 +166,7 @@ class Setting:
         return float(self.combined(accuracies).mean())
 
     def score(self, genomes: Tensor) -> tuple[float, float]:
-        """Mean and standard error of the validation accuracy of networks trained as in the evaluation."""
+        """Mean and standard error of the validation accuracy, or skill, of networks trained as in the evaluation."""
         return self.scored(self.score_accuracies(genomes, self.config.sizes))
 
     def scored(self, accuracies: Tensor) -> tuple[float, float]:
@@ -143,28 +177,32 @@ class Setting:
     def score_accuracies(
         self,
         genomes: Tensor,
-        sizes: Sequence[tuple[int, ...]],
+        sizes: Sequence[tuple[int, int]],
         *,
         observe: Callable[[TrainedGroup], None] | None = None,
     ) -> Tensor:
-        """Validation accuracies of the networks of a score, (sizes, networks).
+        """Validation accuracies, or skills for a regression, of the networks of a score, (sizes, networks).
 
         Args:
             genomes: the set, (K, P).
-            sizes: hidden sizes of the networks.
+            sizes: width and depth of the networks.
             observe: shown the trained networks.
         """
-        as_evaluated = training(self.config.evaluation, len(self.data.train))
+        as_evaluated = training(self.config.evaluation, len(self.data.train), self.config.regime)
         return self._accuracies(genomes, sizes, as_evaluated, "score", self.config.score_networks, observe)
 
     def combined(self, accuracies: Tensor) -> Tensor:
         """Accuracies at several sizes (sizes, networks) as one for each of the seeds, as the objective says."""
         return 1 - self.objective.combine(1 - accuracies)
 
+    def _skill(self, judgement: Judgement) -> float:
+        """0..1: its accuracy, or what its loss says where the task is a regression."""
+        return self.data.skill_of_loss(judgement.loss) if judgement.accuracy is None else judgement.accuracy
+
     def _accuracies(
         self,
         genomes: Tensor,
-        sizes: Sequence[tuple[int, ...]],
+        sizes: Sequence[tuple[int, int]],
         how: Training,
         purpose: str,
         networks: int,
@@ -172,10 +210,17 @@ class Setting:
     ) -> Tensor:
         root = derive_seed(self.config.run_seed, purpose)
         by_size = []
-        for hidden in sizes:
-            arms = {"mixed": self.mixed(genomes, hidden)}
+        for width, depth in sizes:
+            network = make_network(self.data, self.config.ldnn.architecture, width, depth)
             judged = evaluate_arms(
-                self.data, hidden, arms, range(networks), how, root_seed=root, split="val", observe=observe
+                self.data,
+                network,
+                {"mixed": self.mixed(genomes, network)},
+                range(networks),
+                how,
+                root_seed=root,
+                split="val",
+                observe=observe,
             )
-            by_size.append([judgement.accuracy for judgement in judged])
+            by_size.append([self._skill(judgement) for judgement in judged])
         return torch.tensor(by_size, dtype=torch.float64)

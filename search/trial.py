@@ -108,7 +108,7 @@ def run_trial(
         "method": config.method,
         "estimator": config.gradient.estimator if config.gradient else None,
         "algorithm": config.evolution.algorithm if config.evolution else None,
-        "task": config.task.name,
+        "task": config.task.title,
         "seed": config.seed,
     }
     steps = recorder.steps if recorder else []

@@ -16,6 +16,7 @@ from search.config import RunConfig, TrialConfig, methods
 from search.config_errors import ConfigError, Problem
 from search.config_keys import shown
 from search.config_space import SAMPLED_INTO, Choices, Range, sampled_keys
+from search.config_tasks import same_data
 from search.location import parse_location
 from search.run_folder import RunFolder, RunFolderError, open_run
 from search.schema import OBJECTIVES, Status
@@ -149,9 +150,13 @@ def _point(config: RunConfig, run: RunFolder, row: Mapping[str, Any]) -> Earlier
         trial = _stored_trial(row["config"])
     except ValueError:
         return "whose configuration this version cannot read"
-    if trial.task != config.task:
+    if not same_data(trial.task, config.task):
         return "of another task"
-    if trial.evaluation != config.evaluation.training:
+    free = {
+        field for key, (section, field) in SAMPLED_INTO.items() if section == "regime" and key in config.search.space
+    }
+    fixed = [one.model_dump(exclude=free) for one in (trial.regime, config.regime)]
+    if trial.evaluation != config.evaluation.training or fixed[0] != fixed[1]:
         return "with networks of the score trained otherwise"
     params = {}
     for key in sampled_keys(method):

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from search import checkpoint
-from search.config import RunConfig, TrialConfig, canonical, trial_config
+from search.config import RunConfig, TrialConfig, canonical, stored_config, trial_config
 from search.copies import copy_of
 from search.evaluate import judge
 from search.leg import Leg
@@ -22,6 +22,7 @@ from search.provenance import code_version, config_hash, hostname, library_versi
 from search.run_folder import open_run
 from search.schema import FINISHED, OBJECTIVES, Status
 from search.shards import Shards
+from search.spectral import measure_unit
 from search.store import Store, trial_key
 from search.trial import run_trial
 
@@ -30,21 +31,28 @@ def do_unit(unit: Unit, *, run: str, device: str, shards: Shards | None = None) 
     """Do a trial or a batch of evaluations; when it returns, its rows are on disk.
 
     Args:
-        unit: what to do; the payload's ``kind`` is ``trial`` or ``evaluation``.
+        unit: what to do; the payload's ``kind`` is ``trial``, ``evaluation`` or ``spectral_bias``.
         run: the run folder, or its address in an object store.
         device: cpu, cuda or auto.
         shards: does the pieces of a trial's outer steps; None does them in this process.
     """
     folder = open_run(parse_location(run))
-    config = RunConfig.model_validate(folder.info.config)
+    config = stored_config(folder.info.config, folder.path)
     place = resolve_device(device)
     common = {"run_id": folder.info.run_id, "attempt": unit.attempt}
+    if unit.payload["kind"] == "spectral_bias":
+        rows = measure_unit(config, folder.store, unit.payload, place)
+        folder.store.publish("spectral_bias", unit.key, [row | common for row in rows])
+        return Outcome(Status.OK, PENALTY, f"spectral bias of {len(rows)} networks")
     if unit.payload["kind"] == "evaluation":
-        rows = judge(config, folder.store, unit.payload, place)
+        judged = judge(config, folder.store, unit.payload, place)
         provenance = _provenance(place) | {"config_hash": config_hash(canonical(config))}
-        if rows:
-            folder.store.publish("evaluations", unit.key, [row | common | provenance for row in rows])
-        return Outcome(Status.OK, PENALTY, f"{len(rows)} networks")
+        if judged.evaluations:
+            folder.store.publish("evaluations", unit.key, [row | common | provenance for row in judged.evaluations])
+        if judged.spectra:
+            folder.store.publish("spectra", unit.key, [row | common for row in judged.spectra])
+        measured = f", curvature of {len(judged.spectra)}" if judged.spectra else ""
+        return Outcome(Status.OK, PENALTY, f"{len(judged.evaluations)} networks{measured}")
     return _do_trial(unit, config, folder.store, common, place, shards)
 
 

@@ -27,8 +27,8 @@ MAY_IMPORT = {
 
 CORE_ANYWHERE = {"torch", "numpy", "numba", "llvmlite", "safetensors", "filelock"}
 CORE_LATE = {
-    "ldnn_core.tasks": {"mnist1d", "sklearn"},
-    "ldnn_core.curvature": {"pyhessian"},
+    "ldnn_core.tasks": {"mnist1d", "sklearn", "pyarrow"},
+    "ldnn_core.pyhessian_curvature": {"pyhessian"},
     "ldnn_core.algorithms": {"cmaes", "threadpoolctl"},
 }
 """Where in the core a package that serves one concept may be imported."""
@@ -160,11 +160,12 @@ for name in {names}:
     importlib.import_module(name)
 import torch
 from ldnn_core.activations import UsualActivation
-from ldnn_core.evaluation import Training, evaluate_arms
+from ldnn_core.evaluation import Training, evaluate_arms, fully_connected
 from ldnn_core.optimizers import make_optimizer
 from ldnn_core.tasks import Mnist1d, cache_folder
 data = Mnist1d(samples=1000).load(cache_folder())
 how = Training(make_optimizer("adam"), 0.01, 3, 50)
-print(evaluate_arms(data, (8,), {{"relu": UsualActivation("relu")}}, [0], how, root_seed=0)[0].arm)
+network = fully_connected(data, (8,))
+print(evaluate_arms(data, network, {{"relu": UsualActivation("relu")}}, [0], how, root_seed=0)[0].arm)
 """
     assert in_fresh_process(code).strip() == "relu"

@@ -21,7 +21,8 @@ ADDED = {
     "activations": {"normalized", "table_range", "table_scale", "table_error"},
     "evaluations": {"metric", "rollout_error", "epoch_accuracies", "epoch_losses"}
     | {"hessian_eigenvalues", "near_zero_threshold", "curvature_rows", "noise_alignment", "noise_trace"}
-    | {"preactivation_density"},
+    | {"preactivation_density", "regime", "snapshot_accuracies", "ensemble_accuracy", "ensemble_weighted_accuracy"}
+    | {"error_correlation", "snapshot_distance"},
 }
 """Columns that later versions have added."""
 

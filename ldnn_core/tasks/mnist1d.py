@@ -7,10 +7,8 @@ balanced in each part.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,13 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 
 from ldnn_core.losses import CrossEntropy
-from ldnn_core.tasks._base import DataError, Rows, TaskData, split_rows
+from ldnn_core.tasks._base import Rows, TaskData, split_rows
+from ldnn_core.tasks._cache import Arrays, cached
 
 _ARRAYS = ("x", "y", "x_test", "y_test")
-Arrays = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -47,23 +44,11 @@ class Mnist1d:
         Raises:
             DataError: the cached file is damaged.
         """
-        arrays = self._cached(cache)
+        arrays = cached(cache, f"mnist1d-{self.samples}-{self.data_seed}", _ARRAYS, self._generate)
         training = Rows(torch.from_numpy(arrays["x"]), torch.from_numpy(arrays["y"]))
         train, val = split_rows(training, self.validation_fraction)
         test = Rows(torch.from_numpy(arrays["x_test"]), torch.from_numpy(arrays["y_test"]))
         return TaskData("mnist1d", train, val, test, outputs=10, loss=CrossEntropy(), chance=0.1)
-
-    def _cached(self, cache: Path) -> Arrays:
-        cache.mkdir(parents=True, exist_ok=True)
-        path = cache / f"mnist1d-{self.samples}-{self.data_seed}.npz"
-        with FileLock(f"{path}.lock"):
-            if not path.exists():
-                arrays = self._generate()
-                partial = path.with_suffix(".partial")
-                with partial.open("wb") as file:
-                    np.savez(file, checksum=np.array(_checksum(arrays)), **arrays)  # type: ignore[arg-type]
-                partial.rename(path)
-            return _read(path)
 
     def _generate(self) -> Arrays:
         os.environ.setdefault("MPLBACKEND", "Agg")  # the package imports pyplot
@@ -76,28 +61,6 @@ class Mnist1d:
             made = make_dataset(arguments)  # never get_dataset(): it downloads and unpickles
         types = {"x": np.float32, "x_test": np.float32, "y": np.int64, "y_test": np.int64}
         return {name: np.ascontiguousarray(made[name], dtype=types[name]) for name in _ARRAYS}
-
-
-def _checksum(arrays: Arrays) -> str:
-    digest = hashlib.sha256()
-    for name in _ARRAYS:
-        digest.update(f"{name}{arrays[name].shape}".encode())
-        digest.update(arrays[name].tobytes())
-    return digest.hexdigest()
-
-
-def _read(path: Path) -> Arrays:
-    way_out = f"delete {path} and run again: it is generated anew"
-    try:
-        # opened here, because numpy leaves a damaged file open
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in _ARRAYS}
-            expected = str(file["checksum"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"the cached data set cannot be read ({error}); {way_out}") from error
-    if _checksum(arrays) != expected:
-        raise DataError(f"the cached data set does not match its checksum; {way_out}")
-    return arrays
 
 
 @contextmanager

@@ -372,6 +372,22 @@ def test_evaluating_further_adds_only_what_is_new(copy):
     assert ldnn("evaluate", copy, *options, "--json").json["finished"] == 0
 
 
+def test_controls_usual_activations_and_curvature_can_be_asked_for_later(copy, monkeypatch):
+    monkeypatch.setattr("search.spectral.STEPS", 5)
+    before = rows(copy, "evaluations")
+    options = ["--trial", "gradient-0001", "--widths", "6", "--usual", "relu, hat", "--controls", "all"]
+    options += ["--curvature", "batched", "--spectral-bias", "--workers", 0, "--json"]
+    answer = ldnn("evaluate", copy, *options)
+    assert answer.code == 0, answer.err
+    after, measured = rows(copy, "evaluations"), pd.read_parquet(copy / "spectra")
+    own = {"untrained", "copies", "shuffled", "relu-equal", "mixed-normalized"}
+    assert set(after["arm"]) - set(before["arm"]) == own | {"hat"}
+    assert len(after) == len(before) + (5 + 1) * 2
+    assert set(measured["arm"]) == own | {"mixed", "pure-0", "pure-1", "relu", "hat"}
+    assert set(pd.read_parquet(copy / "spectral_bias")["arm"]) == {"mixed", "pure-0", "pure-1", "relu", "hat"}
+    assert ldnn("evaluate", copy, *options).json["finished"] == 0
+
+
 def test_the_best_and_a_trial_by_name_can_be_evaluated_together(copy):
     answer = ldnn("evaluate", copy, "--best", 2, "--trial", "gradient-0000", "--depths", "2", "--widths", "6", "--json")
     assert answer.code == 0, answer.err
@@ -389,6 +405,9 @@ def test_the_best_and_a_trial_by_name_can_be_evaluated_together(copy):
         (["--widths", "1"], "largest num_types <= smallest of evaluation.widths"),
         (["--depths", "9"], "evaluation.depths[0] = 9: must be a whole number from 1 to 3"),
         (["--seeds", "20000"], "evaluation.seeds = 20000: must be a whole number from 1 to 10000"),
+        (["--usual", "relu,swish"], "evaluation.usual[1] = 'swish': must be one of"),
+        (["--controls", "copys"], "evaluation.controls[0] = 'copys': must be one of untrained, copies"),
+        (["--curvature", "exact"], "curvature.method = 'exact': must be one of none, batched, pyhessian"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused(undisturbed, options, words):

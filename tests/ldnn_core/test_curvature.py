@@ -72,7 +72,7 @@ def test_products_of_groups_with_their_own_activations_are_those_of_each_group()
 
 @pytest.mark.parametrize("rows_at_once", [7, 800])
 def test_unit_vectors_as_probes_give_the_trace_itself(rows_at_once, monkeypatch):
-    monkeypatch.setattr("ldnn_core.curvature.ROWS_AT_ONCE", rows_at_once)
+    monkeypatch.setattr("ldnn_core.curvature.linearized.PIECE_BYTES", rows_at_once * 4 * 8 * 8)
     parameters, x, y, activation = setting("table")
     units = torch.eye(NETWORK.num_params, dtype=torch.float64)
     trace, _ = hessian_trace(NETWORK, parameters, x, y, activation, units)

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from ldnn_core.activations import GroupedActivation, UsualActivation
 from ldnn_core.estimators import ESTIMATORS
-from ldnn_core.evaluation import Training, evaluate_arms
+from ldnn_core.evaluation import Training, evaluate_arms, fully_connected
 from ldnn_core.losses import CrossEntropy
 from ldnn_core.optimizers import RMSprop
 from ldnn_core.population import evaluate_population
@@ -118,7 +118,9 @@ def test_judgements_are_made_on_the_device_of_the_data(accelerator):
     rows = [Rows(torch.zeros(40, 5, device=accelerator), torch.zeros(40, dtype=torch.int64, device=accelerator))] * 3
     data = TaskData("toy", *rows, 3, CrossEntropy(), 1 / 3)
     arms = {"mixed": case.activation(), "relu": UsualActivation("relu")}
-    found = evaluate_arms(data, (8,), arms, [0, 1], Training(RMSprop(), 0.01, 3, 20), root_seed=0)
+    found = evaluate_arms(
+        data, fully_connected(data, (8,)), arms, [0, 1], Training(RMSprop(), 0.01, 3, 20), root_seed=0
+    )
     assert len(found) == 4
 
 

@@ -7,11 +7,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ldnn_core import evaluation
-from ldnn_core.activations import BankActivation, ExactBank, TableBank, UsualActivation, mixed_functions
-from ldnn_core.evaluation import Training, evaluate_arms, evaluate_sizes
-from ldnn_core.losses import CrossEntropy
+from ldnn_core import evaluation, examination
+from ldnn_core.activations import (
+    BankActivation,
+    ExactBank,
+    GroupedActivation,
+    TableBank,
+    UsualActivation,
+    mixed_functions,
+)
+from ldnn_core.evaluation import PerSeed, Training, evaluate_arms, evaluate_sizes, fully_connected
+from ldnn_core.losses import CrossEntropy, SquaredError
 from ldnn_core.mlp import forward
+from ldnn_core.modules import ActivationSlot, ModuleNetwork
 from ldnn_core.optimizers import SGD, Adam
 from ldnn_core.randomness import generator
 from ldnn_core.subnetwork import ActivationSpec, initial_genomes
@@ -31,7 +39,8 @@ DATA = TaskData("toy", rows(160, "train"), rows(40, "val"), rows(90, "test"), CL
 
 
 def judge(arms=RELU, seeds=(0, 1), training=ADAM, hidden=(8,), split="test", data=DATA, root_seed=0, **how):
-    return evaluate_arms(data, hidden, arms, seeds, training, root_seed=root_seed, split=split, **how)
+    network = fully_connected(data, hidden)
+    return evaluate_arms(data, network, arms, seeds, training, root_seed=root_seed, split=split, **how)
 
 
 def numbers(judgement):
@@ -44,7 +53,8 @@ def numbers(judgement):
 def assert_same(first, second):
     for name, value in numbers(first).items():
         other = getattr(second, name)
-        assert value == (pytest.approx(other, rel=1e-6) if isinstance(value, float) else other), name
+        inexact = isinstance(value, float | tuple)
+        assert value == (pytest.approx(other, rel=1e-6) if inexact else other), name
 
 
 def learned():
@@ -129,6 +139,8 @@ def plain_training(hidden, seed, training, split):
         covariance = torch.cov(first.T)
         return {
             "accuracy": accuracies[-1],
+            "epoch_accuracies": tuple(accuracies),
+            "epoch_losses": tuple(torch.tensor(losses).view(-1, per_epoch).mean(dim=1).tolist()),
             "best_epoch_accuracy": max(accuracies),
             "loss": F.cross_entropy(z, held_out.y).item(),
             "train_loss": sum(losses[-per_epoch:]) / per_epoch,
@@ -143,8 +155,8 @@ def test_judged_numbers_are_those_of_an_ordinary_training_loop(hidden, split):
     training = dataclasses.replace(ADAM, steps=3 * (len(DATA.split(split)[0]) // 20))
     for judgement in judge(seeds=(0, 4), hidden=hidden, split=split, root_seed=7, training=training):
         expected = plain_training(hidden, judgement.seed, training, split)
-        found = {name: getattr(judgement, name) for name in expected}
-        assert found == pytest.approx(expected, rel=1e-3)
+        for name, value in expected.items():
+            assert getattr(judgement, name) == pytest.approx(value, rel=1e-3), name
         assert not judgement.diverged
 
 
@@ -209,3 +221,124 @@ def test_the_share_outside_the_table_is_that_of_the_arms_own_table(table_range):
     share = float((layer.pre[1].abs() > table_range).double().mean())
     assert [j.outside_table for j in found] == [None, pytest.approx(share, abs=1e-12), None]
     assert (share > 0.05) == (table_range == 0.5)
+
+
+class Twin(torch.nn.Module):
+    """A fully connected network of one hidden layer, written as a module."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.act, self.last = torch.nn.Linear(INPUTS, 8), ActivationSlot(8), torch.nn.Linear(8, CLASSES)
+
+    def forward(self, x):
+        return self.last(self.act(self.first(x)))
+
+
+class SameStart(ModuleNetwork):
+    """That module, started as the fully connected network of the same generator."""
+
+    def initial_parameters(self, generators, dtype=torch.float32):
+        rows = fully_connected(DATA, (8,)).initial_parameters(generators, dtype)
+        weight, others = rows[:, : INPUTS * 8].unflatten(1, (INPUTS, 8)), rows[:, INPUTS * 8 :]
+        last = others[:, 8 : 8 + 8 * CLASSES].unflatten(1, (8, CLASSES))
+        parts = [weight.mT.flatten(1), others[:, :8], last.mT.flatten(1), others[:, 8 + 8 * CLASSES :]]
+        return torch.cat(parts, dim=1)
+
+    hidden = (8,)
+
+
+def test_a_module_is_judged_as_the_fully_connected_network_that_it_is():
+    arms = {**RELU, **learned()}
+    as_module = evaluate_arms(DATA, SameStart(Twin(), CrossEntropy()), arms, (0, 3), ADAM, root_seed=0)
+    for one, other in zip(as_module, judge(arms, seeds=(0, 3)), strict=True):
+        found = {name: value for name, value in numbers(one).items() if value is not None}
+        assert len(found) >= 15
+        for name, value in found.items():
+            expected = getattr(other, name)
+            assert value == (expected if isinstance(value, str) else pytest.approx(expected, rel=2e-3, abs=2e-5)), name
+
+
+def test_a_module_that_does_not_say_its_width_is_judged_in_groups_that_fit():
+    network = ModuleNetwork(Twin(), CrossEntropy())
+    assert network.hidden == ()
+    assert len(evaluate_arms(DATA, network, RELU, (0, 1, 2), ADAM, root_seed=0)) == 3
+
+
+def test_rows_judged_in_blocks_give_the_numbers_of_all_rows_at_once(monkeypatch):
+    arms = {**RELU, **learned()}
+    at_once = judge(arms)
+    monkeypatch.setattr(examination, "JUDGED_BYTES", 4 * 8 * 4 * 7)  # seven rows of four networks
+    for one, other in zip(judge(arms), at_once, strict=True):
+        assert_same(one, other)
+
+
+def test_the_density_of_pre_activations_is_their_histogram_over_all_hidden_layers():
+    spec = ActivationSpec("tanh", 2, (5,))
+    bank, groups = TableBank(spec, initial_genomes(spec, 1)), []
+    arms = {**RELU, "mixed": BankActivation(bank, mixed_functions((8, 4), 2))}
+    hot = dataclasses.replace(ADAM, lr=1.0)  # so that some leave [-8, 8]
+    found = judge(arms, seeds=(0, 1), hidden=(8, 4), training=hot, observe=groups.append)
+    [group] = groups
+    layers = forward(group.network, group.parameters, DATA.test.x.unsqueeze(0), group.activation)[1]
+    assert [j.preactivation_density is None for j in found] == [True, True, False, False]
+    for index in (2, 3):
+        own = [layer.pre[index].flatten() for layer in layers]
+        shares = [torch.histc(a, 64, min=-8, max=8) / len(a) for a in own]
+        assert found[index].preactivation_density == pytest.approx(((shares[0] + shares[1]) / 2).tolist(), abs=1e-6)
+        assert 0.3 < sum(found[index].preactivation_density) < 1
+
+
+def regression(orbits=None):
+    def both(count, purpose):
+        made = rows(count, purpose)
+        return Rows(made.x, torch.stack([made.x[:, 0].sin(), made.x[:, 1]], dim=1))
+
+    parts = [both(count, name) for count, name in ((160, "train"), (40, "val"), (90, "test"))]
+    return TaskData("toy", *parts, 2, SquaredError(), 0.0, metric="loss", orbits=orbits)
+
+
+def test_networks_of_a_regression_are_judged_by_their_loss():
+    data, groups = regression(), []
+    found = judge(seeds=(0, 1), data=data, training=dataclasses.replace(ADAM, steps=20), observe=groups.append)
+    [group] = groups
+    z = forward(group.network, group.parameters, data.test.x.unsqueeze(0), group.activation)[0]
+    for j, outputs in zip(found, z, strict=True):
+        assert (j.metric, j.accuracy, j.best_epoch_accuracy, j.epoch_accuracies) == ("loss", None, None, None)
+        assert j.loss == pytest.approx(float(((outputs - data.test.y) ** 2).mean()), rel=1e-5)
+        assert j.epoch_losses[-1] == pytest.approx(j.train_loss)
+        assert j.rollout_error is None
+    [lost] = judge(seeds=(0,), data=data, training=Training(SGD(0.9), lr=1e30, steps=20, batch_size=20))
+    assert (lost.diverged, lost.accuracy, lost.loss) == (True, None, None)
+
+
+def test_the_rollout_error_is_what_the_task_makes_of_the_networks():
+    truth, groups = torch.stack([torch.ones(INPUTS), torch.zeros(INPUTS)]).unsqueeze(0), []
+    data = dataclasses.replace(regression(truth), outputs=INPUTS)
+    targets = [Rows(part.x, part.x.sin()) for part in (data.train, data.val, data.test)]
+    data = dataclasses.replace(data, train=targets[0], val=targets[1], test=targets[2])
+    found = judge(seeds=(0, 1), data=data, observe=groups.append)
+    [group] = groups
+    z = forward(group.network, group.parameters, torch.ones(1, 1, INPUTS), group.activation)[0]
+    assert [j.rollout_error for j in found] == pytest.approx(z.square().mean(dim=(1, 2)).tolist(), rel=1e-5)
+
+
+def test_curves_over_epochs_end_at_what_is_judged():
+    for j in judge(
+        training=dataclasses.replace(ADAM, steps=27)
+    ):  # 200 rows and 20 a step: the third epoch is cut short
+        assert len(j.epoch_accuracies) == len(j.epoch_losses) == 3
+        assert j.epoch_accuracies[-1] == j.accuracy
+        assert j.best_epoch_accuracy == max(j.epoch_accuracies)
+
+
+def test_an_arm_may_differ_from_seed_to_seed():
+    def scaled(seed):
+        spec = ActivationSpec("tanh", 2, (5,))
+        bank = TableBank(spec, initial_genomes(spec, seed))
+        return BankActivation(bank, mixed_functions((8,), 2))
+
+    arm = PerSeed(lambda seeds: GroupedActivation(tuple((scaled(seed), 1) for seed in seeds)))
+    both = judge({"own": arm}, seeds=(4, 9))
+    for j in both:
+        [alone] = judge({"own": scaled(j.seed)}, seeds=(j.seed,))
+        assert_same(j, alone)

@@ -9,9 +9,10 @@ from torch import nn
 from ldnn_core.activations import BankActivation, GroupedActivation, TableBank, UsualActivation, mixed_functions
 from ldnn_core.estimators import Unrolled
 from ldnn_core.losses import CrossEntropy
-from ldnn_core.modules import ActivationSlot, ModuleNetwork
+from ldnn_core.modules import ModuleNetwork
 from ldnn_core.optimizers import SGD
 from ldnn_core.randomness import generator
+from ldnn_core.slots import ActivationSlot, Drop
 from ldnn_core.subnetwork import ActivationSpec, initial_genomes
 from ldnn_core.training import Batches, InnerProblem, shuffled_rows, train
 from tests.ldnn_core.cases import small_case
@@ -124,7 +125,8 @@ def test_initial_parameters_follow_pytorch_and_leave_normalisations_neutral():
     [
         (nn.Linear(2, 2), "at least one ActivationSlot"),
         (nn.Sequential(ActivationSlot(2), nn.BatchNorm1d(2)), "buffers"),
-        (nn.Sequential(ActivationSlot(2), nn.Dropout(0.1)), "drops units at random"),
+        (nn.Sequential(ActivationSlot(2), nn.Dropout(0.1)), "nn.Dropout: replace it"),
+        (nn.Sequential(ActivationSlot(2), Drop(0.1)), "the shape of an input"),
     ],
 )
 def test_modules_that_cannot_be_batched_are_refused(module, words):
@@ -133,5 +135,5 @@ def test_modules_that_cannot_be_batched_are_refused(module, words):
 
 
 def test_a_slot_outside_a_batch_says_so():
-    with pytest.raises(RuntimeError, match="gets its function from ModuleNetwork"):
+    with pytest.raises(RuntimeError, match="ActivationSlot gets its part from ModuleNetwork"):
         ActivationSlot(2)(torch.zeros(1, 2))

@@ -106,6 +106,7 @@ def test_importing_the_configuration_is_light() -> None:
     [
         (config_types.BaseName, "base_functions", "BASE_FUNCTIONS"),
         (config_types.TaskName, "tasks", "TASKS"),
+        (config_types.ArchitectureName, "architectures", "ARCHITECTURES"),
         (config_types.EstimatorName, "estimators", "ESTIMATORS"),
         (config_types.AlgorithmName, "algorithms", "ALGORITHMS"),
     ],
@@ -154,9 +155,12 @@ def test_copies_are_equal(copied: Any) -> None:
     assert canonical(copied(run)) == canonical(run)
 
 
+REGIME = ("repulsion_strength", "repulsion_width")
+
+
 def test_each_method_samples_its_own_keys() -> None:
-    assert sampled_keys("gradient") == ("inner_lr", "outer_lr", "width", "num_types", "base")
-    assert sampled_keys("evolution") == ("inner_lr", "mutation_scale", "width", "num_types", "base")
+    assert sampled_keys("gradient") == ("inner_lr", "outer_lr", "width", "num_types", "base", *REGIME)
+    assert sampled_keys("evolution") == ("inner_lr", "mutation_scale", "width", "num_types", "base", *REGIME)
     with pytest.raises(ValueError, match="one of gradient, evolution, but got 'both'"):
         sampled_keys("both")
 
@@ -325,7 +329,7 @@ WORDS = [
     for table, fields in run_with().model_dump().items()
     if isinstance(fields, dict)
     for name, value in fields.items()
-    if isinstance(value, str)
+    if isinstance(value, str) and name not in ("label", "path") and (table, name) != ("regime", "name")  # free words
 ]
 
 

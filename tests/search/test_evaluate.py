@@ -5,12 +5,16 @@ import pytest
 import torch
 
 from ldnn_core.activations import TableBank, UsualActivation
-from ldnn_core.evaluation import evaluate_arms
+from ldnn_core.evaluation import evaluate_arms, fully_connected
 from ldnn_core.hermite import Grid
+from ldnn_core.losses import CrossEntropy
+from ldnn_core.mlp import MlpSpec
 from ldnn_core.randomness import derive_seed
 from ldnn_core.subnetwork import exact_values
 from search.config import RunConfig
-from search.evaluate import Request, arm_names, best_trials, evaluation_units, found_set, judge, unique
+from search.contest import arm_names
+from search.evaluate import Request, evaluation_units, judge
+from search.found_set import best_trials, found_set, unique
 from search.setting import activation_spec, load_task, training
 from search.store import Store, StoreError
 from tests.small_runs import drive_here, new_run, tiny_run
@@ -70,8 +74,7 @@ def test_a_found_set_is_the_one_recorded_last(undisturbed):
     expected = torch.tensor(rows.sort_values("type_index")["genome"].tolist(), dtype=torch.float32)
     assert torch.equal(found.genomes, expected)
     assert (found.spec.base, found.spec.num_types, found.spec.hidden, found.spec.scale) == ("tanh", 2, (4,), 0.2)
-    assert arm_names(tiny_run(), found.spec) == ("mixed", "pure-0", "pure-1")
-    assert list(found.arms((7,), ("pure-1", "mixed"))) == ["pure-1", "mixed"]
+    assert arm_names(found.spec, ()) == ("mixed", "pure-0", "pure-1")
 
 
 def test_a_found_set_is_looked_up_in_the_table_it_was_learned_with(tmp_path):
@@ -80,7 +83,9 @@ def test_a_found_set_is_looked_up_in_the_table_it_was_learned_with(tmp_path):
     drive_here(run)
     found = found_set(run.store, "gradient-0000")
     assert found.spec == activation_spec(tiny_run(ldnn=ldnn).ldnn)
-    assert found.arms((6,), ("mixed",))["mixed"].bank.table.grid == Grid(scale=8, origin=36, cells=72)
+    assert found.arms(MlpSpec(40, (6,), 10, CrossEntropy()), 0, "within_layer").arm("mixed").bank.table.grid == Grid(
+        scale=8, origin=36, cells=72
+    )
 
     rows = pd.read_parquet(run.path / "activations")
     assert set(rows[["table_range", "table_scale"]].itertuples(index=False, name=None)) == {(4.5, 8)}
@@ -107,7 +112,7 @@ def test_a_set_whose_rows_do_not_say_its_table_has_the_default(undisturbed, stor
 def test_a_set_of_one_type_has_no_pure_arms(store, tmp_path):
     run = new_run(tmp_path, method="gradient", ldnn={"num_types": 1}, search={"trials": 1}, evaluation={"widths": [6]})
     drive_here(run)
-    assert arm_names(tiny_run(), found_set(run.store, "gradient-0000").spec) == ("mixed",)
+    assert arm_names(found_set(run.store, "gradient-0000").spec, ()) == ("mixed",)
     arms = pd.read_parquet(run.path / "evaluations")["arm"]
     assert set(arms) == {"mixed", "relu", "sin"}
 
@@ -173,14 +178,14 @@ def test_a_network_of_a_unit_that_is_there_is_not_judged_twice(store):
     run = tiny_run()
     publish_evaluation(store, "usual-a", ("usual", "relu", 6, 0))
     [unit], _ = units_of(run, store)
-    rows = judge(run, store, unit.payload, "cpu")
+    rows = judge(run, store, unit.payload, "cpu").evaluations
     assert [(row["arm"], row["seed"]) for row in rows] == [("relu", 1), ("sin", 0), ("sin", 1)]
 
 
 def test_asking_for_more_seeds_gives_the_numbers_of_asking_at_once(undisturbed, store):
     run = RunConfig.model_validate(undisturbed.info.config)
     [unit], _ = units_of(run, store, widths=(10,), seeds=4)
-    at_once = {(row["arm"], row["seed"]): row for row in judge(run, store, unit.payload, "cpu")}
+    at_once = {(row["arm"], row["seed"]): row for row in judge(run, store, unit.payload, "cpu").evaluations}
     before = undisturbed.store.read("evaluations").to_pylist()
     for row in (row for row in before if row["trial_id"] == "usual" and row["width"] == 10):
         other = at_once[row["arm"], row["seed"]]
@@ -191,11 +196,12 @@ def test_asking_for_more_seeds_gives_the_numbers_of_asking_at_once(undisturbed, 
 def test_rows_are_those_of_an_evaluation_with_the_settings_of_the_run(undisturbed):
     run = RunConfig.model_validate(undisturbed.info.config)
     data = load_task(run.task, "cpu")
-    how = training(run.evaluation.training, 800)
+    how = training(run.evaluation.training, 800, run.regime)
     assert (how.steps, how.batch_size, how.lr) == (8, 100, 0.01)
     arms = {"relu": UsualActivation("relu")}
     root = derive_seed(run.seed, "evaluation")
-    expected = {j.seed: j for j in evaluate_arms(data, (10,), arms, [0, 1], how, root_seed=root, split="test")}
+    judged = evaluate_arms(data, fully_connected(data, (10,)), arms, [0, 1], how, root_seed=root, split="test")
+    expected = {j.seed: j for j in judged}
     frame = pd.read_parquet(undisturbed.path / "evaluations").query("arm == 'relu' and width == 10")
     assert len(frame) == 2
     for row in frame.to_dict("records"):

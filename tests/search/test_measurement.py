@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from ldnn_core.activations import BankActivation, TableBank, mixed_functions
-from ldnn_core.evaluation import TrainedGroup, evaluate_arms
+from ldnn_core.evaluation import TrainedGroup, evaluate_arms, fully_connected
 from ldnn_core.mlp import forward
 from ldnn_core.randomness import derive_seed
 from ldnn_core.subnetwork import initial_genomes
@@ -65,12 +66,16 @@ def test_with_several_sizes_the_drop_is_below_the_score_over_them() -> None:
 def test_cross_size_drop_is_the_score_less_the_lowest_mean_accuracy(width: int) -> None:
     config = trial_for("cross_size_drop", width=width)
     setting, genomes = setting_and_set(config)
-    root, how = derive_seed(config.run_seed, "score"), training(config.evaluation, len(setting.data.train))
+    root, how = (
+        derive_seed(config.run_seed, "score"),
+        training(config.evaluation, len(setting.data.train), config.regime),
+    )
     means = {}
     for other in (4, 16):
         bank = TableBank(setting.spec, genomes.unsqueeze(0))
         arms = {"mixed": BankActivation(bank, mixed_functions((other,), 2))}
-        judged = evaluate_arms(setting.data, (other,), arms, range(3), how, root_seed=root, split="val")
+        network = fully_connected(setting.data, (other,))
+        judged = evaluate_arms(setting.data, network, arms, range(3), how, root_seed=root, split="val")
         means[other] = sum(one.accuracy for one in judged) / 3
     found = measured_objectives(setting, genomes)
     assert found["score"] == pytest.approx(means[width], abs=1e-12)
@@ -104,9 +109,9 @@ def test_networks_that_diverged_have_no_part_in_the_flatness() -> None:
     sound = measurement._traces_per_parameter(group, 0)
     parameters = group.parameters.clone()
     parameters[1] = math.nan
-    marked = TrainedGroup(group.network, parameters, torch.tensor([False, True, False]), group.activation, group.rows)
+    marked = dataclasses.replace(group, parameters=parameters, diverged=torch.tensor([False, True, False]))
     assert measurement._traces_per_parameter(marked, 0) == pytest.approx([sound[0], sound[2]], rel=1e-5)
-    none = TrainedGroup(group.network, parameters, torch.tensor([True] * 3), group.activation, group.rows)
+    none = dataclasses.replace(group, parameters=parameters, diverged=torch.tensor([True] * 3))
     assert measurement._traces_per_parameter(none, 0) == []
 
 

@@ -10,8 +10,9 @@ import torch
 from ldnn_core.subnetwork import initial_genomes
 from search.config import ConfigError, TrialConfig, trial_config
 from search.config_errors import checked
-from search.evaluate import NORMALIZED, Request, found_set
+from search.evaluate import Request
 from search.evolution import evaluate_candidates
+from search.found_set import found_set
 from search.gradient import outer_gradient
 from search.schema import UNIQUE_KEYS, Status
 from search.setting import Setting
@@ -102,7 +103,7 @@ def test_width_cannot_be_sampled_and_named_by_the_objective():
 def test_stored_trials_of_before_have_the_default_objective():
     stored = json.loads(tiny_trial("gradient").model_dump_json())
     del stored["objective"]
-    assert TrialConfig.model_validate(stored).sizes == ((10,),)
+    assert TrialConfig.model_validate(stored).sizes == ((10, 1),)
 
 
 @pytest.fixture(scope="module")
@@ -113,8 +114,8 @@ def tuned(tmp_path_factory):
         objective=TWO,
         search={"trials": 1},
         evaluation={
-            "widths": [6, 20], "seeds": 3, "lr_protocol": "tuned", "lrs": [1e-4, 0.02, 10.0], "tuning_seeds": 4,
-            "epochs": 3, "normalized_arm": True,
+            "widths": [6, 20], "seeds": 3, "lr_protocol": "per_arm_size", "lrs": [1e-4, 0.02, 10.0], "tuning_seeds": 4,
+            "epochs": 3, "controls": ["mixed-normalized"],
         },
     )  # fmt: skip
     drive_here(run)
@@ -130,7 +131,7 @@ def test_a_tuned_rate_is_the_best_of_its_arm_and_size_by_validation_rows(tuned):
         assert set(rates) == {means[arm, width].idxmax()}
         assert len(rates) == 3
     assert set(judged["lr"]) == {0.02}  # no other rate can win: one is too small to learn with, one diverges
-    assert set(frame["lr_protocol"]) == {"tuned"}
+    assert set(frame["lr_protocol"]) == {"per_arm_size"}
 
 
 def test_networks_that_tune_are_other_networks_than_those_that_are_judged(tuned):
@@ -156,11 +157,11 @@ def test_asking_for_more_seeds_tunes_to_the_same_rates_and_repeats_no_row(tuned)
 
 def test_the_arm_with_gain_and_offset_is_another_function(tuned):
     frame = pd.read_parquet(tuned.path / "evaluations").query("width == 6 and lr == 0.02").set_index(["arm", "seed"])
-    assert not np.allclose(frame.loc["mixed", "loss"].iloc[:3], frame.loc[NORMALIZED, "loss"].iloc[:3])
+    assert not np.allclose(frame.loc["mixed", "loss"].iloc[:3], frame.loc["mixed-normalized", "loss"].iloc[:3])
 
 
 def test_a_normalised_set_is_stored_with_its_gain_and_judged_with_it(tmp_path):
-    changes = {"ldnn": {"normalized": True}, "search": {"trials": 1}, "evaluation": {"normalized_arm": True}}
+    changes = {"ldnn": {"normalized": True}, "search": {"trials": 1}, "evaluation": {"controls": ["mixed-normalized"]}}
     run = new_run(tmp_path, method="evolution", **changes)
     drive_here(run)
     rows = pd.read_parquet(run.path / "activations").query("final")

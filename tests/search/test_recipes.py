@@ -24,6 +24,7 @@ SHIPPED = [
     "quickstart",
     "scale-safe",
     "smoke",
+    "van-der-pol",
 ]
 
 BASE = """
@@ -68,7 +69,23 @@ BAD_OVERRIDES: list[tuple[str, list[str]]] = [
     ("name=5", ["name = 5", "1 to 64 letters"]),
     ("description=" + "x" * 2001, ["description = ", "at most 2000 characters"]),
     ("description=true", ["description = true", "a text"]),
-    ("task.name=mnist", ["task.name = 'mnist'", "mnist1d", "Did you mean 'mnist1d'?"]),
+    ("task.name=mnist2d", ["task.name = 'mnist2d': must be one of mnist1d, van_der_pol,", "Did you mean 'mnist1d'?"]),
+    ("task.name=5", ["task.name = 5: must be one of mnist1d, van_der_pol"]),
+    ("task=mnist", ["task = 'mnist': must be a table with a name, one of mnist1d, van_der_pol"]),
+    ("task.mu=3", ["no such key in task of this name, only in van_der_pol. Set task.name too"]),
+    ("task.rows=300", ["only in fashion_mnist or mnist or cifar10. Set task.name too"]),
+    ("task.sampels=3000", ["task.sampels = 3000: there is no such key. Did you mean task.samples?"]),
+    ("task={name='van_der_pol',mu=99}", ["task.mu = 99: must be a number from 0 to 50."]),
+    ("task={name='van_der_poll',mu=3}", ["1 problem", "task.name = 'van_der_poll'", "Did you mean 'van_der_pol'?"]),
+    ("task={name='van_der_pol',steps=10000,trajectories=10000}", ["`trajectories times steps <= 1000000` must hold"]),
+    ("task={name='van_der_pol',trajectories=10,validation_fraction=0.05}", ["`validation_fraction leaves an orbit to"]),
+    ("task={name='van_der_pol',trajectories=10,steps=5}", ["rows to train on (30)` must hold, but got (inner.batch_"]),
+    ("task={name='digits',validation_fraction=0.9}", ["inner.batch_size <= rows to train on (144)` must hold"]),
+    ("task={name='mnist',rows=10}", ["`rows is 0 or at least 20, two of each class` must hold, but got (rows = 10)"]),
+    ("task={name='mnist',rows=200}", ["rows to train on (160)` must hold, but got", "task.rows = 200"]),
+    ("task={name='mnist',checksum='abc'}", ["task.checksum = 'abc': must be 64 hexadecimal digits, or nothing"]),
+    ("task={name='mnist',path=3}", ["task.path = 3: must be a path, as text"]),
+    ("task.label='a b'", ["task.label = 'a b': must be 1 to 40 letters, digits"]),
     ("ldnn.base=sine", ["ldnn.base = 'sine'", "one of zero, identity", "Did you mean 'sin'?"]),
     ("ldnn.base=ReLu", ["Did you mean 'relu'?"]),
     ("inner.optimizer=adamw", ["one of rmsprop, sgd, adam", "Did you mean 'adam'?"]),
@@ -77,7 +94,7 @@ BAD_OVERRIDES: list[tuple[str, list[str]]] = [
     ("evolution.algorithm=random", ["'random' is a value of search.sampler"]),
     ("search.sampler=grid", ["one of tpe, random, cmaes, nsga2, gp, qmc"]),
     ("resources.device=gpu", ["one of cpu, cuda, auto", "Did you mean 'cpu'?"]),
-    ("evaluation.lr_protocol=fair", ["evaluation.lr_protocol = 'fair': must be one of shared, tuned"]),
+    ("evaluation.lr_protocol=fair", ["evaluation.lr_protocol = 'fair': must be one of shared, per_arm_size"]),
     ("evaluation.usual=[relu]", ["evaluation.usual = '[relu]'", "a list of"]),
     ("evaluation.usual=['Swish']", ["evaluation.usual[0] = 'Swish'", "relu, silu"]),
     ("evaluation.usual=['zero']", ["evaluation.usual[0] = 'zero'", "'zero' is a value of ldnn.base"]),
@@ -95,7 +112,7 @@ BAD_OVERRIDES: list[tuple[str, list[str]]] = [
     ("ldnn.width=" + "9" * 3000, ["more than 30 digits", "from 1 to 4096"]),
     ("ldnn.width=0x" + "f" * 3900, ["more than 30 digits", "from 1 to 4096"]),
     ("ldnn.num_types=4", ["ldnn.num_types = 4", "from 1 to 3"]),
-    ("ldnn.depth=0", ["ldnn.depth = 0", "from 1 to 3"]),
+    ("ldnn.depth=0", ["ldnn.depth = 0", "from 1 to 64"]),
     ("ldnn.subnet_scale=0", ["ldnn.subnet_scale = 0", "above 0"]),
     ("ldnn.table_range=0.5", ["ldnn.table_range = 0.5", "from 1 to 100"]),
     ("ldnn.table_scale=2", ["ldnn.table_scale = 2", "from 4 to 4096"]),
@@ -129,7 +146,7 @@ BAD_OVERRIDES: list[tuple[str, list[str]]] = [
     ("evaluation.widths=20,50", ["evaluation.widths = '20,50'", "Write [20,50]."]),
     ("evaluation.widths=[20, '50']", ["evaluation.widths[1] = '50'", "Write 50"]),
     ("evaluation.widths=[20, 20]", ["`no value stands twice in widths` must hold"]),
-    ("evaluation.depths=[4]", ["evaluation.depths[0] = 4", "from 1 to 3"]),
+    ("evaluation.depths=[65]", ["evaluation.depths[0] = 65", "from 1 to 64"]),
     # unknown keys
     ("ldnn.widht=50", ["ldnn.widht = 50: there is no such key", "Did you mean ldnn.width?"]),
     ("width=50", ["width = 50: there is no such key", "ldnn.width"]),
@@ -139,7 +156,7 @@ BAD_OVERRIDES: list[tuple[str, list[str]]] = [
     ("lr=0.1", ["lr = 0.1", "inner.lr or evaluation.lr"]),
     ("trials=3", ["Did you mean search.trials?"]),
     ("colour=blue", ["colour = 'blue'", "Known here: name, description"]),
-    ("ldnn.colour=blue", ["Known here: num_types, base, width"]),
+    ("ldnn.colour=blue", ["Known here: num_types, base, architecture"]),
     ("extends=smoke", ["extends = 'smoke'", "only stand in a recipe file"]),
     # keys without form
     ("a.b", ["--set 'a.b'", "form key=value"]),
@@ -287,10 +304,10 @@ def test_a_relation_is_not_blamed_for_a_value_that_is_wrong_itself(folder: Path)
 
 def test_a_problem_can_be_read_by_programs(folder: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        load_recipe("base", ["ldnn.depth=7"], folder=folder)
+        load_recipe("base", ["ldnn.depth=77"], folder=folder)
     (problem,) = caught.value.problems
-    assert (problem.key, problem.value) == ("ldnn.depth", "7")
-    assert problem.allowed == "must be a whole number from 1 to 3"
+    assert (problem.key, problem.value) == ("ldnn.depth", "77")
+    assert problem.allowed == "must be a whole number from 1 to 64"
 
 
 # Files

@@ -13,7 +13,7 @@ import pytest
 
 from search import checkpoint
 from search.durable import CRASH_EXIT
-from search.evaluate import best_trials, found_set
+from search.found_set import best_trials, found_set
 from search.gradient import search_by_gradient
 from search.plan import PENALTY, Outcome
 from search.run_folder import RunFolder, open_run

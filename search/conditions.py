@@ -1,0 +1,77 @@
+"""Under which conditions sets are judged, beside size and seed: task, kind of network, mixing, training regime.
+
+A run is judged as if its configuration said so: a condition turns the run's configuration into that under which some
+networks are judged, and back into the few words that a unit's payload carries where they differ from the run's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from search.config import RegimeConfig, RunConfig
+from search.config_tasks import TaskTable, task_table
+from search.config_types import ArchitectureName, MixingName
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked for instead of what the run says; None for that.
+
+    Attributes:
+        tasks: on which sets are judged.
+        architectures: kinds of network.
+        mixings: where types are told apart.
+    """
+
+    tasks: tuple[TaskTable, ...] | None = None
+    architectures: tuple[ArchitectureName, ...] | None = None
+    mixings: tuple[MixingName, ...] | None = None
+
+
+def conditions(run: RunConfig, wanted: Wanted) -> list[RunConfig]:
+    """The run's configuration under each condition, every task with every kind of network, mixing and regime."""
+    evaluation, ldnn = run.evaluation, run.ldnn
+    tasks = (run.task, *evaluation.tasks) if wanted.tasks is None else wanted.tasks
+    architectures = wanted.architectures or evaluation.architectures or (ldnn.architecture,)
+    mixings = wanted.mixings or evaluation.mixings or (ldnn.mixing,)
+    return [_under(run, *each) for each in product(tasks, architectures, mixings, run.regimes)]
+
+
+def difference(condition: RunConfig, run: RunConfig) -> dict[str, Any]:
+    """What a payload says of a condition: nothing of what is the run's own."""
+    own: dict[str, Any] = {}
+    if condition.task != run.task:
+        own["task"] = condition.task.model_dump(mode="json")
+    if condition.regime != run.regime:
+        own["regime"] = condition.regime.name
+    own |= {
+        name: getattr(condition.ldnn, name)
+        for name in ("architecture", "mixing")
+        if getattr(condition.ldnn, name) != getattr(run.ldnn, name)
+    }
+    return own
+
+
+def condition_of(payload: Mapping[str, Any], run: RunConfig) -> RunConfig:
+    """The configuration under which a unit's networks are judged."""
+    task = task_table(payload["task"]) if "task" in payload else run.task
+    regimes = {regime.name: regime for regime in run.regimes}
+    regime = regimes[payload.get("regime", run.regime.name)]
+    architecture, mixing = (payload.get(name, getattr(run.ldnn, name)) for name in ("architecture", "mixing"))
+    return _under(run, task, architecture, mixing, regime)
+
+
+def title(condition: RunConfig, run: RunConfig) -> str:
+    """A condition as part of a key: the task, and what is not the run's own."""
+    more = {name: value for name, value in difference(condition, run).items() if name != "task"}
+    return "-".join([condition.task.title, *(str(value).replace("_", "-") for value in more.values())])
+
+
+def _under(
+    run: RunConfig, task: TaskTable, architecture: ArchitectureName, mixing: MixingName, regime: RegimeConfig
+) -> RunConfig:
+    ldnn = run.ldnn.model_copy(update={"architecture": architecture, "mixing": mixing})
+    return run.model_copy(update={"task": task, "ldnn": ldnn, "regime": regime})
