@@ -7,6 +7,7 @@ from typing import Any, Final
 import pandas as pd
 
 from analysis.load import Run, counted_attempts
+from analysis.merit import merit_of
 from search.schema import USUAL_TRIAL, Status
 
 SET: Final = ["run_id", "method", "trial_id"]
@@ -57,3 +58,17 @@ def of_sets(frame: pd.DataFrame, sets: pd.DataFrame) -> pd.DataFrame:
     names = ["run_id", "trial_id"]
     wanted = pd.MultiIndex.from_frame(sets[names])
     return frame[pd.MultiIndex.from_frame(frame[names]).isin(wanted)]
+
+
+def one_rate(evaluations: pd.DataFrame) -> pd.DataFrame:
+    """Of every arm at every size the rows of one learning rate: that with the highest mean merit, if of several.
+
+    Only tuning leaves several: validation rows, whose best rate is what networks are then judged with.
+    """
+    arm = ["run_id", "trial_id", "arm", "task", "architecture", "depth", "width", "mixing", "lr_protocol", "split"]
+    if not evaluations.duplicated([*arm, "seed"]).any():
+        return evaluations
+    means = evaluations.assign(merit=merit_of(evaluations)).groupby([*arm, "lr"], dropna=False)["merit"].mean()
+    best = means.reset_index().sort_values("merit", ascending=False, kind="stable").drop_duplicates(arm)
+    kept = evaluations.merge(best[[*arm, "lr"]], on=[*arm, "lr"])
+    return kept.drop_duplicates([*arm, "seed"])

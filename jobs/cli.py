@@ -154,6 +154,23 @@ def compare(
     show_comparison(runs, as_json=as_json)
 
 
+@app.command(epilog="Example:  ldnn passport runs/quickstart --trial gradient-0003")
+def passport(
+    run: RunArgument,
+    trial: Annotated[
+        str | None, typer.Option(help="A trial by its id; by default the best set of each method.")
+    ] = None,
+    lr_protocol: Annotated[
+        str | None, typer.Option(help="shared or tuned: networks trained that way; by default tuned, if there are any.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what becomes of a set at other sizes: its scale passport, as label, table, picture and Parquet file."""
+    from jobs.results import show_passports
+
+    show_passports(run, trial, lr_protocol, as_json=as_json)
+
+
 @app.command(epilog="Example:  ldnn report runs/quickstart")
 def report(run: RunArgument) -> None:
     """Write all tables and figures of a run into one HTML file that needs no network."""

@@ -24,6 +24,7 @@ from analysis.figures.epochs import accuracy_by_epoch, accuracy_by_epoch_data
 from analysis.figures.found_curves import found_curves, found_curves_data
 from analysis.figures.noise import gradient_noise, gradient_noise_data, noisy_descent, noisy_descent_data
 from analysis.figures.pareto import pareto_set, pareto_set_data
+from analysis.figures.passport import passport_heat_data, scale_passport_data, scale_passport_figure
 from analysis.figures.progress import best_so_far_data, best_so_far_figure, outer_loss, outer_loss_data
 from analysis.figures.questions import METHODS_COMPARED, QUESTIONS, by_question
 from analysis.figures.recipe import FigureRecipe, MissingDataError
@@ -72,6 +73,9 @@ __all__ = [
     "parameter_importance_data",
     "pareto_set",
     "pareto_set_data",
+    "passport_heat_data",
+    "scale_passport_data",
+    "scale_passport_figure",
     "score_slices",
     "score_slices_data",
     "spectral_bias",

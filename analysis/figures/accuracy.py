@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import gaussian_kde
 
-from analysis.figures.networks import PANEL, headline_networks, panels, where_learned
+from analysis.figures.networks import CONDITIONS, PANEL, headline_networks, panels, where_learned
 from analysis.load import Run
 from analysis.statistics import Vector
 from analysis.style import arm_colour, arm_order, canvas, horizontal_grid, look, round_ticks, stacked, text_colour
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COLUMNS: Final = [*PANEL, "method", "learned_width", "learned_depth", "split", "arm", "width", "seed"]
-_SET: Final = ["trial_id", "task", "lr_protocol"]
+_SET: Final = ["trial_id", *CONDITIONS]
 _IN_A_ROW: Final = 4
 """Panels side by side in the picture of boxes: with four, a width still has room for its name on a phone."""
 

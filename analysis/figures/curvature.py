@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pandas as pd
 
-from analysis.figures.networks import PANEL, beside_rivals, headline_networks, learned_sizes, panels, where_learned
+from analysis.figures.networks import (
+    PANEL,
+    beside_rivals,
+    headline_networks,
+    learned_sizes,
+    panels,
+    spectra,
+    where_learned,
+)
 from analysis.load import Run
 from analysis.sets import headline_sets
 from analysis.statistics import Vector, mean_intervals
@@ -35,7 +43,7 @@ _FAINTEST: Final = 1e-5
 
 def curvature_by_arm_data(run: Run) -> pd.DataFrame:
     """Per set, arm and quantity of `QUANTITIES` the mean over networks with a 95 % interval, at the learned size."""
-    rows = where_learned(headline_networks(run))
+    rows = where_learned(headline_networks(run, curvature=True))
     records: list[dict[str, Any]] = []
     samples: list[Vector] = []
     for key, own in rows.groupby([*PANEL, "width", "arm"], sort=False, dropna=False):
@@ -77,9 +85,7 @@ def curvature_by_arm(data: pd.DataFrame) -> Figure:
 def spectral_densities_data(run: Run) -> pd.DataFrame:
     """Per set and arm the mean spectral density over networks, on a grid that all arms of a panel share."""
     sets = headline_sets(run)
-    rows = run.table("spectra")
-    rows = rows.assign(method=rows["method"].astype(object))
-    both = beside_rivals(rows, sets, ["trial_id", "method"])
+    both = beside_rivals(spectra(run), sets, ["trial_id", "method", "mixing"])
     learned = learned_sizes(run)
     there = both.merge(learned.drop_duplicates(), on=["trial_id", "width", "depth"])
     both = there if len(there) else both

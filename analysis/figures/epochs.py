@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.figures.labels import Names, label_right, names_of_arms
-from analysis.figures.networks import headline_networks, panels, where_learned, without_controls
+from analysis.figures.networks import CONDITIONS, headline_networks, panels, where_learned, without_controls
 from analysis.load import Run
 from analysis.style import arm_colour, arm_order, horizontal_grid, look, stacked
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_SET: Final = ["trial_id", "task", "lr_protocol", "width"]
+_SET: Final = ["trial_id", *CONDITIONS, "width"]
 
 
 def accuracy_by_epoch_data(run: Run) -> pd.DataFrame:

@@ -9,7 +9,12 @@ METHODS_COMPARED: Final = "Gradient or evolution, and how did the search go?"
 """The question that has an answer without figures too: the comparison of the methods."""
 
 QUESTIONS: Final[dict[str, tuple[str, ...]]] = {
-    "At which sizes does the mix win?": ("passport", "advantage_by_width", "accuracy_by_width", "accuracy_by_epoch"),
+    "At which sizes does the mix win?": (
+        "scale_passport",
+        "advantage_by_width",
+        "accuracy_by_width",
+        "accuracy_by_epoch",
+    ),
     "Does the mix win where it was learned?": ("arm_violins", "loss_violins"),
     "What was found?": ("activation_curves", "found_curves", "curves_by_base"),
     "Why might a mix do better?": (

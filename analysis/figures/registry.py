@@ -25,6 +25,7 @@ from analysis.figures.epochs import accuracy_by_epoch, accuracy_by_epoch_data
 from analysis.figures.found_curves import found_curves, found_curves_data
 from analysis.figures.noise import gradient_noise, gradient_noise_data, noisy_descent, noisy_descent_data
 from analysis.figures.pareto import pareto_set, pareto_set_data
+from analysis.figures.passport import scale_passport_data, scale_passport_figure
 from analysis.figures.progress import best_so_far_data, best_so_far_figure, outer_loss, outer_loss_data
 from analysis.figures.recipe import FigureRecipe, MissingDataError
 from analysis.figures.representation import accuracy_and_participation, accuracy_and_participation_data
@@ -109,6 +110,17 @@ FIGURES: Final[dict[str, FigureRecipe]] = {
         "evaluations that keep the accuracy after every epoch, best at several depths",
         f"{_EVALUATE} --depths 1,2,3",
         "Nothing is chosen by these curves: verdicts use the last epoch. Longer training may reverse an order.",
+    ),
+    "scale_passport": FigureRecipe(
+        "Scale passport",
+        "Mean difference of the mix to each rival, paired by seed, with 95 % intervals; framed where the set was "
+        "learned. Triangles: better or worse by signed ranks with Holm's correction over sizes; =: an advantage of one "
+        "percentage point (5 % of a loss) can be excluded.",
+        scale_passport_data,
+        scale_passport_figure,
+        "evaluations of the arm mixed and of its rivals with common seeds",
+        _EVALUATE,
+        "Only the sizes, tasks and networks that were evaluated, each with the learning rates of its protocol.",
     ),
     "best_so_far": FigureRecipe(
         "Gradient against evolution",
