@@ -190,6 +190,9 @@ def round_ticks(axis: Axis, low: float, high: float, *, at_most: int = 5) -> Non
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     every = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
     inside = [tick for tick in every if low <= tick <= high]
+    if len(inside) < 2:  # within a factor of two there may be one of them
+        finer = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9)
+        inside = [digit * 10.0**power for power in powers for digit in finer if low <= digit * 10.0**power <= high]
     decades = [tick for tick in inside if tick in {10.0**power for power in powers}]
     chosen = decades if len(inside) > at_most and len(decades) > 2 else inside
     chosen = chosen[:: -(-len(chosen) // at_most) or 1]

@@ -166,7 +166,7 @@ def _learned_at(title: str, rows: pd.DataFrame) -> str:
 
 
 def _name_arms(axes: Axes, names: list[str]) -> None:
-    crowded = sum(map(len, names)) > 70
+    crowded = len(names) * max(map(len, names)) > 70
     turned: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
     axes.set_xticks(range(len(names)), names, **turned)
     axes.set_xlim(-0.6, len(names) - 0.4)

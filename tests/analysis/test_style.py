@@ -91,6 +91,7 @@ def test_labels_without_room_are_set_evenly_around_the_middle():
         (0.009, 0.03, ["0.01", "0.02"]),
         (0.9, 1100.0, ["1", "10", "100", "1000"]),
         (30.0, 210.0, ["50", "100", "200"]),
+        (14.0, 36.0, ["15", "20", "25", "30"]),
     ],
 )
 def test_logarithmic_axes_have_a_few_round_numbers(low, high, names):
