@@ -19,7 +19,7 @@ from analysis.cross_size import SIZE
 from analysis.function_space import curve_distances, curve_points, set_distance
 from analysis.load import Run, counted_attempts
 from analysis.merit import LOSS, metric_of
-from analysis.sets import METHODS, headline_sets, judging_split, of_sets
+from analysis.sets import METHODS, headline_sets, judging_regime, judging_split, of_sets, one_rate, regime_of
 from analysis.settings import outer_loss_unit, pooling_sentence
 from analysis.statistics import Estimate, Interval, Vector, difference_of_means, mean_intervals, pair, share_won
 from analysis.words import count, number, percent, points, seconds
@@ -160,8 +160,11 @@ def final_sets(runs: Sequence[Run]) -> pd.DataFrame:
     candidates = [headline_sets(run) for run in runs]
     best = pd.concat(candidates, ignore_index=True).sort_values("score", ascending=False, kind="stable")
     best = best.drop_duplicates("method")
-    rows = pd.concat([run.evaluations[run.evaluations["split"] == judging_split(run.evaluations)] for run in runs])
-    mixed = of_sets(rows[(rows["arm"] == "mixed") & rows["accuracy"].notna()], best)
+    rows = pd.concat(
+        [run.evaluations[run.evaluations["split"] == judging_split(run.evaluations)] for run in runs], ignore_index=True
+    )
+    alike = (rows["arm"] == "mixed") & rows["accuracy"].notna() & (regime_of(rows) == judging_regime(rows))
+    mixed = one_rate(of_sets(rows[alike], best))
     records = []
     samples = []
     for key, group in mixed.groupby([*SIZE, "mixing"], dropna=False):

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.sets import SET, in_order, one_rate
+from analysis.sets import SET, in_order, judging_regime, one_rate, regime_of
 from analysis.statistics import Pairs, Vector, mean_intervals, share_won
 from search.schema import USUAL_TRIAL
 
@@ -52,11 +52,12 @@ def cross_size_table(evaluations: pd.DataFrame, *, split: str = "test") -> pd.Da
     rival has no rows; ``note`` says the latter.
 
     Args:
-        evaluations: rows of the evaluations table, of one or several runs; those without an accuracy are passed over.
+        evaluations: rows of the evaluations table, of one or several runs; those without an accuracy are passed over,
+            and those of other training regimes than `judging_regime`.
         split: which judging rows count: test or val.
     """
-    rows = one_rate(evaluations[(evaluations["split"] == split) & evaluations["accuracy"].notna()])[_USED]
-    rows = rows.dropna(subset=["arm", "seed"])
+    alike = (evaluations["split"] == split) & (regime_of(evaluations) == judging_regime(evaluations))
+    rows = one_rate(evaluations[alike & evaluations["accuracy"].notna()])[_USED].dropna(subset=["arm", "seed"])
     shared: dict[Any, pd.DataFrame] = dict(list(rows[rows["trial_id"] == USUAL_TRIAL].groupby(["run_id", *SIZE])))
     records: list[dict[str, Any]] = []
     samples: list[Vector] = []

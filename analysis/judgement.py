@@ -12,7 +12,7 @@ import pandas as pd
 from analysis.cross_size import RIVALS, SIZE, cross_size_table
 from analysis.load import Run, counted_attempts
 from analysis.merit import LOSS, metric_of
-from analysis.sets import SET, headline_sets, in_order, judging_split, of_sets
+from analysis.sets import SET, headline_sets, in_order, judging_regime, judging_split, of_sets, regime_of
 from analysis.statistics import MIN_PAIRS
 from analysis.words import count, percent, points
 
@@ -88,6 +88,10 @@ def verdict(run: Run) -> Verdict:
     sentences = [sentence for subject, rows in themes for sentence in _sentences(subject, rows)]
     silent = sets[~sets["trial_id"].isin(spoken["trial_id"])]
     sentences += [_silence(run.evaluations, str(trial)) for trial in silent["trial_id"]]
+    others = sorted(set(regime_of(run.evaluations)) - {judging_regime(run.evaluations)})
+    if others:
+        words = f"Networks trained under other regimes ({', '.join(others)}) are not in these sentences"
+        sentences.append(f"{words}; `ldnn passport` with --regime speaks about them.")
     sentences += _outside_table(of_sets(run.evaluations, sets))
     coarse = list(_coarse_tables(of_sets(counted_attempts(run.activations, run.trials), sets)))
     headlines, sentences = headlines + coarse, sentences + coarse

@@ -65,6 +65,7 @@ class Passport:
         method: gradient or evolution.
         lr_protocol: how learning rates were chosen.
         mixing: how its types are spread.
+        regime: under which training regime networks were trained.
         split: rows that judged: test, or val while there are no others.
         label: one word, or None where the data do not suffice for one.
         words: why it is that label, or why there is none.
@@ -81,6 +82,7 @@ class Passport:
     method: str
     lr_protocol: str
     mixing: str
+    regime: str
     split: str
     label: Label | None
     words: str
@@ -109,6 +111,7 @@ def scale_passport(
     run_id: str | None = None,
     lr_protocol: str | None = None,
     mixing: str | None = None,
+    regime: str | None = None,
     split: str | None = None,
     chance: Mapping[str, float] | None = None,
     rules: Rules | None = None,
@@ -119,8 +122,9 @@ def scale_passport(
         evaluations: rows of the evaluations table, usual arms and other sets included.
         trial_id: the trial that found the set.
         run_id: its run; needed if the rows of several runs have such a trial.
-        lr_protocol: rows of this protocol; if not given and there are several, the tuned ones.
+        lr_protocol: rows of this protocol; if not given and there are several, per_arm_size.
         mixing: rows of this mixing; if not given and there are several, within_layer.
+        regime: rows of this training regime; if not given and there are several, plain.
         split: test or val; if not given, val only as long as there are no test rows.
         chance: accuracy of a guess by task, for tasks that `analysis.merit.CHANCE` does not have.
         rules: margins and shares; `Rules()` if not given.
@@ -130,7 +134,13 @@ def scale_passport(
     """
     rules = rules or Rules()
     rows = passport_rows(
-        evaluations, trial_id=trial_id, run_id=run_id, split=split, lr_protocol=lr_protocol, mixing=mixing
+        evaluations,
+        trial_id=trial_id,
+        run_id=run_id,
+        split=split,
+        lr_protocol=lr_protocol,
+        mixing=mixing,
+        regime=regime,
     )
     grid = passport_grid(rows.own, rows.usual, rows.singles, rules, chance)
     sizes = grid.table[grid.table["rival"] == BEST_USUAL]
@@ -142,6 +152,7 @@ def scale_passport(
         method=str(first["method"]),
         lr_protocol=str(first["lr_protocol"]),
         mixing=str(first["mixing"]),
+        regime=str(first["regime"]),
         split=str(first["split"]),
         label=decision.label,
         words=decision.words,
@@ -164,7 +175,6 @@ def _decision(own: pd.DataFrame, usual: pd.DataFrame, sizes: pd.DataFrame, rules
 
 
 def _controls(table: pd.DataFrame) -> Iterator[ControlResult]:
-    several = len(table["task"].unique()) > 1
     for name in CONTROLS:
         rows = table[table["rival"] == name]
         if rows.empty:
@@ -173,7 +183,7 @@ def _controls(table: pd.DataFrame) -> Iterator[ControlResult]:
         for row in rows.to_dict("records"):
             unknown = row["standing"] in (Standing.TOO_FEW, Standing.NOT_MEASURED)
             outcome = "unknown" if unknown else "beaten" if row["standing"] == Standing.BETTER else "failed"
-            named[outcome].append(where(row, several_tasks=several))
+            named[outcome].append(where(row, table))
         yield ControlResult(name, *(tuple(named[outcome]) for outcome in ("beaten", "failed", "unknown")))
 
 
@@ -188,10 +198,9 @@ def _control_sentences(controls: tuple[ControlResult, ...]) -> Iterator[str]:
 
 
 def _grid_notes(table: pd.DataFrame) -> Iterator[str]:
-    several = len(table["task"].unique()) > 1
     for rival, rows in table.groupby("rival", sort=False):
         parts = [
-            f"{where(row, several_tasks=several)}: {row['pairs']} pairs, {count(row['lost'], 'seed')} without a partner"
+            f"{where(row, table)}: {row['pairs']} pairs, {count(row['lost'], 'seed')} without a partner"
             for row in rows.to_dict("records")
             if row["lost"]
         ]
@@ -199,14 +208,14 @@ def _grid_notes(table: pd.DataFrame) -> Iterator[str]:
             yield f"Seeds of the mix and of {rival} differ at {'; '.join(parts)}."
         absent = rows[rows["standing"] == Standing.NOT_MEASURED]
         if len(absent):
-            there = ", ".join(where(row, several_tasks=several) for row in absent.to_dict("records"))
+            there = ", ".join(where(row, table) for row in absent.to_dict("records"))
             yield f"The mix or {rival} has no networks with common seeds at {there}."
     sizes = table[table["rival"] == BEST_USUAL]
     if not sizes["is_learned"].any():
         yield "It was not evaluated where it was learned (or its rows do not say where that was): no retention."
     by_loss = sizes[(sizes["metric"] == LOSS) & (sizes["diverged"] > 0)]
     if len(by_loss):
-        there = ", ".join(where(row, several_tasks=several) for row in by_loss.to_dict("records"))
+        there = ", ".join(where(row, table) for row in by_loss.to_dict("records"))
         yield f"Diverged networks have no loss at {there}: means leave them out, tests count them as lost."
 
 

@@ -31,6 +31,7 @@ _COLUMNS: Final[dict[str, tuple[pa.DataType, str]]] = {
     "method": (_TEXT, "gradient | evolution"),
     "lr_protocol": (_TEXT, "as in evaluations"),
     "mixing": (_TEXT, "as in evaluations"),
+    "regime": (_TEXT, "as in evaluations"),
     "split": (_TEXT, "which rows judged the networks: val | test"),
     "label": (_TEXT, "scale-safe | size-specific | collapses | no better than usual; null: the data do not suffice"),
     "words": (_TEXT, "why it is that label, or why there is none"),
@@ -128,7 +129,8 @@ def _content(passport: Passport) -> bytes:
     label = None if passport.label is None else str(passport.label)
     whole = {
         "run_id": passport.run_id, "trial_id": passport.trial_id, "method": passport.method,
-        "lr_protocol": passport.lr_protocol, "mixing": passport.mixing, "split": passport.split,
+        "lr_protocol": passport.lr_protocol, "mixing": passport.mixing, "regime": passport.regime,
+        "split": passport.split,
         "label": label, "words": passport.words,
     }  # fmt: skip
     about_task = [name for name in SUMMARY_COLUMNS if name != "metric"]

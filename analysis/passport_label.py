@@ -90,7 +90,7 @@ def decide(sizes: pd.DataFrame, rules: Rules) -> Decision:
     broken = sizes[sizes["collapses"]]
     if len(broken):
         parts = [
-            f"{_where(row, sizes)}, {percent(row['collapsed_share'], 0)} % of its networks (of the best usual arm's "
+            f"{where(row, sizes)}, {percent(row['collapsed_share'], 0)} % of its networks (of the best usual arm's "
             f"{percent(row['usual_collapsed_share'], 0)} %)"
             for row in broken.to_dict("records")
         ]
@@ -114,19 +114,16 @@ def decide(sizes: pd.DataFrame, rules: Rules) -> Decision:
     return Decision(None, f"{words}: more seeds there would tell")
 
 
-def where(row: dict[Any, Any], *, several_tasks: bool = False) -> str:
-    """A size in words."""
+def where(row: dict[Any, Any], among: pd.DataFrame | None = None) -> str:
+    """A size in words, with its task and kind of network if those that it is among have several."""
     further = [f"depth {row['depth']}"] if row["depth"] != 1 else []
-    further += [str(row["task"])] if several_tasks else []
+    if among is not None:
+        further += [str(row[name]) for name in ("task", "architecture") if len(among[name].unique()) > 1]
     return f"width {row['width']}" + (f" ({', '.join(further)})" if further else "")
 
 
-def _where(row: dict[Any, Any], sizes: pd.DataFrame) -> str:
-    return where(row, several_tasks=len(sizes["task"].unique()) > 1)
-
-
 def _list(rows: pd.DataFrame, sizes: pd.DataFrame) -> str:
-    return ", ".join(_where(row, sizes) for row in rows.to_dict("records"))
+    return ", ".join(where(row, sizes) for row in rows.to_dict("records"))
 
 
 def _lacking(sizes: pd.DataFrame, judged: pd.DataFrame, rules: Rules) -> str:
@@ -140,7 +137,9 @@ def _lacking(sizes: pd.DataFrame, judged: pd.DataFrame, rules: Rules) -> str:
             row = few.iloc[0]
             words += f" ({_list(few, sizes)}: too few seeds, at least {row['needed']} in common are needed)"
         return words
-    spans = {name: judged[name].max() / judged[name].min() for name in ("width", "depth")}
+    # Widths of different kinds of network are different things.
+    kinds = judged.groupby(["task", "architecture"])[["width", "depth"]]
+    spans = (kinds.max() / kinds.min()).max().astype(float)
     if spans["width"] < rules.min_width_ratio and spans["depth"] < rules.min_depth_ratio:
         found = f"{number(spans['width'], 1)} in width and {number(spans['depth'], 1)} in depth"
         needed = f"{number(rules.min_width_ratio, 0)} in width or {number(rules.min_depth_ratio, 0)} in depth"
@@ -160,7 +159,7 @@ def _nowhere(judged: pd.DataFrame, failed: pd.DataFrame, rules: Rules) -> Decisi
     unclear = judged[~judged.index.isin(failed.index)]
     blind = [row for row in unclear.to_dict("records") if not row["detectable"] <= rules.visible(str(row["metric"]))]
     if blind:
-        parts = [f"{_where(row, judged)} from {_amount(row['detectable'], row)} up" for row in blind]
+        parts = [f"{where(row, judged)} from {_amount(row['detectable'], row)} up" for row in blind]
         wanted = _amount(rules.visible(str(blind[0]["metric"])), blind[0])
         return Decision(
             None,

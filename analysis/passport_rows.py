@@ -8,12 +8,13 @@ from typing import Final
 import pandas as pd
 
 from analysis.merit import ACCURACY, LOSS, metric_of
-from analysis.sets import judging_split, one_rate
+from analysis.sets import PLAIN, judging_split, one_rate, regime_of
 from analysis.words import count
 from search.schema import USUAL_TRIAL
 
-_PREFERRED: Final = {"lr_protocol": "tuned", "mixing": "within_layer"}
-"""Which rows a passport is about if there are several kinds: the fairer protocol, the mix within layers."""
+_PREFERRED: Final = {"lr_protocol": ("per_arm_size", "tuned"), "mixing": ("within_layer",), "regime": (PLAIN,)}
+"""Which rows a passport is about if there are several kinds: the fairer protocol (by its name of today or that of
+earlier rows), the mix within layers, nothing special in the training."""
 
 
 class PassportError(ValueError):
@@ -45,6 +46,7 @@ def passport_rows(
     split: str | None,
     lr_protocol: str | None,
     mixing: str | None,
+    regime: str | None,
 ) -> PassportRows:
     """Choose the rows; the arguments are those of `analysis.scale_passport`.
 
@@ -52,9 +54,9 @@ def passport_rows(
         PassportError: the trial has no such rows, several runs have it, or networks are judged by something unknown.
     """
     rows = _of_one_run(evaluations, trial_id, run_id)
-    rows = rows[rows["split"] == (split or judging_split(rows))]
+    rows = rows[rows["split"] == (split or judging_split(rows))].assign(regime=regime_of(rows))
     notes: list[str] = []
-    for column, value in (("lr_protocol", lr_protocol), ("mixing", mixing)):
+    for column, value in (("lr_protocol", lr_protocol), ("mixing", mixing), ("regime", regime)):
         rows, left_out = _of_one_kind(rows, trial_id, column, value)
         notes += left_out
     rates, rows = len(rows), one_rate(rows)
@@ -63,7 +65,7 @@ def passport_rows(
         notes.append(f"{words}: of each arm at each size the best one is kept, by these very rows.")
     own = rows[rows["trial_id"] == trial_id]
     if own.empty:
-        asked = {"split": split, "lr_protocol": lr_protocol, "mixing": mixing}
+        asked = {"split": split, "lr_protocol": lr_protocol, "mixing": mixing, "regime": regime}
         words = ", ".join(f"{name} {value}" for name, value in asked.items() if value) or "judged by test rows"
         raise PassportError(f"{trial_id} has no evaluation rows that are {words}; `ldnn evaluate` trains networks.")
     usual = rows[rows["trial_id"] == USUAL_TRIAL]
@@ -100,8 +102,7 @@ def _of_one_kind(
     rows: pd.DataFrame, trial_id: str, column: str, value: str | None
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     found = sorted(rows.loc[rows["trial_id"] == trial_id, column].dropna().astype(str).unique())
-    preferred = _PREFERRED[column] if _PREFERRED[column] in found else found[0] if found else ""
-    chosen = value or preferred
+    chosen = value or next((name for name in (*_PREFERRED[column], *found) if name in found), "")
     others = ", ".join(name for name in found if name != chosen)
     words = (f"Rows of {column} {others} are left out; this is about {chosen}.",) if others else ()
     # What has no types has no way of mixing them.

@@ -12,7 +12,7 @@ from analysis.merit import ACCURACY, LOSS
 from analysis.passport import Passport, PassportError, scale_passport
 from analysis.passport_cells import BEST_USUAL, SIZE
 from analysis.passport_label import Standing, where
-from analysis.sets import headline_sets
+from analysis.sets import PLAIN, headline_sets
 from analysis.tables import Column, Table
 from analysis.words import NOTHING, count, number, percent, points
 
@@ -30,7 +30,7 @@ def passport_table(passport: Passport) -> Table:
     unit = " or ".join(_UNITS[metric] for metric in (ACCURACY, LOSS) if metric in set(passport.grid["metric"]))
     heads = (
         Column("size", numeric=False),
-        Column("task", numeric=False),
+        Column("of", numeric=False),
         *(Column(f"mixed – {rival} [{unit}]") for rival in rivals),
         Column("p (Holm)"),
         Column("seeds"),
@@ -39,29 +39,31 @@ def passport_table(passport: Passport) -> Table:
         Column("at chance or diverged [%]"),
         Column("against best usual", numeric=False),
     )
-    several = len(passport.grid["task"].unique()) > 1
+    several = {name: len(passport.grid[name].unique()) > 1 for name in ("task", "architecture")}
     rows = []
     for _, size in passport.grid.groupby(SIZE, sort=False):
         by_rival = {row["rival"]: row for row in size.to_dict("records")}
         main = by_rival[BEST_USUAL]
         differences = [_difference(by_rival[rival]) for rival in rivals]
         rows.append((
-            _size(main), main["task"] if several else NOTHING, *differences,
+            _size(main), _kind(main, several), *differences,
             _p_value(main["p_holm"]), str(main["pairs"]), percent(main["won"], 0), _kept(main),
             percent(main["collapsed_share"], 0) if main["collapsed_share"] else NOTHING, str(main["standing"]),
         ))  # fmt: skip
     label = "no label" if passport.label is None else str(passport.label)
-    conditions = f"{passport.split} rows, lr {passport.lr_protocol}, {passport.mixing}"
+    regime = "" if passport.regime == PLAIN else f", {passport.regime}"
+    conditions = f"{passport.split} rows, lr {passport.lr_protocol}, {passport.mixing}{regime}"
     caption = f"Scale passport of {passport.trial_id}: {label}; {conditions}, paired by seed, with 95 % intervals"
     return Table(caption, heads, tuple(rows)).without_empty_columns()
 
 
 def passport_summary(passport: Passport) -> Iterator[str]:
     """What holds over the sizes of each task, against the best usual activation, in words."""
-    several = len(passport.summary) > 1
+    kinds = passport.summary[["task", "architecture"]]
+    varying = [name for name in kinds if len(kinds[name].unique()) > 1]
     for row in passport.summary.to_dict("records"):
         unit = _UNITS[row["metric"]]
-        place = f"{row['task']}: " if several else ""
+        place = f"{', '.join(str(row[name]) for name in varying)}: " if varying else ""
         if pd.isna(row["mean_advantage"]):
             yield f"{place}No mean over sizes: {row['mean_note']}."
         else:
@@ -82,12 +84,15 @@ def passport_summary(passport: Passport) -> Iterator[str]:
         yield f"{place}Least advantage at {at}: {worst} {unit}."
 
 
-def headline_passports(run: Run, *, lr_protocol: str | None = None) -> tuple[list[Passport], list[str]]:
+def headline_passports(
+    run: Run, *, lr_protocol: str | None = None, regime: str | None = None
+) -> tuple[list[Passport], list[str]]:
     """The passports of each method's headline set, and in words why one of them has none.
 
     Args:
         run: the run.
         lr_protocol: as in `scale_passport`.
+        regime: as in `scale_passport`.
     """
     found: list[Passport] = []
     words: list[str] = []
@@ -99,6 +104,7 @@ def headline_passports(run: Run, *, lr_protocol: str | None = None) -> tuple[lis
                     trial_id=str(chosen.trial_id),
                     run_id=str(chosen.run_id),
                     lr_protocol=lr_protocol,
+                    regime=regime,
                 )
             )
         except PassportError as error:
@@ -118,6 +124,10 @@ def passport_tables(run: Run) -> Iterator[Table]:
 def _size(row: dict[Any, Any]) -> str:
     depth = "" if row["depth"] == 1 else f", depth {row['depth']}"
     return f"width {row['width']}{depth}{' (learned)' if row['is_learned'] else ''}"
+
+
+def _kind(row: dict[Any, Any], several: dict[str, bool]) -> str:
+    return ", ".join(str(row[name]) for name, are in several.items() if are) or NOTHING
 
 
 def _difference(row: dict[Any, Any]) -> str:

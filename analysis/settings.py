@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from analysis.load import Run
+from analysis.merit import LOSS, metric_of
 from analysis.words import NOTHING, count
 
 _ABOUT_NO_RESULT: Final = ("name", "description", "seed", "method", "resources", "search.trials", "search.max_retries")
@@ -69,7 +70,10 @@ def _unit(run: Run) -> str:
     objective, task = (_section(run, name) for name in ("objective", "task"))
     if objective.get("measure") == "val_accuracy":
         return "share of wrong answers"
-    return "squared error" if task.get("name") in _SQUARED_ERROR_TASKS else "nat"
+    name = task.get("name")
+    rows = run.evaluations[run.evaluations["task"] == name]
+    by_loss = name in _SQUARED_ERROR_TASKS or (metric_of(rows) == LOSS).any()
+    return "squared error" if by_loss else "nat"
 
 
 def _section(run: Run, name: str) -> Mapping[str, Any]:

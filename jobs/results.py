@@ -85,13 +85,16 @@ def show_comparison(paths: Sequence[Location], *, as_json: bool) -> None:
     _print_sentences(out, found.sentences)
 
 
-def show_passports(path: Location, trial_id: str | None, lr_protocol: str | None, *, as_json: bool) -> None:
+def show_passports(
+    path: Location, trial_id: str | None, *, lr_protocol: str | None, regime: str | None, as_json: bool
+) -> None:
     """Scale passports as tables and sentences, and as files in the report folder of the run.
 
     Args:
         path: the run.
         trial_id: the trial whose set it is about; the best set of each method if not given.
-        lr_protocol: rows of this protocol; the tuned ones, if there are any, if not given.
+        lr_protocol: as in `analysis.scale_passport`.
+        regime: as in `analysis.scale_passport`.
         as_json: answer with one object instead.
 
     Raises:
@@ -100,7 +103,7 @@ def show_passports(path: Location, trial_id: str | None, lr_protocol: str | None
     from analysis.passport_report import save_passport
 
     run, out = load_run(path), console()
-    passports, words = _passports(run, trial_id, lr_protocol)
+    passports, words = _passports(run, trial_id, lr_protocol, regime)
     if not passports:
         raise PassportError(" ".join(words))
     saved = [[str(place) for place in save_passport(run, passport)] for passport in passports]
@@ -115,10 +118,12 @@ def show_passports(path: Location, trial_id: str | None, lr_protocol: str | None
     _print_sentences(out, words)
 
 
-def _passports(run: Run, trial_id: str | None, lr_protocol: str | None) -> tuple[list[Passport], list[str]]:
+def _passports(
+    run: Run, trial_id: str | None, lr_protocol: str | None, regime: str | None
+) -> tuple[list[Passport], list[str]]:
     if trial_id is None:
-        return headline_passports(run, lr_protocol=lr_protocol)
-    return [scale_passport(run.evaluations, trial_id=trial_id, lr_protocol=lr_protocol)], []
+        return headline_passports(run, lr_protocol=lr_protocol, regime=regime)
+    return [scale_passport(run.evaluations, trial_id=trial_id, lr_protocol=lr_protocol, regime=regime)], []
 
 
 def _passport_record(passport: Passport, places: list[str]) -> dict[str, Any]:

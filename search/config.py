@@ -13,20 +13,17 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field
 
 from search.config_errors import ConfigError, Problem, Relation, checked
+from search.config_judging import CurvatureConfig, EvaluationConfig, RegimeConfig, TrainingConfig
 from search.config_keys import shown
 from search.config_space import SAMPLED_INTO, Choices, Range, sampled_keys
 from search.config_tables import (
-    CurvatureConfig,
-    EvaluationConfig,
     EvolutionConfig,
     GradientConfig,
     InnerConfig,
     LdnnConfig,
     ObjectiveConfig,
-    RegimeConfig,
     ResourcesConfig,
     SearchConfig,
-    TrainingConfig,
 )
 from search.config_tasks import PLACES, Mnist1dConfig, TaskConfig
 from search.config_types import Array, Method, Networks, ObjectiveName, Seed, Table, Width
@@ -158,6 +155,7 @@ class RunConfig(Table):
 
         rule = "largest num_types <= smallest of evaluation.widths"
         yield Relation(rule, most_types <= min(self.evaluation.widths), ("evaluation.widths", types_key))
+        yield from self._relations_of_networks()
         names = [one.name for one in self.regimes]
         yield Relation(
             "no name stands twice in regime and evaluation.regimes",
@@ -198,6 +196,22 @@ class RunConfig(Table):
         for section, size in (("inner", self.inner.batch_size), ("evaluation", self.evaluation.batch_size)):
             rule = f"{section}.batch_size <= rows to train on ({rows})"
             yield Relation(rule, size <= rows, (f"{section}.batch_size", *row_keys))
+
+    def _relations_of_networks(self) -> Iterator[Relation]:
+        """Which kinds of network the tasks have inputs for."""
+        judged = self.evaluation.architectures or (self.ldnn.architecture,)
+        places = [
+            ("ldnn.architecture", "ldnn.depth", {self.ldnn.architecture}, self.objective.depths or (self.ldnn.depth,)),
+            ("evaluation.architectures", "evaluation.depths", set(judged), self.evaluation.depths),
+        ]
+        sizes = [task.image_size for task in (self.task, *self.evaluation.tasks) if task.image_size is not None]
+        for key, depth_key, architectures, depths in places:
+            for name in sorted(architectures - {"mlp"}):
+                rule = f"{name} is for tasks with images (digits, fashion_mnist, mnist, cifar10)"
+                yield Relation(rule, all(sizes), (key, "task.name"))
+                if name == "vgg_he" and all(sizes) and sizes:
+                    rule = f"2^depth <= height of an image ({min(sizes)}), which each block of vgg_he halves"
+                    yield Relation(rule, 2 ** max(depths) <= min(sizes), (depth_key, "task.name"))
 
     def _relations_of_evolution(self, most_types: int, types_key: str) -> Iterator[Relation]:
         evolution, hidden = self.evolution, self.ldnn.subnet_hidden

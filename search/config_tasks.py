@@ -34,6 +34,9 @@ class TaskTable(Table):
     row_keys: ClassVar[tuple[str, ...]] = ("validation_fraction",)
     """Fields that `training_rows` depends on."""
 
+    image_size: ClassVar[int | None] = 0
+    """Height and width of an input; 0 if inputs are no images, None where only the data knows."""
+
     name: str
     """Data, loss and metric."""
     label: Label = ""
@@ -125,6 +128,8 @@ class VanDerPolConfig(TaskTable):
 class DigitsConfig(TaskTable):
     """The 1797 real digits of scikit-learn, 8 x 8; 359 of them are test rows."""
 
+    image_size: ClassVar[int | None] = 8
+
     name: Literal["digits"] = "digits"
     """Data, loss and metric."""
     data_seed: Seed = 42
@@ -140,6 +145,7 @@ class _Images(TaskTable):
     """Abstract: images in files that the user has."""
 
     row_keys: ClassVar[tuple[str, ...]] = ("rows", "validation_fraction")
+    image_size: ClassVar[int | None] = 28
 
     rows: Annotated[int, Field(ge=0, le=60_000)] = 0
     """Rows that are not test rows: the first of each class, this many in all; 0 for all."""
@@ -180,6 +186,8 @@ class MnistConfig(_Images):
 class Cifar10Config(_Images):
     """CIFAR-10, 32 x 32 colour pictures: 50000 and 10000 test rows in six batches, python or binary ones."""
 
+    image_size: ClassVar[int | None] = 32
+
     name: Literal["cifar10"] = "cifar10"
     """Data, loss and metric."""
     path: Place = "cifar-10-batches-py"
@@ -190,6 +198,7 @@ class FileConfig(TaskTable):
     """The user's own data, x and y of a .npz or .parquet file: classes if y is whole numbers, else a regression."""
 
     row_keys: ClassVar[tuple[str, ...]] = ("test_fraction", "validation_fraction")
+    image_size: ClassVar[int | None] = None
 
     name: Literal["file"] = "file"
     """Data, loss and metric."""

@@ -20,6 +20,7 @@ from search.config import RunConfig
 from search.config_errors import ConfigError, Problem, checked
 from search.config_keys import keys_of, nearest, shown
 from search.config_space import SAMPLED_INTO
+from search.scales import FULL, scaled
 
 LARGEST_RECIPE: Final = 64 * 1024
 """Bytes; a recipe is read by people."""
@@ -49,7 +50,8 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = (), *, folder: Pat
 
     Args:
         name_or_path: name of a recipe in `folder`, or path of a ``.toml`` file.
-        overrides: ``a.b=c`` each; c is TOML, or else plain text.  The last override of a key wins.
+        overrides: ``a.b=c`` each; c is TOML, or else plain text.  The last override of a key wins.  ``scale=NAME``
+            is laid over the recipe first; see `search.scales`.
         folder: where the recipes that have names are.
 
     Raises:
@@ -59,7 +61,11 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = (), *, folder: Pat
     path = _find(name_or_path, folder)
     table = _with_base(path, folder)
     table.setdefault("name", path.stem)
-    return overridden(table, overrides, source)
+    scales = [override for override in overrides if override.partition("=")[0].strip() == "scale"]
+    name = _value(scales[-1].partition("=")[2].strip()) if scales else FULL
+    defaults = RunConfig(name="recipe").model_dump()
+    table = scaled(table, name, source, _laid_over, defaults)
+    return overridden(table, [override for override in overrides if override not in scales], source)
 
 
 def overridden(stored: Mapping[str, Any], overrides: Sequence[str], source: str) -> RunConfig:

@@ -11,7 +11,7 @@ from scipy.interpolate import Akima1DInterpolator
 from analysis.figures.base_functions import base_function
 from analysis.figures.found_curves import distance_table
 from analysis.figures.labels import Names, label_right
-from analysis.function_space import curve_distances, curve_points, odd_share, set_distance
+from analysis.function_space import TYPE, curve_distances, curve_points, parities, set_distance
 from analysis.load import Run, counted_attempts
 from analysis.sets import of_sets
 from analysis.style import FAINT, canvas, look
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _TYPE_COLOURS: Final = ("#0072b2", "#d55e00", "#009e73")
-_LIMIT: Final = 2.0
-"""Odd and even energy are taken on [-2, 2], where most pre-activations lie."""
 
 
 def curves_by_base_data(run: Run) -> pd.DataFrame:
@@ -40,11 +38,8 @@ def curves_by_base_data(run: Run) -> pd.DataFrame:
     points = curve_points(rows.sort_values(["base", "type_index"]), columns)
     if points["base"].nunique() < 2:
         return points.head(0).assign(odd=pd.Series(dtype=float))
-    shares = {
-        key: odd_share(own["x"].to_numpy(float), own["y"].to_numpy(float), _LIMIT)
-        for key, own in points.groupby(["base", "type_index"])
-    }
-    return points.assign(odd=[shares[key] for key in zip(points["base"], points["type_index"], strict=True)])
+    shares = parities(points)["odd_share"].rename("odd").reset_index()
+    return points.merge(shares, on=TYPE)
 
 
 def curves_by_base(data: pd.DataFrame, *, x_limit: float = 4.0) -> Figure:

@@ -43,7 +43,7 @@ _FAINTEST: Final = 1e-5
 
 def curvature_by_arm_data(run: Run) -> pd.DataFrame:
     """Per set, arm and quantity of `QUANTITIES` the mean over networks with a 95 % interval, at the learned size."""
-    rows = where_learned(headline_networks(run, curvature=True))
+    rows = where_learned(headline_networks(run))
     records: list[dict[str, Any]] = []
     samples: list[Vector] = []
     for key, own in rows.groupby([*PANEL, "width", "arm"], sort=False, dropna=False):

@@ -19,26 +19,18 @@ PANEL: Final = ["trial_id", *CONDITIONS, "depth"]
 
 _LEARNED: Final = ["trial_id", "method", "mixing", "learned_width", "learned_depth"]
 _SHARED: Final = ["run_id", "task", "architecture", "regime", "lr_protocol", "width", "depth"]
-_MEASURED: Final = ["hessian_trace", "near_zero_fraction", "noise_alignment"]
-"""What is in ``spectra`` alone when it was measured after the network was judged."""
 
 
-def headline_networks(run: Run, *, curvature: bool = False) -> pd.DataFrame:
+def headline_networks(run: Run) -> pd.DataFrame:
     """Judged networks of each method's headline set, those of the usual activations repeated for every set.
 
     All columns of ``evaluations``; ``metric`` and ``regime`` are filled in where they are null.
-
-    Args:
-        run: the run.
-        curvature: whether what was measured after a network was judged is taken from ``spectra``.
     """
     rows, split = run.evaluations, judging_split(run.evaluations)
     rows = rows[rows["split"] == split]
     # Only validation rows hold several learning rates: networks are judged with the one that did best on them.
     rows = one_rate(rows) if split == "val" else rows
     rows = rows.assign(metric=rows["metric"].fillna("accuracy"), regime=rows["regime"].fillna("plain"))
-    if curvature:
-        rows = _with_curvature(rows, spectra(run))
     return beside_rivals(rows, headline_sets(run), _LEARNED)
 
 
@@ -46,13 +38,6 @@ def spectra(run: Run) -> pd.DataFrame:
     """The table of spectral densities, its ``regime`` filled in where it is null."""
     rows = run.table("spectra")
     return rows.assign(regime=rows["regime"].fillna("plain"))
-
-
-def _with_curvature(rows: pd.DataFrame, later: pd.DataFrame) -> pd.DataFrame:
-    network = ["run_id", "trial_id", "arm", *CONDITIONS, "width", "depth", "seed"]
-    found = rows[network].merge(later.drop_duplicates(network)[[*network, *_MEASURED]], on=network, how="left")
-    found.index = rows.index
-    return rows.assign(**{name: rows[name].fillna(found[name]) for name in _MEASURED})
 
 
 def beside_rivals(rows: pd.DataFrame, sets: pd.DataFrame, names: list[str]) -> pd.DataFrame:

@@ -69,7 +69,7 @@ def noisy_descent(data: pd.DataFrame) -> Figure:
 
 def gradient_noise_data(run: Run) -> pd.DataFrame:
     """One row per network whose gradient noise was measured: its ``alignment`` with the Hessian, and the ``trace``."""
-    rows = without_controls(where_learned(headline_networks(run, curvature=True)))
+    rows = without_controls(where_learned(headline_networks(run)))
     rows = rows[rows["noise_alignment"].notna() & rows["hessian_trace"].gt(0)]
     rows = rows.rename(columns={"noise_alignment": "alignment", "hessian_trace": "trace"})
     return rows[[*PANEL, "width", "arm", "seed", "trace", "alignment"]].reset_index(drop=True)

@@ -100,12 +100,14 @@ def _heat(axes: Axes, rows: pd.DataFrame) -> None:
             linespacing=1.15,
         )  # fmt: skip
         if row["is_learned"]:
-            axes.add_patch(Rectangle((column - 0.5, line - 0.5), 1, 1, fill=False, edgecolor=INK, linewidth=1.6))
+            axes.add_patch(
+                Rectangle((column - 0.5, line - 0.5), 1, 1, fill=False, edgecolor=INK, linewidth=1.6, zorder=3)
+            )
     axes.set_xticks(range(len(widths)), [str(width) for width in widths])
     depths = [depth for depth, _ in lines]
     for line in range(1, len(lines)):
         if depths[line] != depths[line - 1]:
-            axes.axhline(line - 0.5, color="white", linewidth=3)
+            axes.axhline(line - 0.5, color="white", linewidth=3, zorder=1.5)
     several_depths = len(set(depths)) > 1
     names = [f"{rival}, depth {depth}" if several_depths else str(rival) for depth, rival in lines]
     axes.set_yticks(range(len(lines)), names)

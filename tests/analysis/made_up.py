@@ -55,7 +55,8 @@ class Shape:
         collapsed: size → share of the mix's networks that diverge there (the first seeds).
         metric: accuracy or loss.
         trial_id: name of the set.
-        lr_protocol: shared or tuned.
+        lr_protocol: shared or per_arm_size.
+        regime: name of the training regime.
         split: test or val.
         key: of the random numbers.
     """
@@ -77,6 +78,7 @@ class Shape:
     metric: str = "accuracy"
     trial_id: str = "gradient-0000"
     lr_protocol: str = "shared"
+    regime: str = "plain"
     split: str = "test"
     key: int = 0
 
@@ -202,6 +204,12 @@ def _network(
         "curvature_rows": 1000,
         "noise_alignment": 0.7,
         "noise_trace": 2 * trace,
+        "regime": shape.regime,
+        "snapshot_accuracies": None if by_loss or shape.regime == "plain" else [accuracy - 0.02, accuracy],
+        "ensemble_accuracy": None if by_loss or shape.regime == "plain" else accuracy + 0.01,
+        "ensemble_weighted_accuracy": None if by_loss or shape.regime == "plain" else accuracy + 0.01,
+        "error_correlation": None if by_loss or shape.regime == "plain" else 0.6,
+        "snapshot_distance": None if shape.regime == "plain" else 0.05,
         "preactivation_density": list(bins / bins.sum()),
         "wall_seconds": 0.5,
         "inner_steps": 240,

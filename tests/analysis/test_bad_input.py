@@ -12,6 +12,8 @@ from tests.analysis.conftest import RunFolder
 from tests.analysis.made_up import Shape, made_up_rows
 
 NEW_IN_3 = [
+    "regime", "snapshot_accuracies", "ensemble_accuracy", "ensemble_weighted_accuracy", "error_correlation",
+    "snapshot_distance",
     "metric", "rollout_error", "epoch_accuracies", "epoch_losses", "hessian_eigenvalues", "curvature_rows",
     "noise_alignment", "noise_trace", "preactivation_density",
 ]  # fmt: skip
@@ -64,6 +66,12 @@ def judged_by_loss(folder):
     folder.write("evaluations", made_up_rows(shape, 0.3))
 
 
+def under_two_regimes(folder):
+    folder.trial("gradient-0000")
+    rows = made_up_rows(Shape(), 0.05) + made_up_rows(Shape(regime="distanced"), 0.0)
+    folder.write("evaluations", rows)
+
+
 def all_diverged(folder):
     folder.trial("gradient-0000")
     folder.write(
@@ -73,7 +81,7 @@ def all_diverged(folder):
 
 def only_tuning_rows(folder):
     folder.trial("gradient-0000")
-    rows = made_up_rows(Shape(split="val", lr_protocol="tuned"), 0.05)
+    rows = made_up_rows(Shape(split="val", lr_protocol="per_arm_size"), 0.05)
     folder.write("evaluations", rows + [row | {"lr": 0.1, "accuracy": row["accuracy"] - 0.1} for row in rows])
 
 
@@ -86,6 +94,7 @@ KINDS = {
     unequal_seeds: "Seeds of the mix and of best usual differ at width 20: 11 pairs, 9 seeds without a partner",
     of_two_schema_versions: f"Rows were written under schema versions 2, {SCHEMA_VERSION}.",
     judged_by_loss: "scale-safe",
+    under_two_regimes: "Rows of regime distanced are left out; this is about plain.",
     all_diverged: "collapses",
     only_tuning_rows: "480 rows of other learning rates left out",
 }
@@ -134,6 +143,16 @@ def test_a_set_judged_by_loss_is_not_called_unevaluated(make_run):
     run = load_run(folder.path)
     assert any("was judged by loss, and not by accuracy; `ldnn passport`" in text for text in verdict(run).sentences)
     assert any("Final sets judged by loss are not compared here" in text for text in compare(run).sentences)
+
+
+def test_a_verdict_is_about_one_regime_and_says_so(make_run):
+    folder = make_run()
+    under_two_regimes(folder)
+    run = load_run(folder.path)
+    found = verdict(run)
+    assert found.sizes["seeds"].max() == 20
+    assert any("other regimes (distanced) are not in these sentences" in sentence for sentence in found.sentences)
+    assert found.table.loc[found.table["rival"] == "relu", "difference"].min() > 0.03
 
 
 def settings(**changes):

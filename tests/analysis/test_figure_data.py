@@ -25,7 +25,6 @@ from analysis.figures import (
 )
 from analysis.figures.accuracy import violin_shape
 from analysis.figures.representation import density_region
-from analysis.function_space import odd_share
 from search.schema import CONTROLS
 from tests.analysis.rich_run import ARMS, rich_run
 
@@ -132,21 +131,6 @@ def test_epochs_hold_mean_and_standard_error_of_every_depth(run):
     assert found["accuracy"].to_numpy() == pytest.approx(values.mean(axis=0))
     assert found["sem"].to_numpy() == pytest.approx(stats.sem(values, axis=0))
     assert found["epoch"].tolist() == list(range(1, 16))
-
-
-@pytest.mark.parametrize(
-    ("function", "share"),
-    [(np.sin, 1.0), (np.cos, 0.0), (np.exp, 0.5 - 2 / np.sinh(4)), (lambda x: x + 1, 16 / 3 / (16 / 3 + 4))],
-)
-def test_the_odd_share_of_a_curve_is_that_of_the_integrals(function, share):
-    # exp: ∫ sinh² = sinh(4)/2 - 2 and ∫ exp² = sinh(4) on [-2, 2]; x + 1: ∫ x² = 16/3 and ∫ 1 = 4.
-    x = np.linspace(-10, 10, 1000)
-    assert odd_share(x, function(x), 2.0) == pytest.approx(share, abs=1e-4)
-
-
-def test_a_curve_that_is_zero_has_no_odd_share():
-    x = np.linspace(-10, 10, 100)
-    assert np.isnan(odd_share(x, np.zeros(100), 2.0))
 
 
 def test_each_base_is_stood_for_by_its_best_set(run):

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from analysis import Label, PassportError, Rules, Standing, passport_table, scale_passport, write_passport
+from analysis.figures import passport_heat_data, scale_passport_figure
 from analysis.merit import collapsed, merit_of
 from analysis.passport_cells import BEST_PURE, BEST_USUAL, LEARNED_SINGLE
 from analysis.passport_file import METADATA_KEY, PASSPORT
@@ -243,12 +245,28 @@ def test_earlier_rows_without_a_metric_are_judged_by_accuracy_and_versions_are_s
 
 def test_of_two_protocols_the_fairer_one_is_taken_and_the_other_said():
     both = pd.concat([
-        made_up_evaluations(Shape(), 0.03), made_up_evaluations(Shape(lr_protocol="tuned"), 0.0)
+        made_up_evaluations(Shape(), 0.03), made_up_evaluations(Shape(lr_protocol="per_arm_size"), 0.0)
     ])  # fmt: skip
     made = scale_passport(both, trial_id=TRIAL)
-    assert (made.lr_protocol, made.label) == ("tuned", Label.NO_BETTER)
-    assert "Rows of lr_protocol shared are left out; this is about tuned." in made.notes
+    assert (made.lr_protocol, made.label) == ("per_arm_size", Label.NO_BETTER)
+    assert "Rows of lr_protocol shared are left out; this is about per_arm_size." in made.notes
     assert scale_passport(both, trial_id=TRIAL, lr_protocol="shared").label is Label.SCALE_SAFE
+
+
+def test_another_regime_has_a_passport_of_its_own():
+    both = pd.concat([made_up_evaluations(Shape(), 0.03), made_up_evaluations(Shape(regime="distanced"), 0.0)])
+    assert scale_passport(both, trial_id=TRIAL).label is Label.SCALE_SAFE
+    made = scale_passport(both, trial_id=TRIAL, regime="distanced")
+    assert (made.regime, made.label) == ("distanced", Label.NO_BETTER)
+    assert "within_layer, distanced" in passport_table(made).caption
+
+
+def test_widths_of_different_kinds_of_network_do_not_span_sizes():
+    frame = made_up_evaluations(Shape(widths=(20, 30, 200)), 0.03)
+    frame.loc[frame["width"] == 200, "architecture"] = "resnet"
+    made = scale_passport(frame, trial_id=TRIAL)
+    assert made.label is None
+    assert "span a factor of 1.5 in width" in made.words
 
 
 def test_of_several_learning_rates_the_best_is_kept_and_said():
@@ -281,8 +299,8 @@ def test_what_there_is_no_passport_of_is_said():
         scale_passport(frame, trial_id="gradient-0007")
     with pytest.raises(PassportError, match="'usual' has none"):
         scale_passport(frame, trial_id="usual")
-    with pytest.raises(PassportError, match="has no evaluation rows that are split val, lr_protocol tuned"):
-        scale_passport(frame, trial_id=TRIAL, split="val", lr_protocol="tuned")
+    with pytest.raises(PassportError, match="has no evaluation rows that are split val, lr_protocol per_arm_size"):
+        scale_passport(frame, trial_id=TRIAL, split="val", lr_protocol="per_arm_size")
     with pytest.raises(
         PassportError, match=r"must be of one run, but made-up-0123, other have it; say which by run_id"
     ):
@@ -303,7 +321,7 @@ def test_several_tasks_are_tables_of_their_own_and_named():
     assert made.label is Label.SCALE_SAFE
     assert "width 20 (digits)" in made.words
     assert list(made.summary["task"]) == ["digits", "mnist1d"]
-    assert "task" in [column.head for column in passport_table(made).columns]
+    assert "of" in [column.head for column in passport_table(made).columns]
 
 
 def test_the_table_has_a_row_per_size_and_a_column_per_rival(safe):
@@ -334,6 +352,19 @@ def test_a_passport_without_a_label_has_a_null_in_its_file(tmp_path):
     assert pd.read_parquet(path)["label"].isna().all()
 
 
+def test_the_heat_map_has_a_cell_per_size_and_rival_with_its_numbers(specific, safe):
+    data = passport_heat_data(specific, replace(safe, trial_id="evolution-0001"))
+    assert len(data) == len(specific.grid) + len(safe.grid)
+    drawn = scale_passport_figure(data)
+    titles = [axes.get_title(loc="left") for axes in drawn.axes]
+    assert titles == [f"set of {TRIAL}: size-specific", "set of evolution-0001: scale-safe"]
+    found = row(specific, BEST_USUAL, 400)
+    words = {text.get_text() for text in drawn.axes[0].texts}
+    assert f"{100 * found['advantage']:+.1f} ▼\n[{100 * found['low']:.1f}, {100 * found['high']:.1f}]" in words
+    assert [label.get_text() for label in drawn.axes[0].get_xticklabels()] == ["20", "50", "100", "200", "400"]
+    assert passport_heat_data().empty
+
+
 def null_grid(rng, arms, usual):
     """A grid of three sizes at which the mix is a usual arm under another name, beside others as good."""
     records = []
@@ -353,7 +384,7 @@ def null_grid(rng, arms, usual):
 def test_the_same_arm_under_two_names_is_called_a_difference_at_most_once_in_twenty():
     # Half of the sets are held against one usual activation, half against the best of three, which chance chooses.
     rng = np.random.default_rng(11)
-    data_sets, called = 200, 0
+    data_sets, called = 120, 0
     for number in range(data_sets):
         usual = ["relu", "silu", "tanh"][: 3 if number % 2 else 1]
         table = null_grid(rng, ["mixed", *usual], usual)

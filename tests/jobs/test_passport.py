@@ -45,7 +45,7 @@ def test_one_seed_has_a_passport_without_a_label(tmp_path):
         ({}, [], "No learned set has been evaluated yet; `ldnn evaluate`"),
         ({}, ["--trial", "gradient-0000"], "No network has been evaluated yet"),
         (None, ["--trial", "gradient-0007"], "'gradient-0007' has none; these have: gradient-0000"),
-        (None, ["--lr-protocol", "tuned"], "has no evaluation rows that are lr_protocol tuned"),
+        (None, ["--lr-protocol", "per_arm_size"], "has no evaluation rows that are lr_protocol per_arm_size"),
     ],
 )
 def test_what_there_is_no_passport_of_is_refused_in_a_sentence(run, tmp_path, tables, options, words):
