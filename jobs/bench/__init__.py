@@ -16,6 +16,7 @@ from jobs.bench.evolution import measure_evolution
 from jobs.bench.memory import measure_memory
 from jobs.bench.meta_step import measure_meta_step
 from jobs.bench.population import measure_population
+from jobs.bench.regimes import measure_regimes
 from jobs.bench.tune import measure_tune
 
 BENCHMARKS: Final[dict[str, Callable[[Conditions], list[Result]]]] = {
@@ -26,6 +27,7 @@ BENCHMARKS: Final[dict[str, Callable[[Conditions], list[Result]]]] = {
     "evolution": measure_evolution,
     "tune": measure_tune,
     "curvature": measure_of_curvature,
+    "regimes": measure_regimes,
 }
 """By the name that a person types."""
 

@@ -36,6 +36,7 @@ IDS = {
     "evolution": ["P6", "P6b"],
     "tune": ["P5", "P5b"],
     "curvature": ["P7", "P7-usual"],
+    "regimes": ["P-repulsion"],
 }
 
 

@@ -36,7 +36,7 @@ def test_a_trial_is_on_disk_when_its_unit_is_done(run):
     [row] = run.store.read("trials").to_pylist()
     assert outcome.status is Status.OK
     assert outcome.score == row["score"]
-    assert outcome.note == f"validation accuracy {100 * row['score']:.1f} %"
+    assert outcome.note == f"score {100 * row['score']:.1f} %"
     assert (row["trial_id"], row["attempt"], row["run_id"]) == ("gradient-0000", 0, run.info.run_id)
     assert row["inner_lr"] == 0.02
     assert json.loads(row["params"]) == {"inner_lr": 0.02}
