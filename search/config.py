@@ -14,6 +14,7 @@ from pydantic import Field
 
 from search.config_errors import ConfigError, Problem, Relation, checked
 from search.config_keys import shown
+from search.config_resources import ResourcesConfig
 from search.config_space import SAMPLED_INTO, Choices, Range, sampled_keys
 from search.config_tables import (
     CurvatureConfig,
@@ -24,7 +25,6 @@ from search.config_tables import (
     LdnnConfig,
     ObjectiveConfig,
     RegimeConfig,
-    ResourcesConfig,
     SearchConfig,
     TrainingConfig,
 )
