@@ -14,6 +14,10 @@ from analysis.figures import FIGURES, FigureRecipe, MissingDataError, figure
 from analysis.judgement import Outcome, Verdict, verdict
 from analysis.load import Run, RunFolderError, counted_attempts, load_run
 from analysis.pareto import objectives_of, pareto_front, pareto_table
+from analysis.passport import Passport, PassportError, scale_passport
+from analysis.passport_file import write_passport
+from analysis.passport_label import Label, Rules, Standing
+from analysis.passport_table import headline_passports, passport_table
 from analysis.report import write_report
 from analysis.sets import headline_sets
 from analysis.statistics import (
@@ -33,16 +37,22 @@ __all__ = [
     "Estimate",
     "FigureRecipe",
     "Interval",
+    "Label",
     "MissingDataError",
     "Outcome",
+    "Passport",
+    "PassportError",
+    "Rules",
     "Run",
     "RunFolderError",
+    "Standing",
     "Verdict",
     "compare",
     "counted_attempts",
     "cross_size_table",
     "difference_of_means",
     "figure",
+    "headline_passports",
     "headline_sets",
     "load_run",
     "mean_interval",
@@ -51,8 +61,11 @@ __all__ = [
     "paired_difference",
     "pareto_front",
     "pareto_table",
+    "passport_table",
     "save_figure",
+    "scale_passport",
     "share_won",
     "verdict",
+    "write_passport",
     "write_report",
 ]

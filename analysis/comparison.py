@@ -18,7 +18,9 @@ import pandas as pd
 from analysis.cross_size import SIZE
 from analysis.function_space import curve_distances, curve_points, set_distance
 from analysis.load import Run, counted_attempts
-from analysis.sets import METHODS, headline_sets, judging_split, of_sets
+from analysis.merit import LOSS, metric_of
+from analysis.sets import METHODS, headline_sets, judging_regime, judging_split, of_sets, one_rate, regime_of
+from analysis.settings import outer_loss_unit, pooling_sentence
 from analysis.statistics import Estimate, Interval, Vector, difference_of_means, mean_intervals, pair, share_won
 from analysis.words import count, number, percent, points, seconds
 
@@ -52,16 +54,18 @@ class Comparison:
         equal_budget: the values at the largest budget that both methods reached, and gradient minus evolution.
         final_sets: the best set of each method (by validation score) on judging rows, paired by seed.
         sentences: the same in words.
+        outer_loss_unit: the unit of outer losses.
     """
 
     curves: pd.DataFrame
     equal_budget: pd.DataFrame
     final_sets: pd.DataFrame
     sentences: tuple[str, ...]
+    outer_loss_unit: str = "nat"
 
 
 def compare(*runs: Run) -> Comparison:
-    """Compare the two methods over all trials of the given runs.
+    """Compare the two methods over all trials of the given runs, and say if they were told different things.
 
     Raises:
         ValueError: no run is given, or one is given twice.
@@ -76,13 +80,16 @@ def compare(*runs: Run) -> Comparison:
     equal = [equal_budget(steps, budget, metric) for budget in BUDGETS for metric in METRICS]
     equal_table = pd.concat(equal, ignore_index=True)
     finals = final_sets(runs)
+    pooled = pooling_sentence(runs)
     sentences = (
+        *([pooled] if pooled else []),
         *_missing_methods(steps),
         *_equal_sentences(equal_table),
         *_final_sentences(finals),
+        *_judged_by_loss(runs),
         *_distance_sentences(runs, finals),
     )
-    return Comparison(pd.concat(curves, ignore_index=True), equal_table, finals, sentences)
+    return Comparison(pd.concat(curves, ignore_index=True), equal_table, finals, sentences, outer_loss_unit(runs))
 
 
 def best_so_far(steps: pd.DataFrame, budget: str, metric: str) -> pd.DataFrame:
@@ -153,8 +160,11 @@ def final_sets(runs: Sequence[Run]) -> pd.DataFrame:
     candidates = [headline_sets(run) for run in runs]
     best = pd.concat(candidates, ignore_index=True).sort_values("score", ascending=False, kind="stable")
     best = best.drop_duplicates("method")
-    rows = pd.concat([run.evaluations[run.evaluations["split"] == judging_split(run.evaluations)] for run in runs])
-    mixed = of_sets(rows[(rows["arm"] == "mixed") & rows["accuracy"].notna()], best)
+    rows = pd.concat(
+        [run.evaluations[run.evaluations["split"] == judging_split(run.evaluations)] for run in runs], ignore_index=True
+    )
+    alike = (rows["arm"] == "mixed") & rows["accuracy"].notna() & (regime_of(rows) == judging_regime(rows))
+    mixed = one_rate(of_sets(rows[alike], best))
     records = []
     samples = []
     for key, group in mixed.groupby([*SIZE, "mixing"], dropna=False):
@@ -237,6 +247,12 @@ def _final_sentences(table: pd.DataFrame) -> Iterator[str]:
             evidence = count(row["pairs"], "seed") + (f", {row['lost']} without a partner" if row["lost"] else "")
             parts.append(f"width {row['width']}{depth}: {_told_apart(row, evidence)}")
         yield f"Final sets, {names}{where}, on {first['split']} rows: {'; '.join(parts)}."
+
+
+def _judged_by_loss(runs: Sequence[Run]) -> Iterator[str]:
+    """Networks without an accuracy are in none of these tables."""
+    if any((metric_of(run.evaluations) == LOSS).any() for run in runs):
+        yield "Final sets judged by loss are not compared here; `ldnn passport` holds each of them against its rivals."
 
 
 def _distance_sentences(runs: Sequence[Run], finals: pd.DataFrame) -> Iterator[str]:

@@ -10,14 +10,16 @@ shown, each with its own 95 % interval, so of twenty intervals about one misses.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from analysis.sets import SET, in_order
-from analysis.statistics import Vector, mean_intervals, pair, share_won
+from analysis.sets import SET, in_order, judging_regime, one_rate, regime_of
+from analysis.statistics import Pairs, Vector, mean_intervals, share_won
 from search.schema import USUAL_TRIAL
 
 SIZE: Final = ["task", "architecture", "lr_protocol", "split", "depth", "width"]
@@ -29,6 +31,8 @@ RIVALS: Final = ("relu", "best_pure", "best_usual")
 _ESTIMATE: Final = ("", "_low", "_high", "_interval")
 _AGAINST: Final = ("_arm", "_pairs", "_lost", "_won")
 _GROUP: Final = [*SET, "mixing", *SIZE]
+
+_USED: Final = [*_GROUP, "arm", "seed", "accuracy", "diverged", "learned_width", "learned_depth"]
 
 COLUMNS: Final = [
     *_GROUP, "learned_width", "learned_depth", "is_learned_size", "arm", "seeds", "diverged",
@@ -48,10 +52,12 @@ def cross_size_table(evaluations: pd.DataFrame, *, split: str = "test") -> pd.Da
     rival has no rows; ``note`` says the latter.
 
     Args:
-        evaluations: rows of the evaluations table, of one or several runs.
+        evaluations: rows of the evaluations table, of one or several runs; those without an accuracy are passed over,
+            and those of other training regimes than `judging_regime`.
         split: which judging rows count: test or val.
     """
-    rows = evaluations[(evaluations["split"] == split) & evaluations["accuracy"].notna()]
+    alike = (evaluations["split"] == split) & (regime_of(evaluations) == judging_regime(evaluations))
+    rows = one_rate(evaluations[alike & evaluations["accuracy"].notna()])[_USED].dropna(subset=["arm", "seed"])
     shared: dict[Any, pd.DataFrame] = dict(list(rows[rows["trial_id"] == USUAL_TRIAL].groupby(["run_id", *SIZE])))
     records: list[dict[str, Any]] = []
     samples: list[Vector] = []
@@ -77,42 +83,80 @@ def _arms(
     # One name is one arm: what a set calls like a usual activation gives way to it, and the note says so.
     clashing = sorted(set(own["arm"]) & set(usual_arms))
     own = own[~own["arm"].isin(clashing)]
-    networks = pd.concat([own, usual]) if len(usual) else own
-    accuracies = {str(arm): part.set_index("seed")["accuracy"] for arm, part in networks.groupby("arm")}
-    diverged = networks.groupby("arm")["diverged"].sum()
+    table = _Networks.of(pd.concat([own, usual]) if len(usual) else own)
     learned = {column: own[column].max() for column in ("learned_width", "learned_depth")}
     size = {**group, **learned, "is_learned_size": _same_size(group, learned)}
     rivals = {
-        "relu": "relu" if "relu" in accuracies else None,
-        "best_pure": _best(accuracies, (arm for arm in accuracies if arm.startswith("pure-"))),
-        "best_usual": _best(accuracies, iter(usual_arms)),
+        "relu": "relu" if "relu" in table.arms else None,
+        "best_pure": table.best(arm for arm in table.arms if arm.startswith("pure-")),
+        "best_usual": table.best(usual_arms),
     }
-    note = _missing(rivals, "mixed" in accuracies)
+    note = _missing(rivals, "mixed" in table.arms)
     if clashing:
         note = "; ".join(
             filter(None, [note, f"left out, because named like a usual activation: {', '.join(clashing)}"])
         )
-    for arm, accuracy in accuracies.items():
-        record = {**size, "arm": arm, "seeds": len(accuracy), "diverged": int(diverged[arm]), "note": note}
-        samples = {"accuracy": accuracy.to_numpy(float)}
+    for arm in table.arms:
+        accuracy = table.accuracy(arm)
+        record = {**size, "arm": arm, "seeds": len(accuracy), "diverged": table.diverged(arm), "note": note}
+        samples = {"accuracy": accuracy}
         for rival, other in rivals.items():
             if other is None or other == arm:
                 continue
-            pairs = pair(accuracy, accuracies[other])
+            pairs = table.pairs(arm, other)
             record |= {f"vs_{rival}_arm": other, f"vs_{rival}_pairs": len(pairs.differences)}
             record |= {f"vs_{rival}_lost": pairs.lost, f"vs_{rival}_won": share_won(pairs.differences)}
             samples[f"vs_{rival}"] = pairs.differences
         yield record, samples
 
 
+@dataclass(frozen=True)
+class _Networks:
+    """The networks of one size as arrays: thousands of pairs are formed of them, for which frames are too slow.
+
+    Attributes:
+        arms: arm → its column, in alphabetical order.
+        accuracies: by seed (in rising order) and arm, NaN where there is no network.
+        counts: diverged networks by arm.
+    """
+
+    arms: dict[str, int]
+    accuracies: Vector
+    counts: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame) -> _Networks:
+        names, columns = np.unique(rows["arm"].to_numpy(str), return_inverse=True)
+        seeds, lines = np.unique(rows["seed"].to_numpy(np.int64), return_inverse=True)
+        accuracies = np.full((len(seeds), len(names)), np.nan)
+        accuracies[lines, columns] = rows["accuracy"].to_numpy(np.float64)
+        diverged = rows["diverged"].fillna(value=False).to_numpy(bool)
+        counts = np.bincount(columns[diverged], minlength=len(names))
+        return cls({str(name): place for place, name in enumerate(names)}, accuracies, counts)
+
+    def accuracy(self, arm: str) -> Vector:
+        """Of all networks of the arm, in the order of their seeds."""
+        values: Vector = self.accuracies[:, self.arms[arm]]
+        return values[~np.isnan(values)]
+
+    def diverged(self, arm: str) -> int:
+        return int(self.counts[self.arms[arm]])
+
+    def pairs(self, first: str, second: str) -> Pairs:
+        """As `analysis.statistics.pair`."""
+        both = self.accuracies[:, [self.arms[first], self.arms[second]]]
+        there = ~np.isnan(both)
+        common = both[there.all(axis=1)]
+        return Pairs(common[:, 0] - common[:, 1], int(there.any(axis=1).sum()) - len(common))
+
+    def best(self, arms: Iterable[str]) -> str | None:
+        """The arm with the highest mean; the first in alphabetical order of those that are equal."""
+        return max(sorted(arms), key=lambda arm: float(self.accuracy(arm).mean()), default=None)
+
+
 def _same_size(group: Mapping[str, Any], learned: Mapping[str, Any]) -> bool:
     pairs = ((group["width"], learned["learned_width"]), (group["depth"], learned["learned_depth"]))
     return all(pd.notna(here) and pd.notna(there) and here == there for here, there in pairs)
-
-
-def _best(accuracies: Mapping[str, pd.Series[float]], arms: Iterator[str]) -> str | None:
-    """The arm with the highest mean; the first in alphabetical order of those that are equal."""
-    return max(sorted(arms), key=lambda arm: float(accuracies[arm].mean()), default=None)
 
 
 def _missing(rivals: Mapping[str, str | None], has_mixed: bool) -> str:

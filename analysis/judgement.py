@@ -11,7 +11,8 @@ import pandas as pd
 
 from analysis.cross_size import RIVALS, SIZE, cross_size_table
 from analysis.load import Run, counted_attempts
-from analysis.sets import SET, headline_sets, in_order, judging_split, of_sets
+from analysis.merit import LOSS, metric_of
+from analysis.sets import SET, headline_sets, in_order, judging_regime, judging_split, of_sets, regime_of
 from analysis.statistics import MIN_PAIRS
 from analysis.words import count, percent, points
 
@@ -86,13 +87,25 @@ def verdict(run: Run) -> Verdict:
     headlines = [sentence for subject, rows in themes for sentence in _where_learned(subject, rows)]
     sentences = [sentence for subject, rows in themes for sentence in _sentences(subject, rows)]
     silent = sets[~sets["trial_id"].isin(spoken["trial_id"])]
-    sentences += [f"mixed ({trial}) has no evaluation rows." for trial in silent["trial_id"]]
+    sentences += [_silence(run.evaluations, str(trial)) for trial in silent["trial_id"]]
+    others = sorted(set(regime_of(run.evaluations)) - {judging_regime(run.evaluations)})
+    if others:
+        words = f"Networks trained under other regimes ({', '.join(others)}) are not in these sentences"
+        sentences.append(f"{words}; `ldnn passport` with --regime speaks about them.")
     sentences += _outside_table(of_sets(run.evaluations, sets))
     coarse = list(_coarse_tables(of_sets(counted_attempts(run.activations, run.trials), sets)))
     headlines, sentences = headlines + coarse, sentences + coarse
     if split != "test":
         sentences.append("These are validation rows, which also chose the sets: the test is still to come.")
     return Verdict(table, tuple(headlines), tuple(sentences), sizes, split)
+
+
+def _silence(evaluations: pd.DataFrame, trial_id: str) -> str:
+    """Why nothing is said about a set that has evaluation rows."""
+    if (metric_of(evaluations[evaluations["trial_id"] == trial_id]) == LOSS).any():
+        words = "was judged by loss, and not by accuracy; `ldnn passport` holds it against its rivals"
+        return f"mixed ({trial_id}) {words}."
+    return f"mixed ({trial_id}) has no evaluation rows."
 
 
 def _outside_table(evaluations: pd.DataFrame) -> Iterator[str]:

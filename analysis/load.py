@@ -12,6 +12,7 @@ from typing import Any, Final
 import pandas as pd
 import pyarrow as pa
 
+from analysis.measured_later import with_later_curvature
 from search.schema import UNIQUE_KEYS, Status
 from search.store import (
     BadPart,
@@ -77,10 +78,10 @@ class Run:
         """One row per trial, recorded step and type; lists are numpy arrays."""
         return self.table("activations")
 
-    @property
+    @cached_property
     def evaluations(self) -> pd.DataFrame:
-        """One row per trained network."""
-        return self.table("evaluations")
+        """One row per trained network, with its curvature also where that was measured later."""
+        return with_later_curvature(self.table("evaluations"), self.table("spectra"))
 
     @property
     def left_out(self) -> tuple[BadPart, ...]:

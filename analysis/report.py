@@ -21,6 +21,7 @@ from analysis.comparison import compare
 from analysis.figures import FIGURES
 from analysis.judgement import verdict
 from analysis.load import Run, load_run
+from analysis.passport_table import passport_tables
 from analysis.statistics import MIN_PAIRS
 from analysis.style import save_figure
 from analysis.tables import (
@@ -96,7 +97,7 @@ def _write(run: Run, page: Path) -> Path:
         facts=_facts(run),
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         verdict=judged,
-        advantages=list(advantage_tables(judged)),
+        advantages=[*passport_tables(run), *advantage_tables(judged)],
         accuracies=list(accuracy_tables(judged)),
         comparison=comparison,
         comparisons=list(comparison_tables(comparison)),

@@ -7,6 +7,7 @@ from typing import Any, Final
 import pandas as pd
 
 from analysis.load import Run, counted_attempts
+from analysis.merit import merit_of
 from search.schema import USUAL_TRIAL, Status
 
 SET: Final = ["run_id", "method", "trial_id"]
@@ -14,6 +15,9 @@ SET: Final = ["run_id", "method", "trial_id"]
 
 METHODS: Final = ("gradient", "evolution")
 """The two families of methods, in the order in which they are shown."""
+
+PLAIN: Final = "plain"
+"""The training regime in which nothing happens beside optimiser and learning rate."""
 
 
 def in_order(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
@@ -30,6 +34,19 @@ def judging_split(evaluations: pd.DataFrame) -> str:
     """The split that verdicts rest on: test rows, or validation rows as long as there are no others."""
     splits = set(evaluations["split"].dropna())
     return "val" if splits == {"val"} else "test"
+
+
+def regime_of(evaluations: pd.DataFrame) -> pd.Series[Any]:
+    """The training regime of every row; `PLAIN` where none is recorded."""
+    if "regime" not in evaluations:
+        return pd.Series(PLAIN, index=evaluations.index, dtype=object)
+    return evaluations["regime"].astype(object).where(evaluations["regime"].notna(), PLAIN)
+
+
+def judging_regime(evaluations: pd.DataFrame) -> str:
+    """The regime that verdicts rest on: plain, or the first by name as long as there are no such rows."""
+    regimes = sorted(set(regime_of(evaluations)))
+    return regimes[0] if regimes and PLAIN not in regimes else PLAIN
 
 
 def evaluated_sets(evaluations: pd.DataFrame) -> pd.DataFrame:
@@ -57,3 +74,18 @@ def of_sets(frame: pd.DataFrame, sets: pd.DataFrame) -> pd.DataFrame:
     names = ["run_id", "trial_id"]
     wanted = pd.MultiIndex.from_frame(sets[names])
     return frame[pd.MultiIndex.from_frame(frame[names]).isin(wanted)]
+
+
+def one_rate(evaluations: pd.DataFrame) -> pd.DataFrame:
+    """Of every arm at every size the rows of one learning rate: that with the highest mean merit, if of several.
+
+    Only tuning leaves several: validation rows, whose best rate is what networks are then judged with.
+    """
+    arm = ["run_id", "trial_id", "arm", "task", "architecture", "depth", "width", "mixing", "lr_protocol", "split"]
+    arm += ["regime"] if "regime" in evaluations else []
+    if not evaluations.duplicated([*arm, "seed"]).any():
+        return evaluations
+    means = evaluations.assign(merit=merit_of(evaluations)).groupby([*arm, "lr"], dropna=False)["merit"].mean()
+    best = means.reset_index().sort_values("merit", ascending=False, kind="stable").drop_duplicates(arm)
+    kept = evaluations.merge(best[[*arm, "lr"]], on=[*arm, "lr"])
+    return kept.drop_duplicates([*arm, "seed"])

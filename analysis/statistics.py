@@ -50,6 +50,8 @@ class Interval(StrEnum):
     """Fewer than `MIN_PAIRS` values: resampling cannot leave their range, so that it covers less (2 values: 50 %)."""
     POINT = "point"
     """All values are equal, and not few: both ends are that value, and nothing is known about the spread."""
+    WILSON = "wilson"
+    """Score interval of a share."""
     NONE = "none"
     """One value or none: there is no interval."""
 

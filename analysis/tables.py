@@ -101,7 +101,7 @@ def comparison_tables(comparison: Comparison) -> Iterator[Table]:
             difference = points(*ends, signed=True) if is_share else real(*ends)
             trials = "/".join(str(row[f"{method}_trials"]) for method in METHODS)
             budget = budget_words(row["budget_kind"], row["budget"])
-            unit = f"{METRICS[row['metric']]} [{'%' if is_share else 'nat'}]"
+            unit = f"{METRICS[row['metric']]} [{'%' if is_share else comparison.outer_loss_unit}]"
             lines.append((unit, budget, *values, difference, trials))
         heads = (
             _left("best so far"),

@@ -242,6 +242,27 @@ def compare(
     show_comparison(runs, as_json=as_json)
 
 
+@app.command(epilog="Example:  ldnn passport runs/quickstart --trial gradient-0003")
+def passport(
+    run: RunArgument,
+    trial: Annotated[
+        str | None, typer.Option(help="A trial by its id; by default the best set of each method.")
+    ] = None,
+    lr_protocol: Annotated[
+        str | None,
+        typer.Option(
+            help="Networks whose rates were chosen so: shared, or (by default, if there are any) per_arm_size."
+        ),
+    ] = None,
+    regime: Annotated[str | None, typer.Option(help="Networks trained under this regime; by default plain.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what becomes of a set at other sizes: its scale passport, as label, table, picture and Parquet file."""
+    from jobs.results import show_passports
+
+    show_passports(run, trial, lr_protocol=lr_protocol, regime=regime, as_json=as_json)
+
+
 @app.command(epilog="Example:  ldnn report runs/quickstart")
 def report(run: RunArgument) -> None:
     """Write all tables and figures of a run into one HTML file that needs no network."""
@@ -344,7 +365,7 @@ def bench(
         list[str] | None,
         typer.Argument(
             metavar="[NAMES]...",
-            help="meta-step, population, memory, estimators, evolution, tune; by default all.",
+            help="meta-step, population, memory, estimators, evolution, tune, curvature; by default all.",
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto: CUDA where there is one.")] = "auto",

@@ -22,6 +22,7 @@ class InputError(ValueError):
 @contextmanager
 def user_errors() -> Iterator[None]:
     """Turn errors that a person can mend into a sentence and an exit code; let all others be seen whole."""
+    from analysis import PassportError
     from analysis import RunFolderError as AnalysisRunFolderError
     from search.config import ConfigError
     from search.durable import StoreError
@@ -30,11 +31,10 @@ def user_errors() -> Iterator[None]:
     from search.run_folder import RunFolderError
     from search.search_plan import SamplingChangedError
 
+    wrong_input = (ConfigError, LocationError, RunFolderError, AnalysisRunFolderError, SamplingChangedError)
     try:
         yield
-    except (
-        ConfigError, InputError, LocationError, RunFolderError, AnalysisRunFolderError, SamplingChangedError
-    ) as error:  # fmt: skip
+    except (*wrong_input, InputError, PassportError) as error:
         _say(error)
         sys.exit(EXIT_WRONG_INPUT)
     except _errors_of_data() as error:

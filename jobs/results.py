@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -14,8 +15,21 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from analysis import Run, compare, load_run, objectives_of, pareto_table, verdict
+from analysis import (
+    Passport,
+    PassportError,
+    Run,
+    compare,
+    headline_passports,
+    load_run,
+    objectives_of,
+    pareto_table,
+    passport_table,
+    scale_passport,
+    verdict,
+)
 from analysis.pareto import pareto_sentence
+from analysis.passport_table import passport_summary
 from analysis.tables import Table, accuracy_tables, advantage_tables, comparison_tables, pareto_tables
 from search.location import Location
 
@@ -69,6 +83,60 @@ def show_comparison(paths: Sequence[Location], *, as_json: bool) -> None:
     for table in comparison_tables(found):
         _print_table(out, table)
     _print_sentences(out, found.sentences)
+
+
+def show_passports(
+    path: Location, trial_id: str | None, *, lr_protocol: str | None, regime: str | None, as_json: bool
+) -> None:
+    """Scale passports as tables and sentences, and as files in the report folder of the run.
+
+    Args:
+        path: the run.
+        trial_id: the trial whose set it is about; the best set of each method if not given.
+        lr_protocol: as in `analysis.scale_passport`.
+        regime: as in `analysis.scale_passport`.
+        as_json: answer with one object instead.
+
+    Raises:
+        PassportError: there is nothing to make a passport of.
+    """
+    from analysis.passport_report import save_passport
+
+    run, out = load_run(path), console()
+    passports, words = _passports(run, trial_id, lr_protocol, regime)
+    if not passports:
+        raise PassportError(" ".join(words))
+    saved = [[str(place) for place in save_passport(run, passport)] for passport in passports]
+    if as_json:
+        records = [_passport_record(one, places) for one, places in zip(passports, saved, strict=True)]
+        print(json.dumps({"passports": records, "left_out": words}))  # noqa: T201
+        return
+    for passport, places in zip(passports, saved, strict=True):
+        _print_table(out, passport_table(passport))
+        _print_sentences(out, [*passport.sentences, *passport_summary(passport)])
+        out.print(*places, sep="\n", markup=False, soft_wrap=True)
+    _print_sentences(out, words)
+
+
+def _passports(
+    run: Run, trial_id: str | None, lr_protocol: str | None, regime: str | None
+) -> tuple[list[Passport], list[str]]:
+    if trial_id is None:
+        return headline_passports(run, lr_protocol=lr_protocol, regime=regime)
+    return [scale_passport(run.evaluations, trial_id=trial_id, lr_protocol=lr_protocol, regime=regime)], []
+
+
+def _passport_record(passport: Passport, places: list[str]) -> dict[str, Any]:
+    return {
+        "trial_id": passport.trial_id,
+        "label": passport.label,
+        "words": passport.words,
+        "sentences": [*passport.sentences, *passport_summary(passport)],
+        "grid": _records(passport.grid),
+        "summary": _records(passport.summary),
+        "controls": [asdict(control) for control in passport.controls],
+        "files": places,
+    }
 
 
 def show_recipes(*, as_json: bool) -> None:

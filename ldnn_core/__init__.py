@@ -17,6 +17,7 @@ from ldnn_core.algorithms import ALGORITHMS, CmaEs, Genetic, OpenaiEs, Snes
 from ldnn_core.card import ActivationCard, ObservedInputs, TableErrors, make_card
 from ldnn_core.card_file import read_card, write_card
 from ldnn_core.card_rules import CardError
+from ldnn_core.curvature import Curvature, measure_curvature
 from ldnn_core.estimators import ESTIMATORS, Carry, Es, FirstOrder, OuterGradient, Pes, Truncated, Unrolled
 from ldnn_core.evaluation import Judgement, Training, evaluate_arms, evaluate_sizes, fully_connected
 from ldnn_core.learned_activation import LearnedActivation, load_activation
@@ -27,6 +28,7 @@ from ldnn_core.outer import OuterSGD
 from ldnn_core.participation import corrected_participation_ratio, participation_ratio
 from ldnn_core.population import evaluate_population
 from ldnn_core.randomness import generator
+from ldnn_core.spectral_bias import SpectralBias, measure_spectral_bias
 from ldnn_core.subnetwork import ActivationSpec, initial_genomes
 from ldnn_core.tasks import TASKS, DataError, Mnist1d, TaskData, cache_folder
 from ldnn_core.training import Batches, InnerProblem, shuffled_rows, train
@@ -45,6 +47,7 @@ __all__ = [
     "Carry",
     "CmaEs",
     "CrossEntropy",
+    "Curvature",
     "DataError",
     "Es",
     "ExactBank",
@@ -63,6 +66,7 @@ __all__ = [
     "Pes",
     "RMSprop",
     "Snes",
+    "SpectralBias",
     "SquaredError",
     "TableBank",
     "TableErrors",
@@ -81,6 +85,8 @@ __all__ = [
     "initial_genomes",
     "load_activation",
     "make_card",
+    "measure_curvature",
+    "measure_spectral_bias",
     "mixed_functions",
     "participation_ratio",
     "pure_functions",

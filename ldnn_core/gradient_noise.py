@@ -113,7 +113,7 @@ class NoiseProducts:
         return torch.stack([self._one(own) for own in v.unbind(1)], dim=1)
 
     def trace(self) -> Tensor:
-        """Tr C, (N,)."""
+        """The trace of C, (N,)."""
         squares = torch.stack([_squared_lengths(piece) for piece in self._pieces]).sum(dim=0)
         # a delta has 1 / R in it: R² makes it that of the row's own loss, and 1 / R the mean
         return self.rows * squares - self.gradient.double().square().sum(dim=1)

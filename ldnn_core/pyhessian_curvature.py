@@ -1,4 +1,4 @@
-"""`ldnn_core.curvature.measure_curvature` by PyHessian (Yao, Gholami, Keutzer & Mahoney 2020): one network after the other.
+"""`ldnn_core.curvature.measure_curvature` by PyHessian (Yao et al. 2020): one network after the other.
 
 An independent program for the same numbers, slower.  What is wrong in PyHessian 0.1, and what is done about it here:
 
@@ -11,8 +11,8 @@ An independent program for the same numbers, slower.  What is wrong in PyHessian
   made orthogonal in one pass, which a residual of rounding does not survive: both are replaced.
 * Random vectors come from torch's global generator: they are handed in.
 * The tridiagonal matrix is float32 whatever the network is: it is float64.
-* It flips the module to evaluation mode and leaves it so, and leaves a graph in its gradients, with a warning of a leak:
-  the module is made for the purpose, its gradients are dropped, and the warning is kept quiet.
+* It flips the module to evaluation mode and leaves it so, and leaves a graph in its gradients, with a warning of a
+  leak: the module is made for the purpose, its gradients are dropped, and the warning is kept quiet.
 
 Nothing of this is done to the installed package: a private copy of its module is changed.
 """
@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import ModuleType
 from typing import Any, Final
 
@@ -90,7 +90,8 @@ def _measure_one(
 
     with warnings.catch_warnings(), torch.enable_grad():
         warnings.filterwarnings("ignore", message="Using backward\\(\\) with create_graph=True")
-        mended = _mended_pyhessian(_Torch([*signs, *signs]))
+        mended = private_pyhessian([*signs, *signs])  # for the trace, and again for the density
+        vars(mended).update(normalization=_unit, orthnormal=_orthonormal)
         reader = mended.hessian(model, criterion, data=(x, y), cuda=False)
         reader.device = x.device  # it knows "cpu" and "cuda" only
         samples = torch.tensor([reader.trace(maxIter=1)[0] for _ in signs], dtype=torch.float64)
@@ -108,7 +109,7 @@ class _Torch:
         signs: what ``randint_like`` gives, one after the other, as zeros and ones.
     """
 
-    def __init__(self, signs: list[Tensor]) -> None:
+    def __init__(self, signs: Iterable[Tensor]) -> None:
         self._signs: Iterator[Tensor] = iter(signs)
 
     def __getattr__(self, name: str) -> Any:
@@ -126,39 +127,41 @@ class _Torch:
         return torch.stack([values, torch.zeros_like(values)], dim=1), vectors
 
 
-def _mended_pyhessian(its_torch: _Torch) -> ModuleType:
+def private_pyhessian(signs: Iterable[Tensor]) -> ModuleType:
+    """A copy of the module ``pyhessian.hessian`` whose ``density`` runs, with these signs as its random vectors.
+
+    Args:
+        signs: of +1 and -1, one for each tensor of parameters whenever ``trace`` or ``density`` draws a vector.
+    """
     spec = importlib.util.find_spec("pyhessian.hessian")
     assert spec is not None
     assert spec.loader is not None
     copy = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(copy)
-    changes = {"torch": its_torch, "normalization": _unit, "orthnormal": _orthonormal}
-    for name, value in changes.items():
-        setattr(copy, name, value)
+    vars(copy)["torch"] = _Torch(signs)
     return copy
 
 
-def _dot(one: list[Tensor], other: list[Tensor]) -> Tensor:
-    return torch.stack([(a * b).sum() for a, b in zip(one, other, strict=True)]).sum()
-
-
 def _unit(v: list[Tensor]) -> list[Tensor]:
-    length = _dot(v, v).sqrt()
+    length = _flat(v).norm()
     return [part / length for part in v]
 
 
 def _orthonormal(w: list[Tensor], known: list[list[Tensor]]) -> list[Tensor]:
     """In two passes; where nothing but rounding is left of w, another direction goes on."""
-    once = _without(_unit(w), known)
-    if bool(_dot(once, once).sqrt() < _ROUNDING):
-        sizes = [part.numel() for part in w]
-        fresh = any_direction(sum(sizes), len(known), w[0]).split(sizes)
-        once = _without([part.view_as(own) for part, own in zip(fresh, w, strict=True)], known)
-    return _unit(_without(_unit(once), known))
+    basis = torch.stack([_flat(v) for v in known])
+    flat = _flat(w)
+    once = _without(flat / flat.norm(), basis)
+    if float(once.norm()) < _ROUNDING:
+        once = _without(any_direction(len(flat), len(known), flat), basis)
+    twice = _without(once / once.norm(), basis)
+    parts = (twice / twice.norm()).split([part.numel() for part in w])
+    return [part.view_as(own) for part, own in zip(parts, w, strict=True)]
 
 
-def _without(w: list[Tensor], known: list[list[Tensor]]) -> list[Tensor]:
-    for v in known:
-        along = _dot(w, v)
-        w = [part - along * own for part, own in zip(w, v, strict=True)]
-    return w
+def _flat(v: list[Tensor]) -> Tensor:
+    return torch.cat([part.flatten() for part in v])
+
+
+def _without(w: Tensor, basis: Tensor) -> Tensor:
+    return w - (basis @ w) @ basis

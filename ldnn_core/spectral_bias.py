@@ -140,7 +140,7 @@ def steps_to_fit(
 
 def _coefficients(values: Tensor, frequencies: Sequence[int]) -> Tensor:
     """Fourier coefficients of these frequencies, (N, F) complex, of values (N, B, 1) at equal steps of an interval."""
-    spectrum = torch.fft.rfft(values.squeeze(2).double(), dim=1) / values.shape[1]
+    spectrum: Tensor = torch.fft.rfft(values.squeeze(2).double(), dim=1) / values.shape[1]
     return spectrum[:, list(frequencies)]
 
 

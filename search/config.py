@@ -13,20 +13,17 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field
 
 from search.config_errors import ConfigError, Problem, Relation, checked
+from search.config_judging import CurvatureConfig, EvaluationConfig, RegimeConfig, TrainingConfig
 from search.config_keys import shown
-from search.config_resources import ResourcesConfig
 from search.config_space import SAMPLED_INTO, Choices, Range, sampled_keys
 from search.config_tables import (
-    CurvatureConfig,
-    EvaluationConfig,
     EvolutionConfig,
     GradientConfig,
     InnerConfig,
     LdnnConfig,
     ObjectiveConfig,
-    RegimeConfig,
+    ResourcesConfig,
     SearchConfig,
-    TrainingConfig,
 )
 from search.config_tasks import PLACES, Mnist1dConfig, TaskConfig
 from search.config_types import Array, Method, Networks, ObjectiveName, Seed, Table, Width

@@ -133,12 +133,14 @@ class Contest:
     def _sampled(
         self, arms: Sequence[str], evaluation: EvaluationConfig, tried: Callable[[Mapping[str, float]], list[Judgement]]
     ) -> list[Judgement]:
-        """Every arm has a sampler of its own, so that its learning rates do not depend on the other arms."""
+        """Every arm has a sampler of its own: its learning rates depend on how it does, and not on the other arms.
+
+        All samplers have the same seed, so that arms begin with the same rates, and equal arms have equal ones.
+        """
         from search.sampling import RateSampler
 
-        ends, seed = (min(evaluation.lrs), max(evaluation.lrs)), self.run.seed
-        channels = {arm: self.network(arm).channels for arm in arms}
-        samplers = {arm: RateSampler(*ends, seed=derive_seed(seed, f"lr of {arm}", *channels[arm])) for arm in arms}
+        low, high, seed = min(evaluation.lrs), max(evaluation.lrs), derive_seed(self.run.seed, "learning rates")
+        samplers = {arm: RateSampler(low, high, seed=seed) for arm in arms}
         found = []
         for _ in range(evaluation.lr_trials):
             judged = tried({arm: sampler.ask() for arm, sampler in samplers.items()})

@@ -115,7 +115,7 @@ class Landscape:
             Point(int(step), seconds * share, _accuracy(accuracy + self._probe_factor * residual))
             for (step, share, accuracy), residual in zip(curve, residuals[1:], strict=True)
         )
-        return Replayed(seconds, Outcome(Status.OK, score, f"validation accuracy {100 * score:.1f} %"), points)
+        return Replayed(seconds, Outcome(Status.OK, score, f"score {100 * score:.1f} %"), points)
 
     def recorded(self) -> dict[str, int]:
         """Method → recorded trials that it is made from."""

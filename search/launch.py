@@ -210,8 +210,8 @@ def _plan(
     if config.evaluation.best:
         sets = min(config.evaluation.best, config.search.trials) * len(methods(config)) + bool(config.evaluation.usual)
         expected = sets * len(config.evaluation.widths) * len(config.evaluation.depths)
-        expected += sets * config.evaluation.spectral_bias
         expected *= 1 + len(config.evaluation.tasks)
+        expected += sets * config.evaluation.spectral_bias
     return ChainPlan(trials, evaluations if expected else ListPlan.empty, expected=expected)
 
 

@@ -161,7 +161,7 @@ _RULES: Final[dict[pa.DataType, tuple[str, Callable[[Any], bool]]]] = {
     pa.int64(): ("a whole number", _is_whole),
     pa.list_(pa.int64()): (
         "a list of whole numbers",
-        lambda cell: isinstance(cell, Iterable) and all(map(_is_whole, cell)),
+        lambda cell: isinstance(cell, Iterable) and all(one is None or _is_whole(one) for one in cell),
     ),
     pa.float64(): ("a finite number or null (a status says why)", _is_finite),
     pa.string(): ("text", lambda cell: isinstance(cell, str)),

@@ -202,7 +202,7 @@ EVALUATIONS: Final = pa.schema(
         _field("num_types", _INT, "K of the set the arm is taken from; 1 for usual arms"),
         _field("base", _TEXT, "base function of the set; null for usual arms"),
         _field("architecture", _TEXT, "mlp"),
-        _field("width", _INT, "neurons per hidden layer"),
+        _field("width", _INT, "neurons per hidden layer; of relu-equal those of the network it is held against"),
         _field("depth", _INT, "hidden layers"),
         _field("learned_width", _INT, "width at which the set was learned (of several the nearest); null for usual"),
         _field("learned_depth", _INT, "depth at which the set was learned (of several the nearest); null for usual"),

@@ -195,7 +195,7 @@ def _outcome(trial: Mapping[str, Any]) -> Outcome:
         note = f"validation accuracy {100 * rungs[-1]:.1f} % at rung {len(rungs)}"
         return Outcome(status, rungs[-1], note, rungs)
     score = trial.get("score")
-    note = trial.get("error") or f"validation accuracy {100 * (score or 0):.1f} %"
+    note = trial.get("error") or f"score {100 * (score or 0):.1f} %"
     values = {name: float(trial[name]) for name in OBJECTIVES if name != "score" and trial.get(name) is not None}
     return Outcome(status, PENALTY if score is None else float(score), note, rungs, values=values)
 

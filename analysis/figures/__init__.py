@@ -8,6 +8,7 @@ from analysis.figures.advantage import advantage_by_width, advantage_by_width_da
 from analysis.figures.curves import activation_curves, activation_curves_data
 from analysis.figures.found_curves import found_curves, found_curves_data
 from analysis.figures.pareto import pareto_set, pareto_set_data
+from analysis.figures.passport import passport_heat_data, scale_passport_data, scale_passport_figure
 from analysis.figures.progress import best_so_far_data, best_so_far_figure, outer_loss, outer_loss_data
 from analysis.figures.registry import FIGURES, FigureRecipe, MissingDataError, figure
 
@@ -32,4 +33,7 @@ __all__ = [
     "outer_loss_data",
     "pareto_set",
     "pareto_set_data",
+    "passport_heat_data",
+    "scale_passport_data",
+    "scale_passport_figure",
 ]

@@ -9,6 +9,7 @@ import pandas as pd
 from analysis.comparison import BUDGETS, best_so_far, budget_curves
 from analysis.load import Run, counted_attempts
 from analysis.sets import METHODS
+from analysis.settings import outer_loss_unit
 from analysis.style import METHOD_COLOURS, canvas, horizontal_grid, look
 from analysis.words import count
 
@@ -73,10 +74,11 @@ def _budget_panel(axes: Axes, rows: pd.DataFrame) -> None:
 
 
 def outer_loss_data(run: Run) -> pd.DataFrame:
-    """Outer loss of every trial and outer step."""
+    """Outer loss of every trial and outer step, and its unit."""
     steps = counted_attempts(run.steps, run.trials)
     rows = steps.dropna(subset=["outer_loss"]).sort_values(["method", "trial_id", "step"])
-    return rows[["method", "run_id", "trial_id", "step", "outer_loss"]].reset_index(drop=True)
+    columns = ["method", "run_id", "trial_id", "step", "outer_loss"]
+    return rows[columns].assign(unit=outer_loss_unit([run])).reset_index(drop=True)
 
 
 def outer_loss(data: pd.DataFrame) -> Figure:
@@ -98,5 +100,5 @@ def outer_loss(data: pd.DataFrame) -> Figure:
             axes.set_xlabel("outer step" if method == "gradient" else "generation")
             axes.xaxis.get_major_locator().set_params(integer=True)
             horizontal_grid(axes)
-        grid[0, 0].set_ylabel("outer loss [nat]")
+        grid[0, 0].set_ylabel(f"outer loss [{data['unit'].iloc[0]}]")
     return figure

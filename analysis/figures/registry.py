@@ -13,6 +13,7 @@ from analysis.figures.advantage import advantage_by_width, advantage_by_width_da
 from analysis.figures.curves import activation_curves, activation_curves_data
 from analysis.figures.found_curves import found_curves, found_curves_data
 from analysis.figures.pareto import pareto_set, pareto_set_data
+from analysis.figures.passport import scale_passport_data, scale_passport_figure
 from analysis.figures.progress import best_so_far_data, best_so_far_figure, outer_loss, outer_loss_data
 from analysis.load import Run
 
@@ -78,6 +79,16 @@ FIGURES: Final[dict[str, FigureRecipe]] = {
         "The best pure and usual arms are chosen at each width by the same rows, which favours them.",
         advantage_by_width_data,
         advantage_by_width,
+        "evaluations of the arm mixed and of its rivals with common seeds",
+        "ldnn evaluate RUN",
+    ),
+    "scale_passport": FigureRecipe(
+        "Scale passport",
+        "Mean difference of the mix to each rival, paired by seed, with 95 % intervals; framed where the set was "
+        "learned. Triangles: better or worse by signed ranks with Holm's correction over sizes; =: an advantage of one "
+        "percentage point (5 % of a loss) can be excluded.",
+        scale_passport_data,
+        scale_passport_figure,
         "evaluations of the arm mixed and of its rivals with common seeds",
         "ldnn evaluate RUN",
     ),

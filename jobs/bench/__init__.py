@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from jobs.bench._base import Conditions, DisagreementError, Result, one_thread
+from jobs.bench.curvature import measure_of_curvature
 from jobs.bench.estimators import measure_estimators
 from jobs.bench.evolution import measure_evolution
 from jobs.bench.memory import measure_memory
@@ -24,6 +25,7 @@ BENCHMARKS: Final[dict[str, Callable[[Conditions], list[Result]]]] = {
     "estimators": measure_estimators,
     "evolution": measure_evolution,
     "tune": measure_tune,
+    "curvature": measure_of_curvature,
 }
 """By the name that a person types."""
 

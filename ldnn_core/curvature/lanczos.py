@@ -76,8 +76,8 @@ def quadrature(diagonal: Tensor, beside: Tensor) -> tuple[Tensor, Tensor]:
 
 def _without(w: Tensor, known: Tensor) -> Tensor:
     """Vectors (M, Θ) less their components along orthonormal ones (M, j, Θ)."""
-    along = torch.bmm(known, w.unsqueeze(2))
-    return torch.baddbmm(w.unsqueeze(1), along.mT, known, alpha=-1).squeeze(1)
+    rows = w.unsqueeze(1)
+    return torch.baddbmm(rows, torch.bmm(rows, known.mT), known, alpha=-1).squeeze(1)
 
 
 def _unit(w: Tensor) -> tuple[Tensor, Tensor]:

@@ -39,7 +39,7 @@ def full_page(full_run):
 
 def test_the_page_holds_verdict_tables_figures_and_provenance(full_page):
     page = Page(full_page[1].read_text(encoding="utf-8"))
-    assert page.tags.count("img") == 7
+    assert page.tags.count("img") == 8
     for words in (
         "mixed (gradient-0002) beats ReLU at width 50, where it was learned, by 6.0 points [5.5, 6.5]",
         "Accuracy on test rows [%] with 95 % intervals, set of evolution-0002",
@@ -90,7 +90,7 @@ def test_an_empty_run_has_a_report_that_says_what_to_do(make_run):
     page = Page(write_report(make_run("fresh").path).read_text(encoding="utf-8"))
     assert "No learned set has been evaluated yet" in page.text
     assert "No trial has finished yet." in page.text
-    assert page.text.count("ldnn evaluate runs/fresh") == 3
+    assert page.text.count("ldnn evaluate runs/fresh") == 4
     assert "img" not in page.tags
 
 

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from jobs.bench import BENCHMARKS, Conditions, run_benchmarks
 from jobs.bench._base import MOST_IN_A_TURN, DisagreementError, Result, agree, seconds_of
+from jobs.bench.curvature import LEARNED, check_curvature, trained_networks
 from jobs.bench.evolution import bench_setting, check_candidates, timed_generations
 from jobs.bench.memory import measure_here
 from jobs.bench.meta_step import check_outer_step
@@ -34,6 +35,7 @@ IDS = {
     "estimators": ["E1", "E2", "E3", "E4"],
     "evolution": ["P6", "P6b"],
     "tune": ["P5", "P5b"],
+    "curvature": ["P7", "P7-usual"],
 }
 
 
@@ -45,6 +47,15 @@ def words(*results):
     out = Console(width=140, record=True, color_system=None)
     print_results(results, out)
     return out.export_text()
+
+
+def test_pyhessian_on_modules_finds_what_the_batch_finds(monkeypatch):
+    monkeypatch.setattr("jobs.bench.curvature.STEPS", 8)
+    networks = trained_networks("cpu", (*LEARNED, "gelu", "sin"), seeds=1, steps=10, width=4, dtype=torch.float64)
+    errors = check_curvature(networks.with_rows(40), {"trace": 1e-6, "eigenvalues": 1e-4, "density": 1e-3})
+    assert set(errors) == {"trace", "eigenvalues", "density"}
+    with pytest.raises(DisagreementError, match="trace: the relative error to the reference must be"):
+        check_curvature(networks.with_rows(40).one_of_each(("gelu",)), {"trace": -1.0})
 
 
 @pytest.mark.parametrize("width", [10, 11])

@@ -375,7 +375,8 @@ def test_evaluating_further_adds_only_what_is_new(copy):
 def test_controls_usual_activations_and_curvature_can_be_asked_for_later(copy, monkeypatch):
     monkeypatch.setattr("search.spectral.STEPS", 5)
     before = rows(copy, "evaluations")
-    options = ["--trial", "gradient-0001", "--widths", "6", "--usual", "relu, hat", "--controls", "all"]
+    judged = before["trial_id"].min()
+    options = ["--trial", judged, "--widths", "6", "--usual", "relu, hat", "--controls", "all"]
     options += ["--curvature", "batched", "--spectral-bias", "--workers", 0, "--json"]
     answer = ldnn("evaluate", copy, *options)
     assert answer.code == 0, answer.err
@@ -403,7 +404,7 @@ def test_the_best_and_a_trial_by_name_can_be_evaluated_together(copy):
             "got 'gradient-0007'; those that have: evolution-0000, evolution-0001, gradient-",
         ),
         (["--widths", "1"], "largest num_types <= smallest of evaluation.widths"),
-        (["--depths", "9"], "evaluation.depths[0] = 9: must be a whole number from 1 to 3"),
+        (["--depths", "65"], "evaluation.depths[0] = 65: must be a whole number from 1 to 64"),
         (["--seeds", "20000"], "evaluation.seeds = 20000: must be a whole number from 1 to 10000"),
         (["--usual", "relu,swish"], "evaluation.usual[1] = 'swish': must be one of"),
         (["--controls", "copys"], "evaluation.controls[0] = 'copys': must be one of untrained, copies"),

@@ -10,11 +10,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ldnn_core.activations import GroupedActivation, UsualActivation
+from ldnn_core.curvature import measure_curvature
 from ldnn_core.estimators import ESTIMATORS
 from ldnn_core.evaluation import Training, evaluate_arms, fully_connected
+from ldnn_core.gradient_noise import gradient_noise
 from ldnn_core.losses import CrossEntropy
 from ldnn_core.optimizers import RMSprop
 from ldnn_core.population import evaluate_population
+from ldnn_core.randomness import generator
 from ldnn_core.subnetwork import initial_genomes
 from ldnn_core.tasks import Rows, TaskData
 from ldnn_core.training import train
@@ -122,6 +125,35 @@ def test_judgements_are_made_on_the_device_of_the_data(accelerator):
         data, fully_connected(data, (8,)), arms, [0, 1], Training(RMSprop(), 0.01, 3, 20), root_seed=0
     )
     assert len(found) == 4
+
+
+def curvature_of(case, activation):
+    where = case.problem.network, case.parameters, case.batches.x, case.batches.y, activation
+    counts = {"probes": 2, "lanczos_steps": 3, "eigenvalues": 2}
+    return measure_curvature(*where, generator=generator(0, "probes"), **counts)
+
+
+@pytest.mark.parametrize("regression", [False, True], ids=["classes", "regression"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_curvature_and_gradient_noise_stay_on_their_device(accelerator, kind, regression):
+    case = case_on(accelerator, hidden=(7, 5), regression=regression)
+    activation = KINDS[kind](case)
+    found = curvature_of(case, activation)
+    assert {getattr(found, field.name).device.type for field in dataclasses.fields(found)} == {"meta"}
+    where = case.problem.network, case.parameters, case.batches.x, case.batches.y, activation
+    noise = gradient_noise(*where, generator=generator(0, "probes"), probes=3)
+    assert {noise.trace.device.type, noise.alignment.device.type} == {"meta"}
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("kind", KINDS)
+def test_curvature_on_cuda_is_that_on_the_cpu(kind):
+    found = []
+    for device in ("cpu", "cuda"):
+        case = case_on(torch.device(device), hidden=(7, 5))
+        found.append(curvature_of(case, KINDS[kind](case)).eigenvalues.cpu())
+    torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.cuda

@@ -128,3 +128,24 @@ def test_blocks_of_networks_change_nothing(monkeypatch, noise, shared):
         assert all(torch.equal(whole, part) for part in parts)
     for part in bank_cotangents[1:]:  # a sum over networks, in another order
         torch.testing.assert_close(part, bank_cotangents[0], rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("exact", [True, False], ids=["exact", "table"])
+def test_images_are_flattened_in_every_sweep(exact):
+    case = small_case(hidden=(7, 5))
+    x, y = case.batches.at(0)
+    activation, parameters = case.activation(exact=exact), case.parameters
+    v, w = torch.ones_like(parameters), torch.ones(len(parameters), dtype=parameters.dtype)
+    network = case.problem.network
+    for one in (x, x[:1]):  # own inputs, or shared ones
+        target = y if one is x else y[:1]
+        seen = one.unflatten(2, (1, 5, 1))
+        flat = network.forward(parameters, one, activation)[0]
+        assert torch.equal(network.forward(parameters, seen, activation)[0], flat)
+        for sweep, more in ((network.loss_gradient, ()), (network.gradient_vjp, (v, w))):
+            for found, expected in zip(
+                sweep(parameters, seen, target, activation, *more),
+                sweep(parameters, one, target, activation, *more),
+                strict=True,
+            ):
+                assert torch.equal(found, expected)

@@ -55,11 +55,29 @@ def test_networks_of_a_batch_are_measured_as_each_alone(ratio):
     torch.testing.assert_close(ratio(h), alone, rtol=1e-12, atol=0)
 
 
-def test_corrected_ratio_is_unbiased_where_the_plain_one_is_far_too_low():
+def spread(units):
+    """Independent units of different variance."""
+    return torch.linspace(0.5, 2.0, units, dtype=torch.float64).square().diag()
+
+
+def chained(units):
+    """Neighbours are correlated with 0.8."""
+    places = torch.arange(units, dtype=torch.float64)
+    return 0.8 ** (places[:, None] - places).abs()
+
+
+def few_directions(units):
+    """Five directions and a little of all others."""
+    basis = torch.linalg.qr(draws(units, units, purpose="directions"))[0][:, :5]
+    return basis @ basis.T + 0.01 * torch.eye(units, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("covariance", [spread, chained, few_directions])
+def test_corrected_ratio_is_unbiased_at_half_as_many_inputs_as_units(covariance):
     units, inputs, samples = 40, 20, 3000
-    scales = torch.linspace(0.5, 2.0, units, dtype=torch.float64)
-    truth = float(scales.square().sum() ** 2 / scales.pow(4).sum())
-    h = draws(samples, inputs, units, purpose="few inputs") * scales
+    exact = covariance(units)
+    truth = float(exact.trace() ** 2 / exact.square().sum())
+    h = draws(samples, inputs, units, purpose="few inputs") @ torch.linalg.cholesky(exact).T
     even, odd = h[:, 0::2], h[:, 1::2]
     # Numerator and denominator are unbiased one by one, so their means over samples make the ratio.
     first, second = torch.stack([torch.cov(x.T) for x in even]), torch.stack([torch.cov(x.T) for x in odd])
@@ -68,6 +86,13 @@ def test_corrected_ratio_is_unbiased_where_the_plain_one_is_far_too_low():
     assert (traces.mean() / product.mean()).item() == pytest.approx(truth, rel=0.02)
     torch.testing.assert_close(corrected_participation_ratio(h), traces / product, rtol=1e-9, atol=0)
     assert corrected_participation_ratio(h).median().item() == pytest.approx(truth, rel=0.1)
+    assert participation_ratio(h).mean().item() < 0.9 * truth
+
+
+def test_plain_ratio_is_far_too_low_where_there_are_few_inputs():
+    exact = spread(40)
+    truth = float(exact.trace() ** 2 / exact.square().sum())
+    h = draws(500, 20, 40, purpose="few inputs") @ exact.sqrt()
     assert participation_ratio(h).mean().item() < 0.6 * truth
 
 

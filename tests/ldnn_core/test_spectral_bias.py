@@ -24,7 +24,7 @@ def batches(x, steps):
 
 
 def measured(arms, **changes):
-    options = {"hidden": (32,), "frequencies": FREQUENCIES, "optimizer": Adam(), "lr": 1e-2, "steps": 20, "points": 64}
+    options = {"hidden": (32,), "frequencies": FREQUENCIES, "optimizer": Adam(), "lr": 3e-2, "steps": 20, "points": 64}
     return measure_spectral_bias(arms, [0, 1], **options | {"root_seed": 0} | changes)
 
 
@@ -56,19 +56,19 @@ def test_arms_and_seeds_do_not_depend_on_each_other():
     spec = ActivationSpec("sin", 2, (3,))
     learned = BankActivation(TableBank(spec, initial_genomes(spec, 0)), mixed_functions((32,), 2))
     arms = {"tanh": UsualActivation("tanh"), "mixed": learned}
-    both = measured(arms, steps=200)
+    both = measured(arms, steps=60)
     assert [(one.arm, one.seed) for one in both] == [("tanh", 0), ("tanh", 1), ("mixed", 0), ("mixed", 1)]
-    assert measured({"mixed": learned}, steps=200) == both[2:]
+    assert measured({"mixed": learned}, steps=60) == both[2:]
     assert any(step is not None for one in both for step in one.steps_to_fit)
-    shorter = measured(arms, steps=100)
+    shorter = measured(arms, steps=30)
     for one, other in zip(both, shorter, strict=True):
-        kept = [step if step is not None and step <= 100 else None for step in one.steps_to_fit]
+        kept = [step if step is not None and step <= 30 else None for step in one.steps_to_fit]
         assert kept == list(other.steps_to_fit)
 
 
 def test_low_frequencies_come_first_and_hat_fits_more_of_them_than_relu():
     arms = {"relu": UsualActivation("relu"), "hat": UsualActivation("hat")}
-    found = measured(arms, frequencies=(1, 3, 5), steps=1400)
+    found = measured(arms, frequencies=(1, 3, 5), steps=500, lr=3e-2)
     steps = {arm: [[s or math.inf for s in one.steps_to_fit] for one in found if one.arm == arm] for arm in arms}
     assert all(row == sorted(row) for row in steps["relu"])
     fitted = {arm: sum(step < math.inf for row in rows for step in row) for arm, rows in steps.items()}

@@ -179,7 +179,7 @@ def sampled(tmp_path_factory):
         method="gradient",
         search={"trials": 1},
         evaluation={
-            "widths": [6], "seeds": 2, "usual": ["relu"], "epochs": 2, "controls": ["relu-equal"],
+            "widths": [6], "seeds": 2, "usual": ["relu"], "epochs": 2, "controls": ["relu-equal", "copies"],
             "lr_protocol": "per_arm_size", "lr_search": "optuna", "lrs": [1e-4, 0.1], "lr_trials": 5, "tuning_seeds": 3,
         },
     )  # fmt: skip
@@ -192,13 +192,13 @@ def test_the_chosen_rate_is_the_best_of_the_stored_curve(sampled):
     curve = frame[frame["split"] == "val"].groupby(["arm", "lr"])["accuracy"].agg(["mean", "count"])
     assert (curve["count"] == 3).all()
     rates = frame[frame["split"] == "test"].groupby("arm")["lr"].agg(set)
-    assert set(rates.index) == {"mixed", "pure-0", "pure-1", "relu", "relu-equal"}
+    assert set(rates.index) == {"mixed", "pure-0", "pure-1", "relu", "relu-equal", "copies"}
     for arm, chosen in rates.items():
         assert len(curve.loc[arm]) == 5
         assert chosen == {curve.loc[arm, "mean"].idxmax()}
         assert curve.loc[arm].index.min() >= 1e-4
         assert curve.loc[arm].index.max() <= 0.1
-    assert len({tuple(curve.loc[arm].index) for arm in rates.index}) == 5  # every arm samples for itself
+    pd.testing.assert_frame_equal(curve.loc["copies"], curve.loc["pure-0"], check_exact=True)
 
 
 def test_an_arm_samples_the_same_rates_in_other_company(sampled, tmp_path):
@@ -216,8 +216,8 @@ def test_more_seeds_take_the_rates_that_were_chosen_and_tune_no_more(sampled):
     before = frame_of(sampled)
     drive_here(sampled, search=False, request=Request(("gradient-0000",), (6,), (1,), 4))
     after = frame_of(sampled)
-    assert len(after) == len(before) + 5 * 2
-    assert len(after[after["split"] == "test"].drop_duplicates(["arm", "lr"])) == 5
+    assert len(after) == len(before) + 6 * 2
+    assert len(after[after["split"] == "test"].drop_duplicates(["arm", "lr"])) == 6
     assert not after.duplicated([*UNIQUE_KEYS["evaluations"]]).any()
 
 
@@ -231,8 +231,9 @@ def test_sampled_rates_lie_where_earlier_ones_were_good():
 
     low, high = sampled_for(1e-3), sampled_for(1e-1)
     assert sampled_for(1e-3) == low
-    assert sampled_for(1e-3, seed=1) != low
-    assert low[:3] == high[:3]
+    assert sampled_for(1e-3, seed=1)[3:] != low[3:]
+    assert low[:3] == high[:3] == pytest.approx([1e-2, 10**-3.3333333, 10**-0.6666667])
+    assert 1e-4 <= min(low) < max(low) <= 1.0
     median = {name: sorted(rates[10:])[7] for name, rates in (("low", low), ("high", high))}
     assert median["low"] < 1e-2 < median["high"]
     with pytest.raises(ValueError, match="must be asked for before its goodness is told"):

@@ -33,6 +33,7 @@ def publish_trial(store, method, number, score, *, status="ok", attempt=0):
 
 def publish_evaluation(store, key, *cells):
     common = {"task": "mnist1d", "lr_protocol": "shared", "split": "test", "depth": 1}
+    common |= {"architecture": "mlp", "mixing": "within_layer"}
     names = ("trial_id", "arm", "width", "seed")
     store.publish("evaluations", key, [common | dict(zip(names, cell, strict=True)) for cell in cells])
 
@@ -165,6 +166,7 @@ def test_networks_that_are_there_are_not_asked_for_again(store):
 def test_networks_judged_otherwise_do_not_count_as_there(store):
     run = tiny_run()
     cells = {"trial_id": "usual", "width": 6, "depth": 1, "seed": 0, "lr_protocol": "shared"}
+    cells |= {"architecture": "mlp", "mixing": "within_layer"}
     for key, task, split in (("a", "digits", "test"), ("b", "mnist1d", "val")):
         store.publish("evaluations", key, [cells | {"task": task, "split": split, "arm": a} for a in ("relu", "sin")])
     assert [u.payload["seeds"] for u in units_of(run, store, seeds=1)[0]] == [[0]]

@@ -36,7 +36,7 @@ def test_a_trial_is_on_disk_when_its_unit_is_done(run):
     [row] = run.store.read("trials").to_pylist()
     assert outcome.status is Status.OK
     assert outcome.score == row["score"]
-    assert outcome.note == f"validation accuracy {100 * row['score']:.1f} %"
+    assert outcome.note == f"score {100 * row['score']:.1f} %"
     assert (row["trial_id"], row["attempt"], row["run_id"]) == ("gradient-0000", 0, run.info.run_id)
     assert row["inner_lr"] == 0.02
     assert json.loads(row["params"]) == {"inner_lr": 0.02}
@@ -96,7 +96,14 @@ def test_a_retry_of_a_trial_that_was_killed_is_run(run):
 
 
 def test_networks_are_on_disk_when_their_unit_is_done_and_not_twice(run):
-    payload = {"kind": "evaluation", "trial_id": "usual", "width": 6, "depth": 1, "seeds": [0, 1]}
+    payload = {
+        "kind": "evaluation",
+        "trial_id": "usual",
+        "width": 6,
+        "depth": 1,
+        "seeds": [0, 1],
+        "arms": ["relu", "sin"],
+    }
     outcome = do(run, Unit("usual-w6", 0, payload))
     assert (outcome.status, outcome.note) == (Status.OK, "4 networks")
     again = do(run, Unit("usual-w6-again", 0, payload))

@@ -5,9 +5,11 @@ import random
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from ldnn_core.activations import UsualActivation
 from ldnn_core.evaluation import Training, evaluate_arms, fully_connected
+from ldnn_core.modules import ActivationSlot, ModuleNetwork
 from ldnn_core.optimizers import make_optimizer
 from ldnn_core.tasks import TASKS
 
@@ -128,6 +130,29 @@ def test_a_fully_connected_network_learns_something(data):
     assert min(skills) > data.chance + 0.02
     assert {one.metric for one in judged} == {data.metric}
     assert all((one.rollout_error is None) == (data.orbits is None) for one in judged)
+
+
+class Convolutional(nn.Module):
+    """A convolution with an activation whose channels may have different types, and a linear layer."""
+
+    def __init__(self, data):
+        super().__init__()
+        self.convolution = nn.Conv2d(data.shape[0], 4, 3, stride=2)
+        self.activation = ActivationSlot(4)
+        self.linear = nn.Linear(4, data.outputs)
+
+    def forward(self, x):
+        return self.linear(self.activation(self.convolution(x)).mean(dim=(2, 3)))
+
+
+def test_a_convolutional_network_sees_images(data):
+    if len(data.shape) < 3:
+        return
+    how = Training(make_optimizer("adam"), 0.02, 20, 20)
+    network = ModuleNetwork(Convolutional(data), data.loss)
+    judged = evaluate_arms(data, network, {"relu": UsualActivation("relu")}, [0], how, root_seed=0, split="val")
+    assert judged[0].loss < 3
+    assert judged[0].num_params == data.shape[0] * 36 + 4 + 4 * data.outputs + data.outputs
 
 
 def test_it_goes_to_a_device_as_it_is(data):

@@ -3,6 +3,7 @@
 import gzip
 import pickle
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from ldnn_core.tasks import TASKS, DataError
 from ldnn_core.tasks.cifar10 import read_binary_batch
-from ldnn_core.tasks.idx import LARGEST, read_idx
+from ldnn_core.tasks.idx import FASHION_FOLDER, LARGEST, read_idx
 from ldnn_core.tasks.pickled_batch import read_pickled_batch
 from tests.ldnn_core.tasks.writers import idx_bytes, pictures, python_batch, text, write_cifar_folder, write_idx_folder
 
@@ -297,3 +298,15 @@ def test_digits_are_those_of_scikit_learn(tmp_path):
     rows = np.round((rows - rows.min()) / (rows.max() - rows.min()) * 16)
     written = {(*row, label) for row, label in zip(images.tolist(), labels.tolist(), strict=True)}
     assert {(*row, label) for row, label in zip(rows.tolist(), y.tolist(), strict=True)} == written
+
+
+@pytest.mark.skipif(not Path(FASHION_FOLDER).is_dir(), reason="Debian's package dataset-fashion-mnist is not installed")
+def test_the_real_fashion_mnist_is_what_others_know_it_as(tmp_path):
+    data = TASKS["fashion_mnist"]().load(tmp_path)
+    assert [len(part) for part in (data.train, data.val, data.test)] == [48000, 12000, 10000]
+    assert data.train.y[:10].tolist() == [9, 0, 0, 3, 0, 2, 7, 2, 5, 5]
+    assert data.test.y[:10].tolist() == [9, 2, 1, 1, 6, 1, 4, 6, 5, 7]
+    assert torch.bincount(data.split("test")[0].y).tolist() == [6000] * 10
+    # Published mean and standard deviation of the 60000 rows, with pixels from 0 to 1.
+    x = read_idx(Path(FASHION_FOLDER) / "train-images-idx3-ubyte.gz", axes=3) / 255
+    assert (x.mean(), x.std()) == (pytest.approx(0.2860, abs=5e-5), pytest.approx(0.3530, abs=5e-5))

@@ -1,0 +1,150 @@
+"""A scale passport as one table, one row per size; and the passports of the sets that a run speaks about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import pandas as pd
+
+from analysis.load import Run
+from analysis.merit import ACCURACY, LOSS
+from analysis.passport import Passport, PassportError, scale_passport
+from analysis.passport_cells import BEST_USUAL, SIZE
+from analysis.passport_label import Standing, where
+from analysis.sets import PLAIN, headline_sets
+from analysis.tables import Column, Table
+from analysis.words import NOTHING, count, number, percent, points
+
+_UNITS: Final = {ACCURACY: "points", LOSS: "% of the loss"}
+_WITHOUT_ARM: Final = {"relu"}
+
+
+def passport_table(passport: Passport) -> Table:
+    """One row per size: the advantage over every rival with its interval, what is kept of it, and what it amounts to.
+
+    Differences of accuracy are in percentage points, those of loss in hundredths of a natural logarithm, which is about
+    the percentage by which the loss is lower.
+    """
+    rivals = list(dict.fromkeys(passport.grid["rival"]))
+    unit = " or ".join(_UNITS[metric] for metric in (ACCURACY, LOSS) if metric in set(passport.grid["metric"]))
+    heads = (
+        Column("size", numeric=False),
+        Column("of", numeric=False),
+        *(Column(f"mixed – {rival} [{unit}]") for rival in rivals),
+        Column("p (Holm)"),
+        Column("seeds"),
+        Column("won [%]"),
+        Column("kept [%]"),
+        Column("at chance or diverged [%]"),
+        Column("against best usual", numeric=False),
+    )
+    several = {name: len(passport.grid[name].unique()) > 1 for name in ("task", "architecture")}
+    rows = []
+    for _, size in passport.grid.groupby(SIZE, sort=False):
+        by_rival = {row["rival"]: row for row in size.to_dict("records")}
+        main = by_rival[BEST_USUAL]
+        differences = [_difference(by_rival[rival]) for rival in rivals]
+        rows.append((
+            _size(main), _kind(main, several), *differences,
+            _p_value(main["p_holm"]), str(main["pairs"]), percent(main["won"], 0), _kept(main),
+            percent(main["collapsed_share"], 0) if main["collapsed_share"] else NOTHING, str(main["standing"]),
+        ))  # fmt: skip
+    label = "no label" if passport.label is None else str(passport.label)
+    regime = "" if passport.regime == PLAIN else f", {passport.regime}"
+    conditions = f"{passport.split} rows, lr {passport.lr_protocol}, {passport.mixing}{regime}"
+    caption = f"Scale passport of {passport.trial_id}: {label}; {conditions}, paired by seed, with 95 % intervals"
+    return Table(caption, heads, tuple(rows)).without_empty_columns()
+
+
+def passport_summary(passport: Passport) -> Iterator[str]:
+    """What holds over the sizes of each task, against the best usual activation, in words."""
+    kinds = passport.summary[["task", "architecture"]]
+    varying = [name for name in kinds if len(kinds[name].unique()) > 1]
+    for row in passport.summary.to_dict("records"):
+        unit = _UNITS[row["metric"]]
+        place = f"{', '.join(str(row[name]) for name in varying)}: " if varying else ""
+        if pd.isna(row["mean_advantage"]):
+            yield f"{place}No mean over sizes: {row['mean_note']}."
+        else:
+            mean = points(row["mean_advantage"], row["mean_low"], row["mean_high"], signed=True)
+            spread = number(100 * row["between_sizes"], 1)
+            sizes = count(row["sizes"], "size")
+            yield f"{place}Mean over {sizes}: {mean} {unit}; standard deviation from size to size {spread}."
+        slopes = [
+            f"{points(row[f'{name}_slope'], row[f'{name}_slope_low'], row[f'{name}_slope_high'], signed=True)} {unit} "
+            f"per doubling of the {name}"
+            for name in ("width", "depth")
+            if pd.notna(row[f"{name}_slope"])
+        ]
+        if slopes:
+            yield f"{place}The advantage changes by {' and '.join(slopes)}."
+        worst = points(row["worst_advantage"], row["worst_low"], row["worst_high"], signed=True)
+        at = where({"width": row["worst_width"], "depth": row["worst_depth"]})
+        yield f"{place}Least advantage at {at}: {worst} {unit}."
+
+
+def headline_passports(
+    run: Run, *, lr_protocol: str | None = None, regime: str | None = None
+) -> tuple[list[Passport], list[str]]:
+    """The passports of each method's headline set, and in words why one of them has none.
+
+    Args:
+        run: the run.
+        lr_protocol: as in `scale_passport`.
+        regime: as in `scale_passport`.
+    """
+    found: list[Passport] = []
+    words: list[str] = []
+    for chosen in headline_sets(run).itertuples():
+        try:
+            found.append(
+                scale_passport(
+                    run.evaluations,
+                    trial_id=str(chosen.trial_id),
+                    run_id=str(chosen.run_id),
+                    lr_protocol=lr_protocol,
+                    regime=regime,
+                )
+            )
+        except PassportError as error:
+            words.append(str(error))
+    if not found and not words:
+        words.append(
+            "No learned set has been evaluated yet; `ldnn evaluate` trains the networks that a passport needs."
+        )
+    return found, words
+
+
+def passport_tables(run: Run) -> Iterator[Table]:
+    """The tables of those passports."""
+    return (passport_table(passport) for passport in headline_passports(run)[0])
+
+
+def _size(row: dict[Any, Any]) -> str:
+    depth = "" if row["depth"] == 1 else f", depth {row['depth']}"
+    return f"width {row['width']}{depth}{' (learned)' if row['is_learned'] else ''}"
+
+
+def _kind(row: dict[Any, Any], several: dict[str, bool]) -> str:
+    return ", ".join(str(row[name]) for name, are in several.items() if are) or NOTHING
+
+
+def _difference(row: dict[Any, Any]) -> str:
+    if row["standing"] == Standing.NOT_MEASURED:
+        return NOTHING
+    arm = "" if row["rival"] in _WITHOUT_ARM or row["rival_arm"] == row["rival"] else f" ({row['rival_arm']})"
+    lost = f", {count(row['lost'], 'seed')} lost" if row["lost"] else ""
+    return points(row["advantage"], row["low"], row["high"], signed=True) + arm + lost
+
+
+def _p_value(p: Any) -> str:
+    if pd.isna(p):
+        return NOTHING
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _kept(row: dict[Any, Any]) -> str:
+    if row["is_learned"] or pd.isna(row["retention"]):
+        return NOTHING
+    return f"{100 * row['retention']:.0f} [{100 * row['retention_low']:.0f}, {100 * row['retention_high']:.0f}]"

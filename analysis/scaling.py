@@ -1,0 +1,204 @@
+"""How an advantage goes on over sizes: what is kept of it, its slope per doubling, its mean over sizes.
+
+All of it rests on one table of paired differences, seed by size.  The unit of repetition is the seed: what networks of
+one seed share over sizes stays in the intervals of retention and slopes.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from analysis.statistics import CONFIDENCE, Estimate, Vector, mean_intervals
+
+MIN_SIZES: Final = 3
+"""Fewest sizes over which a mean with an interval is given: of two, the spread between sizes is all but unknown."""
+
+_NAN: Final = float("nan")
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A ratio of two means with its interval, or why there is none.
+
+    Attributes:
+        value: the ratio; NaN if it is undefined.
+        low: lower end of its interval; NaN if there is none.
+        high: upper end of its interval.
+        n: pairs that it rests on.
+        words: why it is undefined; empty if it is not.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+    words: str = ""
+
+
+@dataclass(frozen=True)
+class OverSizes:
+    """The mean over sizes, each size being one draw from all that might have been evaluated.
+
+    Attributes:
+        value: the mean; NaN if it could not be fitted.
+        low: lower end of its interval.
+        high: upper end of its interval.
+        between: standard deviation of the true advantage from size to size.
+        sizes: how many.
+        words: why there is no number; empty if there is one.
+    """
+
+    value: float
+    low: float
+    high: float
+    between: float
+    sizes: int
+    words: str = ""
+
+
+def retention(here: ArrayLike, learned: ArrayLike) -> Ratio:
+    """Mean advantage at a size divided by that where the set was learned, paired by seed, with Fieller's interval.
+
+    Fieller (1954) has the interval of a ratio of two correlated means.  It is bounded only if the denominator differs
+    from zero; so if the interval of the learned advantage (Student's or the bootstrap's) holds zero, or that advantage
+    is negative, the ratio is undefined, and the words say so.
+
+    Args:
+        here: differences at the size, shape (seeds,).
+        learned: differences where the set was learned, for the same seeds.
+
+    Raises:
+        ValueError: the two have different lengths.
+    """
+    return retentions([(here, learned)])[0]
+
+
+def retentions(pairs: Sequence[tuple[ArrayLike, ArrayLike]]) -> list[Ratio]:
+    """The same for many sizes, each with its learned differences, resampled together."""
+    kept = [_both_finite(np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)) for x, y in pairs]
+    return [
+        _fieller(x, y, interval) for (x, y), interval in zip(kept, mean_intervals([y for _, y in kept]), strict=True)
+    ]
+
+
+def _both_finite(x: Vector, y: Vector) -> tuple[Vector, Vector]:
+    if x.shape != y.shape:
+        raise ValueError(f"Both differences must have the same seeds, but got {len(x)} and {len(y)} of them.")
+    known = np.isfinite(x) & np.isfinite(y)
+    return x[known], y[known]
+
+
+def _fieller(x: Vector, y: Vector, learned: Estimate) -> Ratio:
+    n = len(x)
+    if n < 2:
+        return Ratio(_NAN, _NAN, _NAN, n, f"{n} common seeds, at least 2 are needed")
+    covariance = np.cov(x, y) / n
+    square = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) ** 2
+    a = float(y.mean() ** 2 - square * covariance[1, 1])
+    if a <= 0 or not learned.low > 0:
+        return Ratio(_NAN, _NAN, _NAN, n, "the learned advantage is not clearly above zero")
+    b = float(x.mean() * y.mean() - square * covariance[0, 1])
+    c = float(x.mean() ** 2 - square * covariance[0, 0])
+    reach = float(np.sqrt(max(b * b - a * c, 0.0)))
+    return Ratio(float(x.mean() / y.mean()), (b - reach) / a, (b + reach) / a, n)
+
+
+def slopes_per_doubling(
+    differences: Vector, widths: Sequence[int], depths: Sequence[int]
+) -> tuple[Estimate | None, Estimate | None]:
+    """Change of the advantage per doubling of width, and of depth, each the other held, with bootstrap intervals.
+
+    A plane in the binary logarithms is fitted to each seed's differences by least squares; the mean of the seeds'
+    slopes is the slope, and its interval is over seeds.  It tells about the sizes that were evaluated.
+
+    Args:
+        differences: shape (seeds, sizes); a seed that lacks a size is left out.
+        widths: width of each size.
+        depths: depth of each size.
+
+    Returns:
+        The slope for width and that for depth; None where it cannot be told: a single value, or width and depth change
+        together.
+    """
+    complete = differences[np.isfinite(differences).all(axis=1)]
+    columns = [np.ones(len(widths)), np.log2(np.asarray(widths, float)), np.log2(np.asarray(depths, float))]
+    varies = [np.ptp(column) > 0 for column in columns[1:]]
+    kept = [columns[0], *(column for column, does in zip(columns[1:], varies, strict=True) if does)]
+    design = np.stack(kept, axis=1)
+    if not any(varies) or np.linalg.matrix_rank(design) < design.shape[1] or not len(complete):
+        return None, None
+    slopes = complete @ np.linalg.pinv(design).T
+    found = iter(mean_intervals(list(slopes.T[1:])))
+    width, depth = (next(found) if does else None for does in varies)
+    return width, depth
+
+
+def mean_over_sizes(differences: Vector) -> OverSizes:
+    """Mixed-effects mean: every size has its own true advantage, drawn from a normal distribution (REML).
+
+    The interval is Student's with one degree of freedom less than sizes, as sizes are what repeats here.
+
+    Args:
+        differences: shape (seeds, sizes), NaN where a seed lacks a size.
+    """
+    finite = np.isfinite(differences)
+    kept = finite.sum(axis=0) >= 2
+    sizes = int(kept.sum())
+    if sizes < MIN_SIZES:
+        words = f"{sizes} sizes with two seeds or more, at least {MIN_SIZES} are needed for a mean over sizes"
+        return OverSizes(_NAN, _NAN, _NAN, _NAN, sizes, words)
+    rows, columns = np.nonzero(finite & kept)
+    values = differences[rows, columns]
+    spread = float(values.std())
+    if spread <= 1e-12 * max(1.0, float(np.abs(values).max())):
+        value = float(values.mean())
+        return OverSizes(value, value, value, 0.0, sizes, "all differences are equal: nothing is known about a spread")
+    groups = [values[columns == column] for column in np.unique(columns)]
+    # Sizes that differ no more than seeds do: the likelihood is largest at no variance between them, and a search for
+    # that edge does not converge.
+    if stats.f_oneway(*groups).statistic <= 1:
+        error = float(values.std(ddof=1)) / float(np.sqrt(len(values)))
+        return _with_student(float(values.mean()), error, 0.0, sizes)
+    from statsmodels.regression.mixed_linear_model import MixedLM, MixedLMParams
+
+    with warnings.catch_warnings():
+        # What they warn of is found out below.
+        warnings.simplefilter("ignore")
+        try:
+            # Started where moments put it, which is the answer if all sizes have the same seeds: from its own start the
+            # search ends far off now and then, and says that it converged.
+            start = MixedLMParams.from_components(
+                fe_params=np.array([values.mean() / spread]), cov_re=np.array([[_moment_ratio(groups)]])
+            )
+            model = MixedLM(values / spread, np.ones((len(values), 1)), groups=columns)
+            fit = model.fit(reml=True, start_params=start, method=["bfgs", "powell"])
+            mean, error = float(fit.fe_params[0]) * spread, float(fit.bse_fe[0]) * spread
+            between = float(np.sqrt(max(float(np.squeeze(fit.cov_re)), 0.0))) * spread
+        except (ValueError, np.linalg.LinAlgError) as failure:
+            return OverSizes(_NAN, _NAN, _NAN, _NAN, sizes, f"the mixed-effects model could not be fitted ({failure})")
+    if not (fit.converged and np.isfinite([mean, error, between]).all() and error > 0):
+        return OverSizes(_NAN, _NAN, _NAN, _NAN, sizes, "the mixed-effects model could not be fitted (no convergence)")
+    return _with_student(mean, error, between, sizes)
+
+
+def _with_student(mean: float, error: float, between: float, sizes: int) -> OverSizes:
+    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, sizes - 1)) * error
+    return OverSizes(mean, mean - reach, mean + reach, between, sizes)
+
+
+def _moment_ratio(groups: Sequence[Vector]) -> float:
+    """Variance between sizes by variance within, from the mean squares of a one-way analysis of variance."""
+    counts = np.array([len(group) for group in groups], dtype=np.float64)
+    within = sum(float(((group - group.mean()) ** 2).sum()) for group in groups) / (counts.sum() - len(groups))
+    means = np.array([group.mean() for group in groups])
+    overall = float((counts * means).sum() / counts.sum())
+    among = float((counts * (means - overall) ** 2).sum()) / (len(groups) - 1)
+    usual = (counts.sum() - (counts**2).sum() / counts.sum()) / (len(groups) - 1)
+    return max((among - within) / float(usual), 0.0) / within if within > 0 else 1.0
