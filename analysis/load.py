@@ -164,6 +164,9 @@ def load_run(path: str | Location) -> Run:
     file = folder / "run.json"
     try:
         info = json.loads(storage.read("run.json"))
+        # A run that was extended has its present configuration in the last of these, see `search.lineage`.
+        revisions = [name for name in storage.names("lineage") if name.endswith(".json")]
+        present = json.loads(storage.read(f"lineage/{revisions[-1]}")) if revisions else {}
     except FileNotFoundError:
         raise RunFolderError(
             f"A run folder must hold run.json, but {str(path)!r} does not; give the folder of one run: runs/NAME."
@@ -176,7 +179,7 @@ def load_run(path: str | Location) -> Run:
         ) from error
     if not isinstance(info, dict):
         raise RunFolderError(f"run.json must hold an object, but {str(file)!r} holds a {type(info).__name__}.")
-    return Run(folder, info)
+    return Run(folder, info | {key: present[key] for key in ("config", "config_hash") if key in present})
 
 
 def read_frame(

@@ -48,6 +48,9 @@ Workers = Annotated[
     int | None, typer.Option(min=0, help="Units of work at the same time; 0 works in this process, without Ray.")
 ]
 Address = Annotated[str | None, typer.Option(help="Ray cluster to use, host:port or auto; by default one is started.")]
+OtherCode = Annotated[
+    bool, typer.Option("--other-code", help="Go on although the code is not that which made the run; recorded.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON object, for programs.")]
 RunArgument = Annotated[
     Any,
@@ -63,6 +66,11 @@ def search(
     settings: Set = None,
     out: Out = Path("runs"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run if it exists already.")] = False,
+    fork: Annotated[
+        Any,
+        typer.Option("--fork", metavar="RUN", parser=_location, help="Make a new run, and say what differs from RUN."),
+    ] = None,
+    other_code: OtherCode = False,
     address: Address = None,
     workers: Workers = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")] = False,
@@ -71,15 +79,95 @@ def search(
     """Search activation sets, judge them across sizes, and write the report."""
     from jobs.running import start
 
-    start(recipe, settings or [], out, resume=resume, address=address, workers=workers, dry=dry_run, as_json=as_json)
+    start(
+        recipe,
+        settings or [],
+        out,
+        resume=resume,
+        address=address,
+        workers=workers,
+        dry=dry_run,
+        as_json=as_json,
+        fork_of=fork,
+        other_code=other_code,
+    )
 
 
 @app.command(epilog="Example:  ldnn resume runs/quickstart")
-def resume(run: RunArgument, address: Address = None, workers: Workers = None, as_json: Json = False) -> None:
+def resume(
+    run: RunArgument,
+    other_code: OtherCode = False,
+    address: Address = None,
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
     """Go on with a run that was interrupted; nothing that is done is done again."""
     from jobs.running import go_on
 
-    go_on(run, address=address, workers=workers, as_json=as_json)
+    go_on(run, address=address, workers=workers, as_json=as_json, other_code=other_code)
+
+
+@app.command(
+    epilog="Example:  ldnn extend runs/quickstart --trials 12\n\n"
+    "Example:  ldnn extend runs/quickstart --trials 12 --set search.space.inner_lr.high=0.1"
+)
+def extend(
+    run: RunArgument,
+    trials: Annotated[int, typer.Option(min=1, help="Trials of each method that there shall be, in all.")],
+    settings: Set = None,
+    other_code: OtherCode = False,
+    address: Address = None,
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Give a run more trials, also from a wider search space, and go on with it.
+
+    All trials that are there stay as they are. With more trials alone the run becomes what it would have been with so
+    many from the start. What changed, and from which trial on, is recorded in the run's folder, in lineage.
+    """
+    from jobs.running import extend as extend_run
+
+    extend_run(
+        run,
+        settings or [],
+        trials=trials,
+        address=address,
+        workers=workers,
+        as_json=as_json,
+        other_code=other_code,
+    )
+
+
+@app.command(epilog="Example:  ldnn fork runs/quickstart --set ldnn.width=100 --set name=quickstart-wide")
+def fork(
+    run: RunArgument,
+    settings: Set = None,
+    out: Annotated[
+        Any, typer.Option(metavar="PLACE", parser=_location, help="Where the new run's folder is made; beside RUN.")
+    ] = None,
+    address: Address = None,
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Make a new run from the configuration of another one with changes, which are shown and recorded, and start it."""
+    from jobs.running import fork as fork_run
+
+    fork_run(run, settings or [], out, address=address, workers=workers, as_json=as_json)
+
+
+@app.command(epilog="Example:  ldnn replay runs/quickstart --trial gradient-0003")
+def replay(
+    run: RunArgument,
+    trial: Annotated[str, typer.Option(help="The trial by its id.")],
+    as_json: Json = False,
+) -> None:
+    """Run one trial again in this process, and say whether its numbers are equal, or how they differ.
+
+    Nothing is written. Exit code 0 if all are equal to the bit, 1 if not.
+    """
+    from jobs.replaying import show_replay
+
+    show_replay(run, trial, as_json=as_json)
 
 
 @app.command(epilog="Example:  ldnn status runs/quickstart")

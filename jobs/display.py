@@ -71,6 +71,8 @@ class Display:
     def begin(self, plan: Plan, account: Account) -> Watch:
         """Say what was found, and return what is told about every unit."""
         self._plan = plan
+        for warning in account.warnings:
+            self._say(f"warning: {warning}")
         for part in account.quarantined:
             self._say(f"moved to quarantine: {part}")
         if account.skipped:

@@ -38,9 +38,18 @@ def user_errors() -> Iterator[None]:
     except (*wrong_input, InputError, PassportError, CompactionError) as error:
         _say(error)
         sys.exit(EXIT_WRONG_INPUT)
+    except _errors_of_data() as error:
+        _say(error)
+        sys.exit(EXIT_WRONG_INPUT)
     except (StoreError, ClusterError) as error:
         _say(error)
         sys.exit(EXIT_FAILED)
+
+
+def _errors_of_data() -> tuple[type[Exception], ...]:
+    """What missing or other data raise, if anything that could raise it has been loaded."""
+    tasks = sys.modules.get("ldnn_core.tasks")
+    return () if tasks is None else (tasks.DataError,)
 
 
 def _say(error: Exception) -> None:

@@ -8,24 +8,24 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
+from jobs.descent import as_it_may_go_on, extended, made, made_as_fork
 from jobs.display import Display
 from jobs.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED
 from jobs.results import console, print_verdict, verdict_json
 from search.booking import Booking
-from search.config import ResourcesConfig, RunConfig, canonical, methods, stored_config
+from search.config import ResourcesConfig, RunConfig, methods, stored_config
 from search.config_errors import ConfigError, Problem, checked
 from search.launch import Account, drive
 from search.location import Location
 from search.plan import Plan, Watch
 from search.ray_setup import check_resources, cluster_nodes
-from search.recipes import load_recipe
-from search.run_folder import RunFolder, create, is_run, open_run
+from search.recipes import load_recipe, overridden
+from search.run_folder import RunFolder, is_run, open_run
 from search.schema import Status
 from search.task_data import with_data
 from search.warm_start import gather
@@ -46,40 +46,79 @@ def start(
     workers: int | None,
     dry: bool,
     as_json: bool,
+    fork_of: Location | None = None,
+    other_code: bool = False,
 ) -> None:
     """Load a recipe, make its run folder and drive it; leaves the process with its exit code."""
     config = load_recipe(recipe, overrides, folder=RECIPES)
-    if workers is not None:
-        resources = config.resources.model_dump() | {"workers": workers}
-        config = config.model_copy(update={"resources": checked(ResourcesConfig, resources, "--workers")})
+    config = config.model_copy(update={"resources": with_workers(config.resources, workers)})
     config = with_data(config, f"recipe {recipe}")
     if dry:
         _show_plan(config, out, as_json=as_json)
         return
     _require_machines(config.resources, address)
-    described = config.model_dump(mode="json")
-    if resume and is_run(out / config.name):
-        run = open_run(out / config.name)
-        stored = with_data(stored_config(run.info.config, run.path), str(run.path))
-        as_it_was = replace(run.info, config=canonical(stored))
-        replace(run, info=as_it_was).require_same_config(canonical(config), may_change=("description",))
+    if fork_of is not None:
+        run = made_as_fork(open_run(fork_of), config, out, quiet=as_json)
+    elif resume and is_run(out / config.name):
+        run = as_it_may_go_on(open_run(out / config.name), config, quiet=as_json)
     else:
-        # Before the folder is made: what it takes over from others is fixed then, and has to be there.
-        warm = gather(config)
-        lineage, told = (None, None) if warm is None else (", ".join(warm.run_ids), warm.as_json())
-        run = create(out, config.name, described, seed=config.seed, lineage=lineage, warm_start=told)
-        if warm is not None and not as_json:
-            console().print(f"Warm start: {warm}", **_AS_IT_IS)
-    _drive(run, config.resources, address=address, as_json=as_json)
+        run = made(config, out, quiet=as_json)
+    _drive(run, config.resources, address=address, as_json=as_json, other_code=other_code)
 
 
-def go_on(path: Location, *, address: str | None, workers: int | None, as_json: bool) -> None:
+def go_on(path: Location, *, address: str | None, workers: int | None, as_json: bool, other_code: bool = False) -> None:
     """Drive an existing run to its end; leaves the process with its exit code."""
     run = open_run(path)
     with_data(stored_config(run.info.config, run.path), str(path))
-    resources = _resources(run, workers)
+    resources = resources_of(run, workers)
     _require_machines(resources, address)
-    _drive(run, resources, address=address, as_json=as_json)
+    _drive(run, resources, address=address, as_json=as_json, other_code=other_code)
+
+
+def extend(
+    path: Location,
+    overrides: Sequence[str],
+    *,
+    trials: int,
+    address: str | None,
+    workers: int | None,
+    as_json: bool,
+    other_code: bool = False,
+) -> None:
+    """Give a run more trials, perhaps from a wider space, and drive it; leaves the process with its exit code."""
+    run = open_run(path)
+    before = stored_config(run.info.config, run.path)
+    source = f"the extension of {run.path}"
+    config = overridden(before.model_dump(mode="json"), [*overrides, f"search.trials={trials}"], source)
+    config = with_data(config, source)
+    resources = resources_of(run, workers)
+    _require_machines(resources, address)
+    run = extended(run, config, quiet=as_json)
+    _drive(run, resources, address=address, as_json=as_json, other_code=other_code)
+
+
+def fork(
+    path: Location,
+    overrides: Sequence[str],
+    out: Location | None,
+    *,
+    address: str | None,
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    """Make a run of another's configuration with changes, and drive it; leaves the process with its exit code."""
+    origin = open_run(path)
+    stored = stored_config(origin.info.config, origin.path).model_dump(mode="json")
+    source = f"the fork of {origin.path}"
+    config = with_data(overridden(stored, overrides, source), source)
+    resources = with_workers(config.resources, workers)
+    _require_machines(resources, address)
+    _drive(
+        made_as_fork(origin, config, out or origin.path.parent, quiet=as_json),
+        resources,
+        address=address,
+        as_json=as_json,
+    )
 
 
 def judge_more(
@@ -144,7 +183,7 @@ def judge_more(
         spectral_bias=evaluation.spectral_bias or spectral_bias,
         wanted=Wanted((*own, *evaluation.tasks), evaluation.architectures, evaluation.mixings),
     )
-    resources = _resources(run, workers)
+    resources = resources_of(run, workers)
     _require_machines(resources, address)
     _drive(run, resources, address=address, as_json=as_json, search=False, request=request)
 
@@ -155,7 +194,10 @@ def _drive(run: RunFolder, resources: ResourcesConfig, *, address: str | None, a
     with _asked_to_stop(display.say_stopping) as stop, display:
         account = drive(run, resources, begin, address=address, stop=stop, **options)
     failed = [one for one in account.problems if one[1].status is not Status.DIVERGED]
-    code = EXIT_INTERRUPTED if account.interrupted else EXIT_FAILED if failed or not _any_ok(run) else EXIT_DONE
+    if account.gave_up:
+        code = EXIT_FAILED
+    else:
+        code = EXIT_INTERRUPTED if account.interrupted else EXIT_FAILED if failed or not _any_ok(run) else EXIT_DONE
     report = None if account.interrupted else _write_report(run)
     if as_json:
         print(json.dumps(_summary(run, account, code, report)))  # noqa: T201
@@ -179,8 +221,17 @@ def _say_end(run: RunFolder, account: Account, code: int, report: Location | Non
     if code == EXIT_INTERRUPTED:
         out.print(f"Interrupted. What is finished is on disk; go on with `ldnn resume {run.path}`", **_AS_IT_IS)
         return
+    if account.gave_up:
+        limit = stored_config(run.info.config, run.path).search.max_failures
+        out.print(
+            f"Stopped: {limit} trials have failed (search.max_failures). See `ldnn status {run.path}` for the reasons; "
+            f"`ldnn resume {run.path}` goes on",
+            **_AS_IT_IS,
+        )
     for unit, outcome in account.problems:
         out.print(f"{unit.key} {outcome.status}: {outcome.note}", **_AS_IT_IS)
+    if report is None:
+        return
     print_verdict(run.path)
     out.print(f"\nRun:    {run.path}\nReport: {report}", **_AS_IT_IS)
 
@@ -192,17 +243,22 @@ def _summary(run: RunFolder, account: Account, code: int, report: Location | Non
         "finished": account.finished,
         "skipped": account.skipped,
         "quarantined": [str(part) for part in account.quarantined],
+        "gave_up": account.gave_up,
+        "warnings": account.warnings,
         "problems": [{"unit": u.key, "status": o.status, "note": o.note} for u, o in account.problems],
         "report": None if report is None else str(report),
         "verdict": None if report is None else verdict_json(run.path),
     }
 
 
-def _resources(run: RunFolder, workers: int | None) -> ResourcesConfig:
-    resources = stored_config(run.info.config, run.path).resources
-    if workers is None:
-        return resources
-    return checked(ResourcesConfig, resources.model_dump() | {"workers": workers}, "--workers")
+def resources_of(run: RunFolder, workers: int | None) -> ResourcesConfig:
+    """Where a run does its work, with another number of workers if one is given."""
+    return with_workers(stored_config(run.info.config, run.path).resources, workers)
+
+
+def with_workers(resources: ResourcesConfig, workers: int | None) -> ResourcesConfig:
+    """The same with another number of workers if one is given."""
+    return resources if workers is None else checked(ResourcesConfig, resources.model_dump() | {"workers": workers})
 
 
 def _require_machines(resources: ResourcesConfig, address: str | None) -> None:

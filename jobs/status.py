@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Final
 
 from rich import box
@@ -17,8 +20,10 @@ from search.config import methods, stored_config
 from search.location import Location
 from search.progress import progress_folder, read_progress
 from search.run_folder import open_run
-from search.schema import OBJECTIVES
+from search.schema import OBJECTIVES, Status
 from search.search_plan import trial_id
+from search.storage import Storage
+from search.store import QUARANTINE
 
 _COLUMNS: Final = {
     "cross_size_drop": ("drop [0..1]", "{:.3f}"),
@@ -26,6 +31,11 @@ _COLUMNS: Final = {
     "flatness": ("flatness", "{:.3g}"),
 }
 """Further objectives: head of the column, and how a value is written."""
+
+_RECENT: Final = 50
+"""Ends of trials by which the rate is told."""
+_START_SECONDS: Final = 10.0
+"""What starting a trial may take beside what it takes itself."""
 
 
 def run_status(path: Location) -> dict[str, Any]:
@@ -61,18 +71,66 @@ def run_status(path: Location) -> dict[str, Any]:
     found = load_run(run.path)
     pareto = pareto_table(found)
     evaluations, bad_evaluations = run.store.read_checked("evaluations", columns=["trial_id"])
+    counted = list(last.values())
+    folders = run.store.storage.bytes_by_folder()
+    waiting = sum(trial["state"] in ("waiting", "paused", "running") for trial in trials)
     return {
         "run": str(run.path),
         "run_id": run.info.run_id,
         "created_at": run.info.created_at,
+        "lineage": run.info.lineage,
+        "revisions": [
+            {"reason": one.reason, "created_at": one.created_at, "changes": list(one.changes)} for one in run.revisions
+        ],
         "trials": trials,
+        "trials_per_hour": (per_hour := trials_per_hour(counted)),
+        "hours_left": waiting / per_hour if per_hour else None,
+        "attempts": rows.num_rows,
+        "failures": failures(rows.to_pylist()),
         "objectives": list(objectives_of(found)),
         "pareto_set": pareto.loc[pareto["front"], "trial_id"].tolist(),
         "pareto_words": pareto_sentence(found),
         "evaluated_networks": evaluations.num_rows,
         "damaged_parts": [str(part) for part in (*bad, *bad_evaluations)],
-        "disk_bytes": run.store.storage.total_bytes(),
+        "disk_bytes": sum(folders.values()),
+        "disk_bytes_by_folder": folders,
+        "quarantined_parts": quarantined(run.store.storage),
     }
+
+
+def trials_per_hour(rows: Sequence[Mapping[str, Any]]) -> float | None:
+    """How fast trials have ended of late, pauses of the run left out; None with fewer than two.
+
+    A time between two ends that is longer than any trial has taken is a pause: nobody was at work.
+    """
+    run_here = [row for row in rows if row["copied_from"] is None and row["wall_seconds"] is not None]
+    ends = sorted(row["created_at"] for row in run_here)[-_RECENT:]
+    longest = max((row["wall_seconds"] for row in run_here), default=0.0)
+    gaps = [(after - before).total_seconds() for before, after in pairwise(ends)]
+    worked = [gap for gap in gaps if gap <= longest + _START_SECONDS]
+    return 3600 * len(worked) / sum(worked) if worked and sum(worked) > 0 else None
+
+
+def failures(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Why attempts did not end well: status, words, how many, and the first of their trials; most frequent first.
+
+    Numbers in the words are passed over when they are counted, as they differ from trial to trial.
+    """
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in sorted(rows, key=lambda row: (row["trial_id"], row["attempt"])):
+        if row["status"] in (Status.OK, Status.PRUNED):
+            continue
+        words = row["error"] or "no reason is known"
+        key = row["status"], re.sub(r"\d+(\.\d+)?", "#", words)
+        entry = found.setdefault(key, {"status": row["status"], "count": 0, "words": words, "first": row["trial_id"]})
+        entry["count"] += 1
+    return sorted(found.values(), key=lambda entry: -entry["count"])
+
+
+def quarantined(storage: Storage) -> int:
+    """How many files were put aside, reports not counted."""
+    names = (name for folder in storage.names(QUARANTINE) for name in storage.names(f"{QUARANTINE}/{folder}"))
+    return sum(not name.endswith(".json") for name in names)
 
 
 def show_status(path: Location, *, as_json: bool) -> None:
@@ -108,6 +166,23 @@ def show_status(path: Location, *, as_json: bool) -> None:
     out.print(f"{len(states)} trials: {counts}. {found['evaluated_networks']} networks evaluated.")
     if found["pareto_words"]:
         out.print(found["pareto_words"], markup=False)
-    out.print(f"{found['disk_bytes'] / 1e6:.1f} MB on disk.")
+    if rate := found["trials_per_hour"]:
+        left = found["hours_left"]
+        words = f"; the trials that are left take about {_duration(left)}" if left else ""
+        out.print(f"{rate:.3g} trials an hour{words}.")
+    for one in found["failures"]:
+        out.print(f"{one['count']} attempts {one['status']}, first {one['first']}: {one['words']}", markup=False)
+    for one in found["revisions"]:
+        changes = ", ".join(f"{change['key']}: {change['old']} -> {change['new']}" for change in one["changes"])
+        out.print(f"{one['created_at'][:19]} {one['reason']}: {changes}", markup=False)
+    folders = sorted(found["disk_bytes_by_folder"].items(), key=lambda item: -item[1])[:4]
+    largest = ", ".join(f"{name} {size / 1e6:.1f}" for name, size in folders)
+    out.print(f"{found['disk_bytes'] / 1e6:.1f} MB on disk ({largest}).")
+    if found["quarantined_parts"]:
+        out.print(f"{found['quarantined_parts']} files in quarantine, each with a report beside it.")
     for part in found["damaged_parts"]:
         out.print(f"damaged: {part}", markup=False)
+
+
+def _duration(hours: float) -> str:
+    return f"{hours:.1f} h" if hours >= 1.5 else f"{60 * hours:.0f} min" if hours > 1 / 40 else f"{3600 * hours:.0f} s"

@@ -243,6 +243,11 @@ class SearchConfig(Table):
     """What is sampled: key → {low, high, log, step} or {choices}; keys of the other method are passed over."""
     max_retries: Annotated[int, Field(ge=0, le=100)] = 2
     """How often a trial whose process died is tried again."""
+    max_trial_seconds: Annotated[float, Field(ge=0, le=1e8)] = 0.0
+    """What a trial may take, with all it goes on from, before it ends with the status timeout; 0 for any time."""
+    max_failures: Annotated[int, Field(ge=1, le=100_000)] = 100_000
+    """Trials that may fail (failed, killed too often, timeout, oom) from one start of the run to the next before it is
+    stopped; `ldnn resume` goes on. Diverged and pruned trials are no failures."""
     scheduler: SchedulerName = "none"
     """Which trials may stop early: none; asha, against trials of earlier waves; halving, within a wave."""
     reduction: Annotated[int, Field(ge=2, le=100)] = 3
@@ -306,6 +311,11 @@ class ResourcesConfig(Table):
     """Further processes over which each trial spreads its shards; 0, or workers = 0, lets a trial do them itself."""
     gpus_per_worker: Annotated[float, Field(ge=0, le=64)] = 0.0
     """GPUs booked for each of those processes; a fraction lets several share one."""
+    checkpoint_seconds: Annotated[float, Field(ge=0, le=1e6)] = 60.0
+    """How often a running trial keeps a checkpoint, from which another attempt goes on; 0 for never."""
+    memory_per_trial: Annotated[int, Field(ge=0, le=2**24)] = 0
+    """Megabytes (2^20 bytes) that a trial may ask for before it ends with the status oom; 0 for any number. Host memory
+    only, and that of the trial's own process, not of its shards' workers."""
 
     def _relations(self) -> Iterator[Relation]:
         gpus = self.gpus_per_trial

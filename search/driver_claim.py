@@ -73,13 +73,16 @@ def this_process(started_at: str, host: str) -> Claim:
 
 
 @contextmanager
-def claimed(storage: ObjectStorage, own: Claim, lost: threading.Event) -> Iterator[Claim | None]:
+def claimed(
+    storage: ObjectStorage, own: Claim, lost: threading.Event, *, name: str | None = None
+) -> Iterator[Claim | None]:
     """Hold the right to drive the run.
 
     Args:
         storage: of the run.
         own: what to say of this process.
         lost: set when another driver has taken this one's place, because it was silent for too long.
+        name: of the claim, unique and ending in .json; one is made if None.
 
     Yields:
         The last driver whose place was taken; None if there was none.
@@ -88,7 +91,7 @@ def claimed(storage: ObjectStorage, own: Claim, lost: threading.Event) -> Iterat
         Held: another driver lives.
         StoreError: the store cannot be read or written.
     """
-    name = f"{uuid.uuid4().hex}.json"
+    name = name or f"{uuid.uuid4().hex}.json"
     try:
         try:
             _write(storage, name, own)
@@ -130,7 +133,7 @@ def _beating(storage: ObjectStorage, name: str, own: Claim, lost: threading.Even
         while not ended.wait(BEAT_SECONDS):
             # A beat that fails is made up for by the next; if all fail, somebody takes over and says so.
             with suppress(OSError):
-                if _taken(storage, name):
+                if is_taken(storage, name):
                     lost.set()
                     return
                 _write(storage, name, own)
@@ -144,7 +147,7 @@ def _beating(storage: ObjectStorage, name: str, own: Claim, lost: threading.Even
         thread.join()
 
 
-def _taken(storage: ObjectStorage, name: str) -> bool:
+def is_taken(storage: ObjectStorage, name: str) -> bool:
     """Whether the claim is gone, or another one says that it took its place."""
     others = set(storage.names(FOLDER))
     if name not in others:

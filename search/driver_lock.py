@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -15,7 +16,7 @@ from typing import Final
 from filelock import FileLock, Timeout
 
 from search.durable import StoreError, describe_failure
-from search.location import ObjectUrl
+from search.location import Location, ObjectUrl
 from search.provenance import hostname
 from search.run_folder import RunFolder, RunFolderError, open_run
 
@@ -33,16 +34,29 @@ class Holder:
         pid: its process id there.
         boot_id: which boot of that machine; None where the system has no such id.
         started_at: ISO 8601, UTC.
+        token: by which its workers know it, see `require_driver`; None in what earlier versions have written.
     """
 
     host: str
     pid: int
     boot_id: str | None
     started_at: str
+    token: str | None = None
+
+
+class LeftBehindError(RuntimeError):
+    """A worker's driver is gone and another may drive: what the worker finds must not be published."""
+
+
+def new_token() -> str:
+    """What tells one drive of a run from all others."""
+    return uuid.uuid4().hex
 
 
 @contextmanager
-def driver_lock(run: RunFolder, lost: threading.Event | None = None) -> Iterator[Holder | None]:
+def driver_lock(
+    run: RunFolder, lost: threading.Event | None = None, *, token: str | None = None
+) -> Iterator[Holder | None]:
     """Hold the right to drive a run.
 
     The operating system drops the lock of a folder when its holder dies, however it dies, so a dead driver is no
@@ -51,6 +65,7 @@ def driver_lock(run: RunFolder, lost: threading.Event | None = None) -> Iterator
     Args:
         run: the run.
         lost: set if the right is lost to another driver, which can happen in an object store only.
+        token: of this drive, see `require_driver`; a new one if None.
 
     Yields:
         The driver that died while it held the lock, whose place is taken over; None if there was none.
@@ -59,8 +74,9 @@ def driver_lock(run: RunFolder, lost: threading.Event | None = None) -> Iterator
         RunFolderError: a living process holds the lock; the words name its host and process id.
         StoreError: the folder cannot be written.
     """
+    token = token or new_token()
     if isinstance(run.path, ObjectUrl):
-        with _claim(run, run.path, lost or threading.Event()) as before:
+        with _claim(run, run.path, lost or threading.Event(), token) as before:
             yield before
         return
     lock = FileLock(run.path / _LOCK_FILE, timeout=0)
@@ -83,7 +99,8 @@ def driver_lock(run: RunFolder, lost: threading.Event | None = None) -> Iterator
         previous = _read_holder(record)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         try:
-            record.write_text(json.dumps(asdict(Holder(hostname(), os.getpid(), _boot_id(), now))), encoding="utf-8")
+            holder = Holder(hostname(), os.getpid(), _boot_id(), now, token)
+            record.write_text(json.dumps(asdict(holder)), encoding="utf-8")
         except OSError as error:
             raise StoreError(describe_failure(f"write {record}", error)) from error
         try:
@@ -96,14 +113,45 @@ def driver_lock(run: RunFolder, lost: threading.Event | None = None) -> Iterator
         lock.release()
 
 
+def require_driver(run: Location, token: str) -> None:
+    """Refuse to go on with work whose driver no longer has the run.
+
+    A worker can outlive its driver: on a cluster, when the driver is killed, or when the worker hung.  As long as
+    nobody else drives, what it finds is welcome, as it is what it was asked for; once another one has come (and
+    perhaps gone) the trial is another attempt's.
+
+    Args:
+        run: the run.
+        token: of the drive that has handed out the work.
+
+    Raises:
+        LeftBehindError: another driver came, or that one has ended.
+    """
+    try:
+        if isinstance(run, ObjectUrl):
+            from search.driver_claim import is_taken
+            from search.object_storage import ObjectStorage
+
+            gone = is_taken(ObjectStorage(run), f"{token}.json")
+        else:
+            holder = Holder(**json.loads((run / _HOLDER_FILE).read_bytes()))
+            gone = holder.token != token
+    except FileNotFoundError:
+        gone = True
+    except (OSError, ValueError, TypeError):
+        return  # it cannot be told now; if the place is gone, publishing says so
+    if gone:
+        raise LeftBehindError(f"the driver that asked for this work no longer drives {run}: nothing is published")
+
+
 @contextmanager
-def _claim(run: RunFolder, url: ObjectUrl, lost: threading.Event) -> Iterator[Holder | None]:
+def _claim(run: RunFolder, url: ObjectUrl, lost: threading.Event, token: str) -> Iterator[Holder | None]:
     from search.driver_claim import DEAD_SECONDS, Held, claimed, this_process
     from search.object_storage import ObjectStorage
 
     own = this_process(datetime.now(UTC).isoformat(timespec="seconds"), hostname())
     try:
-        with claimed(ObjectStorage(url), own, lost) as before:
+        with claimed(ObjectStorage(url), own, lost, name=f"{token}.json") as before:
             # Nothing in an object store keeps two processes from making a run of one name at the same moment.
             if open_run(url).info.run_id != run.info.run_id:
                 raise RunFolderError(f"{url} was made again by another process meanwhile: `ldnn resume {url}`")

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ldnn_core.algorithms import State
 from ldnn_core.estimators import ESTIMATORS, Carry, Es, Estimator, Pes, Truncated
 from ldnn_core.outer import OuterSGD
 from ldnn_core.randomness import derive_seed
 from ldnn_core.subnetwork import initial_genomes
-from ldnn_core.training import Batches, InnerProblem
+from ldnn_core.training import Batches, InnerProblem, TrainState
 from search.config import GradientConfig
 from search.divergence import Diverged
 from search.recorder import Recorder
@@ -154,10 +155,15 @@ def search_by_gradient(setting: Setting, config: GradientConfig, recorder: Recor
     genomes = initial_genomes(setting.spec, setting.config.seed).to(setting.device)
     momentum = outer.start(genomes)
     loops: tuple[InnerLoop, ...] = ()
+    begun = 0
     if start := recorder.begin():
         genomes, momentum = (start[name].to(setting.device) for name in ("genomes", "momentum"))
+        if "loops.begun" in start:
+            begun = int(start["loops.begun"])
+            loops = _loops_from(start, fresh_loops(setting, begun, range(config.classifiers)))
     for step in range(recorder.next_step, config.outer_steps):
         known = recorder.inner_steps_total
+        begun = begun if loops else step
         if config.in_pieces:  # training that is carried on stays where it is
             result = outer_gradient(setting, step, genomes[0], loops)
         else:
@@ -184,6 +190,36 @@ def search_by_gradient(setting: Setting, config: GradientConfig, recorder: Recor
             step_size=float((updated - genomes).norm()),
         )
         genomes = updated
-        recorder.rung(step, {"genomes": genomes, "momentum": momentum})
+        recorder.rung(step, {"genomes": genomes, "momentum": momentum, **_state_of(loops, begun)})
     recorder.step(config.outer_steps, genomes[0], inner_steps_total=recorder.inner_steps_total)
     return genomes[0]
+
+
+def _state_of(loops: Sequence[InnerLoop], begun: int) -> State:
+    """What inner loops that are not over have to be taken up with: the outer step they began at, and their carries.
+
+    Their classifiers and batches follow from that step.
+    """
+    state: State = {"loops.begun": torch.tensor(begun)} if loops else {}
+    for size, loop in enumerate(loops):
+        assert loop.carry is not None  # only loops that are not over are handed on
+        train = loop.carry.state
+        state |= {f"loops.{size}.parameters": train.parameters, f"loops.{size}.step": torch.tensor(train.step)}
+        state |= {f"loops.{size}.slots.{place}": slot for place, slot in enumerate(train.slots)}
+        if loop.carry.perturbation is not None:
+            state[f"loops.{size}.perturbation"] = loop.carry.perturbation
+    return state
+
+
+def _loops_from(state: State, fresh: Sequence[InnerLoop]) -> tuple[InnerLoop, ...]:
+    """Inner loops at their beginning, taken to where `_state_of` has seen them."""
+    loops = []
+    for size, loop in enumerate(fresh):
+        device, places = loop.parameters.device, sum(name.startswith(f"loops.{size}.slots.") for name in state)
+        slots = tuple(state[f"loops.{size}.slots.{place}"].to(device) for place in range(places))
+        parameters = state[f"loops.{size}.parameters"].to(device)
+        train = TrainState(parameters, slots, int(state[f"loops.{size}.step"]))
+        perturbation = state.get(f"loops.{size}.perturbation")
+        moved = None if perturbation is None else perturbation.to(device)
+        loops.append(replace(loop, carry=Carry(train, moved)))
+    return tuple(loops)

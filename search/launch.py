@@ -10,17 +10,20 @@ import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 from search import checkpoint
 from search.config import ResourcesConfig, RunConfig, canonical, identity, methods, stored_config, trial_config
-from search.driver_lock import driver_lock
+from search.data_checksum import require_same_data, task_checksum
+from search.driver_lock import driver_lock, new_token
 from search.evaluate import Request, evaluation_units
 from search.found_set import best_trials
 from search.plan import ChainPlan, ListPlan, Outcome, Plan, Unit, Watch, run_here
 from search.progress import clear_progress, progress_folder
 from search.provenance import config_hash, hostname
 from search.run_folder import RunFolder
+from search.same_code import same_code
 from search.schedule import make_scheduler
 from search.schema import FINISHED, OBJECTIVES, Status
 from search.search_plan import Finished, SearchPlan, trial_id
@@ -28,6 +31,9 @@ from search.store import BadPart, Store, StoreError, trial_key
 from search.warm_start import EarlierTrial, earlier_trials
 
 _AS_PLANNED = (Status.OK, Status.PRUNED)
+
+GRACE_SECONDS: Final = 60.0
+"""How much longer than it may a trial runs before it is ended from outside: it may be in the middle of a long step."""
 
 
 @dataclass
@@ -40,6 +46,8 @@ class Account:
         finished: units done now.
         problems: units that did not end well, also when tried again, with their last outcomes.
         interrupted: whether it was stopped before its end.
+        gave_up: whether it stopped by itself, because too many trials failed.
+        warnings: what people should know before it starts.
     """
 
     quarantined: list[BadPart] = field(default_factory=list)
@@ -47,6 +55,8 @@ class Account:
     finished: int = 0
     problems: list[tuple[Unit, Outcome]] = field(default_factory=list)
     interrupted: bool = False
+    gave_up: bool = False
+    warnings: list[str] = field(default_factory=list)
 
 
 Begin = Callable[[Plan, Account], Watch]
@@ -62,6 +72,7 @@ def drive(
     request: Request | None = None,
     address: str | None = None,
     stop: Callable[[], bool] | None = None,
+    other_code: bool = False,
 ) -> Account:
     """Do what is missing of a run.
 
@@ -73,24 +84,32 @@ def drive(
         request: which evaluations are wanted; by default those that the configuration asks for.
         address: of a Ray cluster; None starts one here.
         stop: asked often; once true, running units end and nothing further starts.
+        other_code: whether missing trials may be run by other code than those that are there; the run then says so.
 
     Raises:
-        RunFolderError: another process drives the run.
+        RunFolderError: another process drives the run, or trials are missing and the code is not that of the run.
+        DataError: something is missing, and the data cannot be had or are not those of the run.
         StoreError: the folder cannot be read or written.
         ClusterError: no cluster answers, or it is too small.
     """
     config = stored_config(run.info.config, run.path)
     store, account, lost = run.store, Account(), threading.Event()
+    token = new_token()
 
     def over() -> bool:
-        return lost.is_set() or (stop is not None and stop())
+        return lost.is_set() or account.gave_up or (stop is not None and stop())
 
-    with driver_lock(run, lost):
+    with driver_lock(run, lost, token=token):
         account.quarantined = [*store.repair(), *store.sweep_orphans()]
         clear_progress(progress_folder(run.path))
         earlier = earlier_trials(run.info.warm_start)
-        plan = _plan(config, store, search=search, request=request, resources=resources, earlier=earlier)
+        plan = _plan(run, config, search=search, request=request, earlier=earlier)
         account.skipped = plan.done
+        if plan.done < plan.total:
+            # Networks that are judged later may be so by other code: their rows say which, and nothing builds on them.
+            run = same_code(run, account.warnings, required=search and not other_code, revises=search)
+            if run.info.data_checksum is not None:
+                require_same_data(config.task.name, task_checksum(config.task), run.info.data_checksum)
         told = begin(plan, account)
         ended: set[str] = set()
         problems: dict[str, tuple[Unit, Outcome]] = {}
@@ -102,13 +121,22 @@ def drive(
                 problems.pop(unit.key, None)
                 if outcome.status not in _AS_PLANNED:
                     problems[unit.key] = unit, outcome
+                failed = sum(one.status not in FINISHED for _, one in problems.values())
+                account.gave_up = failed >= config.search.max_failures
                 if outcome.status not in FINISHED:
                     _publish_ending(run, unit, outcome)
             told(event, unit, outcome)
 
-        work_args = {"run": str(run.path), "device": resources.device}
+        work_args = {
+            "run": str(run.path),
+            "device": resources.device,
+            "driver": token,
+            "checkpoint_seconds": resources.checkpoint_seconds,
+            "memory": resources.memory_per_trial,
+        }
         if plan.done < plan.total:
-            _run(plan, resources, work_args, watch, address, over)
+            patience = partial(_patience, config.search.max_trial_seconds)
+            _run(plan, resources, work_args, watch, address, over, patience)
         account.problems = list(problems.values())
         if lost.is_set():
             raise StoreError(
@@ -129,6 +157,7 @@ def _run(
     watch: Watch,
     address: str | None,
     stop: Callable[[], bool] | None,
+    patience: Callable[[Unit], float | None],
 ) -> None:
     if resources.workers == 0:
         from search.work import do_unit, threads_limited
@@ -150,19 +179,24 @@ def _run(
         address=address,
         watch=watch,
         stop=stop,
+        patience=patience,
     )
 
 
+def _patience(limit: float, unit: Unit) -> float | None:
+    """Seconds after which a unit that has said nothing is ended from outside; None to wait for ever."""
+    return limit + GRACE_SECONDS if limit and unit.payload["kind"] == "trial" else None
+
+
 def _plan(
+    run: RunFolder,
     config: RunConfig,
-    store: Store,
     *,
     search: bool,
     request: Request | None,
-    resources: ResourcesConfig,
     earlier: Sequence[EarlierTrial],
 ) -> Plan:
-    retries = config.search.max_retries
+    retries, store = config.search.max_retries, run.store
 
     def evaluations() -> ListPlan:
         wanted = request or default_request(config, store)
@@ -171,7 +205,7 @@ def _plan(
 
     if not search:
         return evaluations()
-    trials = _search_plan(config, store, earlier)
+    trials = _search_plan(run, config, earlier)
     expected = 0
     if config.evaluation.best:
         sets = min(config.evaluation.best, config.search.trials) * len(methods(config)) + bool(config.evaluation.usual)
@@ -188,10 +222,17 @@ def default_request(config: RunConfig, store: Store) -> Request:
     return Request(best, evaluation.widths, evaluation.depths, evaluation.seeds)
 
 
-def _search_plan(config: RunConfig, store: Store, earlier: Sequence[EarlierTrial]) -> SearchPlan:
+def _search_plan(run: RunFolder, config: RunConfig, earlier: Sequence[EarlierTrial]) -> SearchPlan:
     from search.sampling import optuna_suggesters
 
-    suggesters = optuna_suggesters(config.search, methods=methods(config), seed=config.seed, earlier=earlier)
+    store, first = run.store, stored_config(run.configs[0], run.path)
+    wider = [
+        (revision.first_trial, stored_config(revision.config, run.path))
+        for revision in run.revisions
+        if revision.first_trial is not None
+    ]
+    sampled = config.search.model_copy(update={"space": first.search.space})
+    suggesters = optuna_suggesters(sampled, methods=methods(config), seed=config.seed, earlier=earlier, wider=wider)
     finished, attempts = trials_so_far(config, store)
     checkpoint.clear(store.root, finished)
 

@@ -6,6 +6,7 @@ It knows nothing of Ray, so that it can be tested without one.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -20,6 +21,10 @@ IDLE_SECONDS_PER_WORKER: Final = 0.05
 """An idle trial asks again after this time for each worker, so that all of them together ask 20 times a second."""
 
 
+_NO_MEMORY: Final = ("OutOfMemoryError", "running low on memory")
+"""Words in what Ray says of a process that was killed because the node had no memory left."""
+
+
 class Ledger:
     """What is running: joins the plan, which knows units, with Tune, which knows trials.
 
@@ -27,7 +32,14 @@ class Ledger:
     publishes, and the caller gets the error itself instead of Tune's account of it.
     """
 
-    def __init__(self, plan: Plan, watch: Watch, stop: Callable[[], bool] | None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        watch: Watch,
+        stop: Callable[[], bool] | None,
+        patience: Callable[[Unit], float | None] = lambda unit: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.error: Exception | None = None
         self._plan = plan
         self._watch = watch
@@ -35,7 +47,10 @@ class Ledger:
         self._units: dict[str, Unit] = {}
         self._idle: set[str] = set()
         self._next: Unit | None = None
-        self._deaths: dict[str, str] = {}
+        self._deaths: dict[str, tuple[Status, str]] = {}
+        self._patience = patience
+        self._clock = clock
+        self._started: dict[str, float] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Tune pickles its searcher for a restore that never comes; plans and watches need not be picklable.
@@ -63,19 +78,33 @@ class Ledger:
     def started(self, tune_id: str) -> None:
         """A worker takes up what was handed out."""
         if unit := self._units.get(tune_id):
+            self._started[tune_id] = self._clock()
             self._guarded(self._watch, "started", unit, None)
 
     def died(self, tune_id: str, cause: str) -> None:
-        """Note why a trial is about to end without a result."""
-        self._deaths[tune_id] = cause
+        """Note why a trial is about to end without a result; what was noted first stands."""
+        no_memory = any(word in cause for word in _NO_MEMORY)
+        self._deaths.setdefault(tune_id, (Status.OOM if no_memory else Status.KILLED, cause))
+
+    def overdue(self) -> list[str]:
+        """Trials that have run for longer than there is patience with them, each told once."""
+        found = []
+        for tune_id, started in self._started.items():
+            seconds, limit = self._clock() - started, self._patience(self._units[tune_id])
+            if limit is not None and seconds > limit and tune_id not in self._deaths:
+                cause = f"it did not answer for {seconds:.0f} s and was ended; search.max_trial_seconds is exceeded"
+                self._deaths[tune_id] = Status.TIMEOUT, cause
+                found.append(tune_id)
+        return found
 
     def ended(self, tune_id: str, result: Mapping[str, Any] | None) -> None:
         """Tell the plan how a unit ended; no result means that its process died."""
         self._idle.discard(tune_id)
-        cause = self._deaths.pop(tune_id, "its process died")
+        self._started.pop(tune_id, None)
+        status, cause = self._deaths.pop(tune_id, (Status.KILLED, "its process died"))
         if (unit := self._units.pop(tune_id, None)) is None:
             return
-        outcome = _outcome(result) if result else Outcome(Status.KILLED, PENALTY, cause)
+        outcome = _outcome(result) if result else Outcome(status, PENALTY, cause)
         if self.error is None:
             self._guarded(self._plan.finish, unit, outcome)
         self._guarded(self._watch, "finished", unit, outcome)

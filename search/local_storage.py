@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,7 +129,16 @@ class LocalStorage(Storage):
 
     def total_bytes(self) -> int:
         """Of all regular files; what a running worker has just moved or removed does not count."""
-        return sum(_size(path) for path in self.root.rglob("*"))
+        return sum(self.bytes_by_folder().values())
+
+    def bytes_by_folder(self) -> dict[str, int]:
+        """Of all regular files, by the folder of the run in which they lie."""
+        found: Counter[str] = Counter()
+        for path in self.root.rglob("*"):
+            if size := _size(path):
+                inside = path.relative_to(self.root).parts
+                found[inside[0] if len(inside) > 1 else "."] += size
+        return dict(found)
 
 
 def _size(path: Path) -> int:

@@ -10,6 +10,7 @@ from torch import Tensor
 from ldnn_core.curvature import hessian_trace, sign_probes
 from ldnn_core.evaluation import TrainedGroup
 from ldnn_core.randomness import generator
+from search.divergence import Diverged
 from search.setting import Setting
 
 FLATNESS_PROBES: Final = 16
@@ -25,15 +26,27 @@ def measured_objectives(setting: Setting, genomes: Tensor) -> dict[str, float | 
       ``objective_widths``, at the trial's depths, and at the trial's own sizes, each of as many networks, trained and
       judged like those of the score.  It is 0 when the set is nowhere worse than where it was learned.
     * ``flatness``: trace of the Hessian of the training loss, on all training rows and without noise, divided by the
-      number of parameters; the mean over those networks of the score that did not diverge, None if all did.
+      number of parameters; the mean over those networks of the score that did not diverge.
+
+    Raises:
+        Diverged: all networks of the score did, at every size; the accuracy of a guess would be no score of the set.
     """
     config = setting.config
     traces: list[float] = []
+    sound = 0
 
     def observe(group: TrainedGroup) -> None:
-        traces.extend(_traces_per_parameter(group, config.run_seed))
+        nonlocal sound
+        sound += int((~group.diverged).sum())
+        if "flatness" in config.objectives:
+            traces.extend(_traces_per_parameter(group, config.run_seed))
 
-    own = setting.score_accuracies(genomes, config.sizes, observe=observe if "flatness" in config.objectives else None)
+    own = setting.score_accuracies(genomes, config.sizes, observe=observe)
+    if not sound:
+        raise Diverged(
+            f"all {own.numel()} networks of the score diverged, though the search did not; a smaller evaluation.lr, or "
+            "an outer loop that moves the set less, may help"
+        )
     score, sem = setting.scored(own)
     found: dict[str, float | None] = {"score": score, "score_sem": sem}
     if "cross_size_drop" in config.objectives:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import ipaddress
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -108,7 +109,16 @@ class ObjectStorage(Storage):
 
     def total_bytes(self) -> int:
         """Of all objects under the prefix."""
-        return sum(found.size or 0 for found in self._listed("", recursive=True))
+        return sum(self.bytes_by_folder().values())
+
+    def bytes_by_folder(self) -> dict[str, int]:
+        """Of all objects, by the first part of their names under the run's prefix."""
+        found: Counter[str] = Counter()
+        for one in self._listed("", recursive=True):
+            if one.size:
+                inside = one.path.removeprefix(self._inside("")).split("/")
+                found[inside[0] if len(inside) > 1 else "."] += one.size
+        return dict(found)
 
     def _inside(self, name: str) -> str:
         return f"{self.root.inside}/{name}"

@@ -15,6 +15,8 @@ from typing import Any, Final
 
 _DISTRIBUTION: Final = "ldnn"
 _CODE: Final = ("ldnn_core", "search", "jobs", "analysis", "pyproject.toml")
+_NUMBERS: Final = ("ldnn_core", "search")
+"""The packages on which the numbers of a run depend; the others start runs and read them."""
 _LIBRARIES: Final = (
     "torch", "numpy", "numba", "ray", "optuna", "cmaes", "pyhessian", "mnist1d", "scikit-learn", "pydantic", "pyarrow",
     "pandas", "scipy", "safetensors",
@@ -42,6 +44,20 @@ def code_version() -> tuple[str, bool]:
     if commit is None:
         return version, False
     return f"{version}+g{commit}", bool(_git("status", "--porcelain", "--", *_CODE))
+
+
+@cache
+def code_digest() -> str:
+    """First 16 hexadecimal digits of the SHA-256 of the sources that numbers depend on, comments included.
+
+    Unlike a commit it is there without git, is the same after a change of the documentation, and another one as soon
+    as a file is edited.  Asked once per process, like `code_version`.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(path for package in _NUMBERS for path in (_CHECKOUT / package).rglob("*.py")):
+        digest.update(f"{path.relative_to(_CHECKOUT).as_posix()} {path.stat().st_size}\n".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def library_versions() -> dict[str, str]:

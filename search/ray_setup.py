@@ -32,6 +32,9 @@ CONNECT_SECONDS: Final = 20.0
 _TCP_SECONDS: Final = 5.0
 
 _SCRATCH_PREFIX: Final = "ldnn-ray-"
+
+SCRATCH_VARIABLE: Final = "LDNN_RAY_SCRATCH"
+"""In the environment of every process of a local Ray: the scratch folder of the driver that started it."""
 _LONGEST_SCRATCH: Final = 40
 """Ray puts sockets some 60 characters below its folder, and the path of a socket has at most 107."""
 
@@ -120,7 +123,23 @@ def _remove_abandoned(base: Path) -> None:
             if folder.is_symlink() or status.st_uid != os.getuid() or time.time() - status.st_mtime < 60:
                 continue
             with FileLock(folder / "driver.lock", timeout=0):
+                end_left_behind(folder)
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def end_left_behind(folder: Path) -> list[int]:
+    """End what a driver that was killed has left running: processes whose environment names its scratch folder.
+
+    Ray ends its workers itself when their driver is gone, but not its agents.  Only processes of this user are looked
+    at, and nothing where the system does not show environments (``/proc``).
+    """
+    mark, ended = f"\0{SCRATCH_VARIABLE}={folder}\0".encode(), []
+    for environ in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError, ValueError):
+            if environ.stat().st_uid == os.getuid() and mark in b"\0" + environ.read_bytes():
+                os.kill(int(environ.parent.name), signal.SIGKILL)
+                ended.append(int(environ.parent.name))
+    return ended
 
 
 def _remove(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -51,9 +52,17 @@ class Recorder:
         last_step: the index of the final set.
         report: told about every step.
         leg: the part of the trial that is run.
+        after_step: shown the state after every step, with which the search could go on from there.
     """
 
-    def __init__(self, setting: Setting, last_step: int, report: Report, leg: Leg | None = None) -> None:
+    def __init__(
+        self,
+        setting: Setting,
+        last_step: int,
+        report: Report,
+        leg: Leg | None = None,
+        after_step: Callable[[int, State], None] | None = None,
+    ) -> None:
         self.steps: list[Row] = []
         self.activations: list[Row] = []
         self.inner_steps_total = 0
@@ -65,6 +74,7 @@ class Recorder:
         self._rungs = setting.config.rungs
         self._recorded = recorded_steps(last_step, setting.config.records).union(self._rungs)
         self._report = report
+        self._after_step = after_step
         self._started = time.perf_counter()
         self._leg = leg or Leg()
         if self._leg.start:
@@ -111,7 +121,7 @@ class Recorder:
         return dict(start.state) if start else None
 
     def rung(self, step: int, state: State) -> None:
-        """End the leg here if it ends with this step; call it last in every step.
+        """End the leg here if it ends with this step, or else show the state; call it last in every step.
 
         Args:
             step: the outer step or generation that is done and has its row.
@@ -123,14 +133,16 @@ class Recorder:
         if step in self._rungs:
             rung = self._rungs.index(step)
             if self._leg.ends_at(rung, self.rung_accuracies[rung]):
-                raise AtRung(rung, step, {name: tensor.detach().cpu() for name, tensor in state.items()})
+                raise AtRung(rung, step, state)
+        if self._after_step is not None:
+            self._after_step(step, state)
 
     def checkpoint(self, end: AtRung, *, wall_seconds: float, started_at: str) -> Checkpoint:
-        """Where the trial stands at the end of a leg, to go on from later."""
+        """Where the trial stands at the end of a leg, or anywhere on its way, to go on from later."""
         return Checkpoint(
             end.rung,
             end.step,
-            end.state,
+            {name: tensor.detach().cpu() for name, tensor in end.state.items()},
             self.steps,
             self.activations,
             self.inner_steps_total,

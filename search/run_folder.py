@@ -7,14 +7,15 @@ import os
 import re
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from search.durable import StoreError, describe_failure
+from search.lineage import LineageError, Revision, read_revisions
 from search.location import Location
-from search.provenance import canonical_json, code_version, config_hash, hostname, library_versions
+from search.provenance import canonical_json, code_digest, code_version, config_hash, hostname, library_versions
 from search.schema import SCHEMA_VERSION, TABLES
 from search.storage import STAGING, storage_at
 from search.store import QUARANTINE, Store
@@ -56,6 +57,10 @@ class RunInfo:
             sampler, with commas between; None for a fresh one.
         command: the command line that made it.
         warm_start: what was copied of earlier runs, see `search.warm_start`; None for a run that begins from nothing.
+        code_digest: of the sources that numbers depend on, see `search.provenance`; None in older folders.
+        data_checksum: of the task's data, see `search.data_checksum`; None where nobody has looked at them.
+        changes: of a fork, in what its configuration differs from that of the run it comes from, as objects with key,
+            old and new; None for others.
     """
 
     name: str
@@ -72,6 +77,9 @@ class RunInfo:
     lineage: str | None
     command: Sequence[str]
     warm_start: Mapping[str, Any] | None = None
+    code_digest: str | None = None
+    data_checksum: str | None = None
+    changes: Sequence[Mapping[str, Any]] | None = None
 
 
 @dataclass(frozen=True)
@@ -92,22 +100,34 @@ class RunFolder:
 
     Attributes:
         path: its folder, absolute, or its prefix in an object store.
-        info: what its ``run.json`` says.
+        info: what its ``run.json`` says; configuration and code as its last revision has them.
+        revisions: how it was extended, or went on with other code, see `search.lineage`.
+        made: what ``run.json`` says and nothing else; None if there are no revisions.
     """
 
     path: Location
     info: RunInfo
+    revisions: tuple[Revision, ...] = ()
+    made: RunInfo | None = None
+
+    @property
+    def configs(self) -> tuple[Mapping[str, Any], ...]:
+        """All configurations that it has had, the first and the present one included."""
+        return ((self.made or self.info).config, *(revision.config for revision in self.revisions))
 
     @property
     def store(self) -> Store:
         """Its tables."""
         return Store(self.path)
 
-    def require_same_config(self, config: Mapping[str, Any], *, may_change: Collection[str] = ()) -> None:
+    def require_same_config(
+        self, config: Mapping[str, Any], *, stored: Mapping[str, Any] | None = None, may_change: Collection[str] = ()
+    ) -> None:
         """Refuse to go on with another configuration than the run was made with.
 
         Args:
             config: the resolved configuration now.
+            stored: that of the run, with what recipes did not have when it was made; as it stands there if None.
             may_change: dotted keys that make no difference to the results; each covers what lies below it.
 
         Raises:
@@ -115,14 +135,15 @@ class RunFolder:
         """
         changed = [
             one
-            for one in difference(self.info.config, config)
+            for one in difference(stored or self.info.config, config)
             if not any(one.key == key or one.key.startswith(f"{key}.") for key in may_change)
         ]
         if changed:
             lines = "\n".join(f"  {one}" for one in changed)
             raise RunFolderError(
                 f"{self.path} was made with another configuration:\n{lines}\n"
-                f"Resume it as it is with `ldnn resume {self.path}`, or start a new run with --set name=..."
+                f"Resume it as it is with `ldnn resume {self.path}`, or make a new run of the changed configuration: "
+                f"`ldnn search RECIPE --fork {self.path}`"
             )
 
 
@@ -135,6 +156,8 @@ def create(
     lineage: str | None = None,
     command: Sequence[str] | None = None,
     warm_start: Mapping[str, Any] | None = None,
+    data_checksum: str | None = None,
+    changes: Sequence[Difference] | None = None,
 ) -> RunFolder:
     """Make a new run folder with its tables and its ``run.json``.
 
@@ -149,6 +172,8 @@ def create(
         lineage: ``run_id`` of the run that this one comes from.
         command: the command line; this process's own if None.
         warm_start: what was copied of earlier runs, as plain JSON values.
+        data_checksum: of the task's data.
+        changes: of a fork, in what its configuration differs from that of the run it comes from.
 
     Raises:
         RunFolderError: a bad name; a folder of that name is a run, holds other files, or is a symbolic link.
@@ -161,7 +186,9 @@ def create(
             f"digit, but got {name!r}. Choose another with --set name=..."
         )
     path = parent.absolute() / name
-    info = _describe(name, json.loads(canonical_json(config)), seed, lineage, command, warm_start)
+    described = _describe(name, json.loads(canonical_json(config)), seed, lineage, command, warm_start)
+    told = None if changes is None else [asdict(one) for one in changes]
+    info = replace(described, data_checksum=data_checksum, changes=told)
     _refuse_foreign(path)
     try:
         if isinstance(path, Path):
@@ -212,7 +239,26 @@ def open_run(path: Location) -> RunFolder:
         raise RunFolderError(
             f"{path / RUN_FILE} is damaged: {error}. Put its backup back, or start a new run"
         ) from None
-    return RunFolder(path, _parse(path, content))
+    info = _parse(path, content)
+    try:
+        revisions = read_revisions(storage_at(path), info.config_hash)
+    except OSError as error:
+        raise RunFolderError(describe_failure(f"read {path}", error)) from error
+    except LineageError as error:
+        raise RunFolderError(f"{path}: {error}. Put its backup back, or start a new run") from None
+    if not revisions:
+        return RunFolder(path, info)
+    last = revisions[-1]
+    now = replace(
+        info,
+        config=last.config,
+        config_hash=last.config_hash,
+        code_version=last.code_version,
+        code_dirty=last.code_dirty,
+        code_digest=last.code_digest,
+        versions=last.versions,
+    )
+    return RunFolder(path, now, revisions, info)
 
 
 def _require_real(path: Path) -> None:
@@ -259,6 +305,7 @@ def _describe(
         "lineage": lineage,
         "command": list(sys.argv if command is None else command),
         "warm_start": warm_start,
+        "code_digest": code_digest(),
     }
     return RunInfo(run_id=f"{name}-{config_hash({**content, 'pid': os.getpid()})[:8]}", **content)
 
@@ -274,7 +321,8 @@ def _parse(path: Location, content: Any) -> RunInfo:
             "Install a newer one: `pip install --upgrade ldnn`"
         )
     names = {field.name for field in fields(RunInfo)}
-    content = {"warm_start": None} | content  # which folders of schema version 1 do not have
+    # Which folders of earlier versions do not have.
+    content = dict.fromkeys(("warm_start", "code_digest", "data_checksum", "changes")) | content
     if missing := sorted(names - content.keys()):
         raise RunFolderError(
             f"{file} is damaged: it lacks {', '.join(missing)}. Put its backup back, or start a new run"

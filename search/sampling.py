@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import optuna
@@ -25,12 +26,15 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, create_trial
 
 from search.config_space import Choices, Range, sampled_keys
+from search.extension import completed
 from search.history import BoundedHistory
 from search.objectives import Result, Teller
 from search.schema import OBJECTIVES
 from search.search_plan import NothingToSample, Suggester
+from search.widening import Stage, WideningSpace
 
 if TYPE_CHECKING:
+    from search.config import RunConfig
     from search.config_tables import SearchConfig
     from search.warm_start import EarlierTrial
 
@@ -260,7 +264,12 @@ class OptunaSuggester:
 
 
 def optuna_suggesters(
-    search: SearchConfig, *, methods: Sequence[str], seed: int, earlier: Sequence[EarlierTrial] = ()
+    search: SearchConfig,
+    *,
+    methods: Sequence[str],
+    seed: int,
+    earlier: Sequence[EarlierTrial] = (),
+    wider: Sequence[tuple[int, RunConfig]] = (),
 ) -> dict[str, Suggester]:
     """What samples the trials of each method.
 
@@ -269,13 +278,16 @@ def optuna_suggesters(
         methods: of the run.
         seed: of the run.
         earlier: trials of earlier runs by which the samplers are warmed; each for its own method.
+        wider: from which trial on another space is sampled from, and the configuration that has it; in their order.
     """
     settings = SamplerSettings(search.sampler, search.startup_trials, search.population)
 
-    def suggester(method: str) -> Suggester:
-        if not (space := distributions(search.space, method)):
+    def suggester(method: str, entries: Mapping[str, Range[Any] | Choices[Any]], config: RunConfig | None) -> Suggester:
+        if not (space := distributions(entries, method)):
             return NothingToSample()
         own = [one for one in earlier if one.method == method]
+        if config is not None:
+            own = [replace(one, params=completed(config, method, one.params)) for one in own]
 
         def made(forgotten: int) -> Suggester:
             return OptunaSuggester(
@@ -285,7 +297,15 @@ def optuna_suggesters(
         # What is sampled again to be learnt from cannot be forgotten.
         return made(0) if search.sampler in _REPLAYED else BoundedHistory(made, limit=search.history)
 
-    return {method: suggester(method) for method in methods}
+    def staged(method: str) -> Suggester:
+        first: Stage = (0, partial(suggester, method, search.space, None), dict)
+        later: list[Stage] = [
+            (number, partial(suggester, method, config.search.space, config), partial(completed, config, method))
+            for number, config in wider
+        ]
+        return WideningSpace([first, *later])
+
+    return {method: staged(method) if wider else suggester(method, search.space, None) for method in methods}
 
 
 _SPREAD: Final = (1 / 2, 1 / 6, 5 / 6)

@@ -92,6 +92,10 @@ class Storage(ABC):
     def total_bytes(self) -> int:
         """Of everything in the run."""
 
+    @abstractmethod
+    def bytes_by_folder(self) -> dict[str, int]:
+        """The same, folder by folder; what lies in none counts as ``.``."""
+
 
 def storage_at(root: Location) -> Storage:
     """The storage of a run.

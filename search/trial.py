@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from search.checkpoint import Checkpoint
+from ldnn_core.algorithms import State
+from search.checkpoint import BETWEEN, Checkpoint
 from search.config import TrialConfig, canonical
 from search.divergence import Diverged
 from search.evolution import search_by_evolution
 from search.gradient import search_by_gradient
+from search.keeper import Keeper
 from search.leg import AtRung, Leg
+from search.limits import OutOfTime, require_time
 from search.measurement import measured_objectives
 from search.progress import Report, silent
 from search.provenance import config_hash
@@ -54,6 +57,8 @@ def run_trial(
     device: str = "cpu",
     leg: Leg | None = None,
     shards: Shards | None = None,
+    keeper: Keeper | None = None,
+    max_seconds: float = 0.0,
 ) -> TrialRecords:
     """Search one set and score it; whatever goes wrong becomes a status and words, never an exception.
 
@@ -65,6 +70,8 @@ def run_trial(
         device: where networks are trained.
         leg: the part of the trial to run; all of it if None.
         shards: does the pieces of each outer step; None does them in this process.  It changes no number.
+        keeper: keeps checkpoints on the way; None keeps none.  It changes no number either.
+        max_seconds: what the trial may take, together with what it goes on from; 0 for any time.
     """
     shards = shards or ShardsHere()
     started_at, clock = datetime.now(UTC), time.monotonic()
@@ -77,17 +84,26 @@ def run_trial(
     planned = 0
     num_params: int | None = None
     outcome: dict[str, Any] = {}
+
+    def after_step(step: int, state: State) -> None:
+        assert recorder is not None  # it is what calls this
+        wall_seconds = time.monotonic() - clock
+        require_time(wall_seconds, max_seconds, f"after step {step}")
+        if keeper is not None and keeper.is_due():
+            place = AtRung(BETWEEN, step, state)
+            keeper.keep(recorder.checkpoint(place, wall_seconds=wall_seconds, started_at=started_at.isoformat()))
+
     try:
         setting = Setting.of(config, device)
         num_params = max(problem.network.num_params for problem in setting.problems)
         if config.gradient is not None:
             planned = config.gradient.outer_steps
-            recorder = Recorder(setting, planned, report, leg)
+            recorder = Recorder(setting, planned, report, leg, after_step)
             found = search_by_gradient(setting, config.gradient, recorder, shards)
         else:
             assert config.evolution is not None  # the configuration has exactly one of the two
             planned = config.evolution.generations
-            recorder = Recorder(setting, planned - 1, report, leg)
+            recorder = Recorder(setting, planned - 1, report, leg, after_step)
             found = search_by_evolution(setting, config.evolution, recorder, shards)
         outcome = measured_objectives(setting, found)
         status = Status.OK
@@ -99,6 +115,8 @@ def run_trial(
         checkpoint = recorder.checkpoint(end, wall_seconds=wall_seconds, started_at=started_at.isoformat())
     except Diverged as error:
         status, outcome = Status.DIVERGED, _words(error)
+    except OutOfTime as error:
+        status, outcome = Status.TIMEOUT, _words(error)
     except MemoryError as error:
         status, outcome = Status.OOM, _words(error)
     except Exception as error:  # a failed trial is a recorded value, never a lost one

@@ -61,6 +61,7 @@ def run_with_ray(
     address: str | None = None,
     watch: Watch,
     stop: Callable[[], bool] | None = None,
+    patience: Callable[[Unit], float | None] = lambda unit: None,
 ) -> None:
     """Run a plan's units as Ray Tune trials, several at a time, in processes that are used again.
 
@@ -81,6 +82,7 @@ def run_with_ray(
         address: host:port of a Ray cluster that this machine is a node of, or "auto"; None starts a Ray of our own.
         watch: told when a unit starts and when it ends.
         stop: asked often; once it says true no further unit starts, and the call returns when the running ones end.
+        patience: seconds after which a unit that has not ended is ended with its process, and its status is timeout.
 
     Raises:
         ValueError: an argument is out of its range, or `work` cannot be imported by its name.
@@ -99,7 +101,7 @@ def run_with_ray(
     python_path = ray_setup.python_path(sys.modules[__name__], sys.modules[name.partition(":")[0]])
     if plan.done >= plan.total:
         return
-    ledger = Ledger(plan, watch, stop)
+    ledger = Ledger(plan, watch, stop, patience)
     job = json.dumps(
         {
             "work": name,
@@ -152,6 +154,7 @@ def _ray(scratch: Path, address: str | None, python_path: str, booking: Booking,
     else:
         environment = {
             "PYTHONPATH": python_path,
+            ray_setup.SCRATCH_VARIABLE: str(scratch),
             # The one switch that makes Ray listen on loopback only: with it, its node has the address 127.0.0.1.
             ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0",
             **ray_setup.token_environment(scratch),
@@ -302,6 +305,7 @@ class _UnitScheduler(FIFOScheduler):
         self._next_look = 0.0
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        self._end_overdue(tune_controller)
         if self._booking.workers and time.monotonic() >= self._next_look:
             self._next_look = time.monotonic() + _LOOK_SECONDS
             possible = len(_request(self._booking, {}).bundles)
@@ -314,6 +318,14 @@ class _UnitScheduler(FIFOScheduler):
         # Tune's own looks through all trials there ever were, each time; of those that are left few are pending, and
         # which of them is first changes no result.
         return next((one for one in tune_controller.get_live_trials() if one.status == Trial.PENDING), None)
+
+    def _end_overdue(self, tune_controller: Any) -> None:
+        if not (overdue := self._ledger.overdue()):
+            return
+        for trial in list(tune_controller.get_live_trials()):
+            if trial.trial_id in overdue and (actor := trial.temporary_state.ray_actor) is not None:
+                # It does not listen any more.  Tune notices the death as any other.
+                ray.kill(actor)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         decision: str = TrialScheduler.CONTINUE if self._ledger.idles_on(trial.trial_id) else TrialScheduler.STOP

@@ -3,31 +3,71 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import torch
 
 from search import checkpoint
-from search.config import RunConfig, TrialConfig, canonical, stored_config, trial_config
+from search.config import RunConfig, TaskConfig, TrialConfig, canonical, stored_config, trial_config
 from search.copies import copy_of
+from search.data_checksum import data_checksum, require_same_data
+from search.driver_lock import require_driver
 from search.evaluate import judge
+from search.keeper import Keeper
 from search.leg import Leg
-from search.location import parse_location
+from search.limits import memory_limited
+from search.location import Location, parse_location
 from search.plan import PENALTY, Outcome, Unit
 from search.progress import ProgressFile, progress_folder
 from search.provenance import code_version, config_hash, hostname, library_versions
 from search.run_folder import open_run
 from search.schema import FINISHED, OBJECTIVES, Status
+from search.setting import load_task
 from search.shards import Shards
 from search.spectral import measure_unit
 from search.store import Store, trial_key
 from search.trial import run_trial
 
 
-def do_unit(unit: Unit, *, run: str, device: str, shards: Shards | None = None) -> Outcome:
+@dataclass(frozen=True)
+class _Place:
+    """Where and how a unit is done; it changes no number.
+
+    Attributes:
+        device: cpu or cuda.
+        shards: does the pieces of a trial's outer steps; None does them in this process.
+        driver: token of the drive that asks; None if nobody drives.
+        checkpoint_seconds: as in `ResourcesConfig`.
+        memory: as ``memory_per_trial`` there.
+    """
+
+    device: str
+    shards: Shards | None
+    driver: str | None
+    checkpoint_seconds: float
+    memory: int
+
+    def require_driver(self, run: Location) -> None:
+        """See `search.driver_lock.require_driver`."""
+        if self.driver is not None:
+            require_driver(run, self.driver)
+
+
+def do_unit(
+    unit: Unit,
+    *,
+    run: str,
+    device: str,
+    shards: Shards | None = None,
+    driver: str | None = None,
+    checkpoint_seconds: float = 0.0,
+    memory: int = 0,
+) -> Outcome:
     """Do a trial or a batch of evaluations; when it returns, its rows are on disk.
 
     Args:
@@ -35,30 +75,45 @@ def do_unit(unit: Unit, *, run: str, device: str, shards: Shards | None = None) 
         run: the run folder, or its address in an object store.
         device: cpu, cuda or auto.
         shards: does the pieces of a trial's outer steps; None does them in this process.
+        driver: token of the drive that asks for it; None asks nobody whether it may publish.
+        checkpoint_seconds: how often a trial keeps a checkpoint; 0 for never.
+        memory: megabytes that the unit may ask for; 0 for any number.
+
+    Raises:
+        LeftBehindError: the driver is gone, and another may be there.
+        DataError: the data is not that which the run was made with.
     """
     folder = open_run(parse_location(run))
     config = stored_config(folder.info.config, folder.path)
-    place = resolve_device(device)
+    place = _Place(resolve_device(device), shards, driver, checkpoint_seconds, memory)
+    require_same_data(config.task.name, _checksum(config.task, place.device), folder.info.data_checksum)
     common = {"run_id": folder.info.run_id, "attempt": unit.attempt}
-    if unit.payload["kind"] == "spectral_bias":
-        rows = measure_unit(config, folder.store, unit.payload, place)
-        folder.store.publish("spectral_bias", unit.key, [row | common for row in rows])
-        return Outcome(Status.OK, PENALTY, f"spectral bias of {len(rows)} networks")
-    if unit.payload["kind"] == "evaluation":
-        judged = judge(config, folder.store, unit.payload, place)
-        provenance = _provenance(place) | {"config_hash": config_hash(canonical(config))}
-        if judged.evaluations:
-            folder.store.publish("evaluations", unit.key, [row | common | provenance for row in judged.evaluations])
-        if judged.spectra:
-            folder.store.publish("spectra", unit.key, [row | common for row in judged.spectra])
-        measured = f", curvature of {len(judged.spectra)}" if judged.spectra else ""
-        return Outcome(Status.OK, PENALTY, f"{len(judged.evaluations)} networks{measured}")
-    return _do_trial(unit, config, folder.store, common, place, shards)
+    store = folder.store
+    with memory_limited(memory):
+        if unit.payload["kind"] == "trial":
+            return _do_trial(unit, config, store, common, place)
+        if unit.payload["kind"] == "spectral_bias":
+            rows = measure_unit(config, store, unit.payload, place.device)
+            place.require_driver(store.root)
+            store.publish("spectral_bias", unit.key, [row | common for row in rows])
+            return Outcome(Status.OK, PENALTY, f"spectral bias of {len(rows)} networks")
+        judged = judge(config, store, unit.payload, place.device)
+    provenance = _provenance(place.device) | {"config_hash": config_hash(canonical(config))}
+    place.require_driver(store.root)
+    if judged.evaluations:
+        store.publish("evaluations", unit.key, [row | common | provenance for row in judged.evaluations])
+    if judged.spectra:
+        store.publish("spectra", unit.key, [row | common for row in judged.spectra])
+    measured = f", curvature of {len(judged.spectra)}" if judged.spectra else ""
+    return Outcome(Status.OK, PENALTY, f"{len(judged.evaluations)} networks{measured}")
 
 
-def _do_trial(
-    unit: Unit, config: RunConfig, store: Store, common: dict[str, Any], place: str, shards: Shards | None
-) -> Outcome:
+@lru_cache(maxsize=4)
+def _checksum(task: TaskConfig, device: str) -> str:
+    return data_checksum(load_task(task, device))
+
+
+def _do_trial(unit: Unit, config: RunConfig, store: Store, common: dict[str, Any], place: _Place) -> Outcome:
     payload = unit.payload
     # The process of an earlier attempt may have died after its row was on disk, and before it could say so.
     if unit.attempt and (before := _outcome_on_disk(store, unit.key)):
@@ -68,17 +123,33 @@ def _do_trial(
     key = trial_key(unit.key, unit.attempt)
     if original := payload.get("copy_of"):
         copy = copy_of(store, original, trial)
-        store.publish("trials", key, [copy | common | _provenance(place)])
+        place.require_driver(store.root)
+        store.publish("trials", key, [copy | common | _provenance(place.device)])
         return _outcome(copy)
+    name, damaged = config_hash(canonical(trial)), list[checkpoint.Damaged]()
+    leg = _leg(store, trial, payload, damaged)
+    keeper = Keeper(
+        store.root, unit.key, name, place.checkpoint_seconds, guard=lambda: place.require_driver(store.root)
+    )
     progress = ProgressFile(progress_folder(store.root), unit.key)
     try:
-        records = run_trial(trial, progress, device=place, leg=_leg(store, trial, payload), shards=shards)
+        records = run_trial(
+            trial,
+            progress,
+            device=place.device,
+            leg=leg,
+            shards=place.shards,
+            keeper=keeper,
+            max_seconds=config.search.max_trial_seconds,
+        )
     finally:
         progress.close()
+    place.require_driver(store.root)
+    said = _what_became_of_checkpoints(leg, damaged, keeper)
     if records.checkpoint and "until" in payload and "below" not in payload:
-        name = config_hash(canonical(trial))
         checkpoint.save(store.root, unit.key, name, records.checkpoint)
-        return replace(_outcome(records.trial), status=Status.OK, paused=True)
+        outcome = _outcome(records.trial)
+        return replace(outcome, status=Status.OK, paused=True, note=outcome.note + said)
     if records.status in FINISHED:
         for table, rows in (("steps", records.steps), ("activations", records.activations)):
             if rows:
@@ -87,21 +158,35 @@ def _do_trial(
     # What the trial has reached decides about others, also if this unit failed before it could look.
     row["rung_accuracies"] = max(row["rung_accuracies"], payload.get("accuracies"), key=lambda found: len(found or ()))
     # Last, because its row is what makes the trial done.
-    store.publish("trials", key, [row | common | _provenance(place)])
+    store.publish("trials", key, [row | common | _provenance(place.device)])
     if records.status in FINISHED:
         checkpoint.clear(store.root, [unit.key])
-    return _outcome(row)
+    outcome = _outcome(row)
+    return replace(outcome, note=outcome.note + said)
 
 
-def _leg(store: Store, trial: TrialConfig, payload: Mapping[str, Any]) -> Leg:
+def _leg(store: Store, trial: TrialConfig, payload: Mapping[str, Any], damaged: list[checkpoint.Damaged]) -> Leg:
     """The part of a trial that a payload asks for; see `search.schedule`."""
     until, reached = payload.get("until"), len(payload.get("accuracies", ()))
     last = reached - 1 if until is None else until
-    start = checkpoint.latest(store.root, trial.trial_id, config_hash(canonical(trial)), last)
+    # A leg must see the rung at which it ends, so a checkpoint between rungs has to lie before that.
+    step = math.inf if until is None else trial.rungs[until] - 1
+    name = config_hash(canonical(trial))
+    start = checkpoint.latest(store.root, trial.trial_id, name, last, step=step, damaged=damaged)
     thresholds = payload.get("thresholds", ())
     if "below" in payload:
         thresholds = [*[None] * last, payload["below"]]
     return Leg(start, until, tuple(thresholds))
+
+
+def _what_became_of_checkpoints(leg: Leg, damaged: Sequence[checkpoint.Damaged], keeper: Keeper) -> str:
+    """What people should know of them, to be added to a note; empty for a trial that began at its beginning."""
+    said = [f"checkpoint {one.name} was damaged ({one.reason}) and is in quarantine" for one in damaged]
+    if leg.start is not None and leg.start.rung == checkpoint.BETWEEN:
+        said.append(f"went on after step {leg.start.step}")
+    if keeper.failure:
+        said.append(f"no checkpoint could be kept: {keeper.failure}")
+    return "".join(f"; {one}" for one in said)
 
 
 def _outcome(trial: Mapping[str, Any]) -> Outcome:

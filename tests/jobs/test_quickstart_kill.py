@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import signal
 import time
 from pathlib import Path
@@ -135,16 +136,18 @@ def test_a_run_whose_driver_is_killed_resumes_to_the_same_rows(undisturbed, tmp_
 
 def test_one_worker_gives_the_same_numbers_as_two_although_it_is_killed_once(undisturbed, tmp_path):
     run = tmp_path / "smoke"
-    process = start("search", "smoke", "--out", tmp_path, "--workers", 1)
+    process = start("search", "smoke", "--out", tmp_path, "--workers", 1, "--set", "resources.checkpoint_seconds=0.01")
     end = time.monotonic() + 100
-    while not (running := read_progress(run / "logs")):
+    while not (running := read_progress(run / "logs")) or not list(run.glob(f"checkpoints/{next(iter(running))}-*-s*")):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < end
-        time.sleep(0.01)
+        time.sleep(0.001)
     [(trial, state)] = running.items()
     assert state["pid"] in family(process.pid) - {process.pid}
     os.kill(state["pid"], signal.SIGKILL)
-    finished(process)
+    _, err = finished(process)
+    # Another process has gone on in the middle of the trial, and the numbers are those of a trial run at once.
+    assert re.search(rf"{trial} ok in .*; went on after step \d+", err)
     attempts = pd.read_parquet(run / "trials").sort_values("attempt")
     assert attempts.query(f"trial_id == '{trial}'")["status"].tolist() == ["killed", "ok"]
     (run / "trials" / f"part-{trial}-a0.parquet").unlink()

@@ -12,7 +12,7 @@ import torch
 
 from ldnn_core.algorithms import ALGORITHMS
 from search import checkpoint
-from search.checkpoint import Checkpoint
+from search.checkpoint import Checkpoint, Damaged
 from search.config import TrialConfig
 from search.durable import StoreError
 from search.leg import Leg
@@ -21,6 +21,7 @@ from search.trial import TrialRecords, run_trial
 from tests.small_runs import tiny_trial
 
 HASH = "0123456789abcdef"
+NAME = f"gradient-0000-{HASH}-r1.safetensors"
 SCHEDULED = {
     "search": {"scheduler": "halving", "trials": 4, "wave": 4, "reduction": 2, "rungs": 2, "records": 3},
     "gradient": {"outer_steps": 8},
@@ -149,8 +150,8 @@ def kept(tmp_path: Path) -> tuple[Path, Checkpoint]:
 
 def test_what_is_read_is_what_was_written(kept: tuple[Path, Checkpoint]):
     root, stands = kept
-    found = checkpoint.load(root, "gradient-0000", HASH, 1)
-    assert found is not None
+    found = checkpoint.load(root, NAME)
+    assert isinstance(found, Checkpoint)
     assert replace(found, state={}) == replace(stands, state={})
     assert found.state.keys() == stands.state.keys()
     for name, tensor in stands.state.items():
@@ -159,14 +160,19 @@ def test_what_is_read_is_what_was_written(kept: tuple[Path, Checkpoint]):
 
 
 @pytest.mark.parametrize("place", [3, 9, 200, -1])
-def test_a_flipped_bit_is_seen_and_the_file_removed(kept: tuple[Path, Checkpoint], place: int):
+def test_a_flipped_bit_is_seen_and_the_file_put_aside(kept: tuple[Path, Checkpoint], place: int):
     root, _ = kept
     [path] = (root / "checkpoints").iterdir()
     data = bytearray(path.read_bytes())
     data[place] ^= 1
     path.write_bytes(data)
-    assert checkpoint.load(root, "gradient-0000", HASH, 1) is None
+    damaged = checkpoint.load(root, NAME)
+    assert isinstance(damaged, Damaged)
+    assert damaged.reason
     assert not path.exists()
+    aside = root / "quarantine" / "checkpoints"
+    assert {one.name for one in aside.iterdir()} == {NAME, f"{NAME}.json"}
+    assert json.loads((aside / f"{NAME}.json").read_text())["reason"] == damaged.reason
 
 
 @pytest.mark.parametrize("data", [b"", b"\x80\x04N.", b"\xff" * 16, b"\x02\0\0\0\0\0\0\0{}"])
@@ -179,7 +185,7 @@ def test_what_is_no_checkpoint_is_none(kept: tuple[Path, Checkpoint], data: byte
 
 def test_one_of_another_configuration_or_rung_is_not_taken(kept: tuple[Path, Checkpoint]):
     root, _ = kept
-    assert checkpoint.load(root, "gradient-0000", HASH[::-1], 1) is None
+    assert checkpoint.latest(root, "gradient-0000", HASH[::-1], 1) is None
     assert checkpoint.latest(root, "gradient-0000", HASH, 0) is None
     assert checkpoint.latest(root, "gradient-0001", HASH, 1) is None
     assert checkpoint.rungs_reached(root) == {"gradient-0000": 1}
@@ -189,6 +195,13 @@ def test_one_of_another_configuration_or_rung_is_not_taken(kept: tuple[Path, Che
     assert checkpoint.rungs_reached(root) == {}
     checkpoint.clear_all(root)
     assert not (root / "checkpoints").exists()
+
+
+def test_one_of_other_code_is_passed_over_and_stays(kept: tuple[Path, Checkpoint], monkeypatch: pytest.MonkeyPatch):
+    root, _ = kept
+    monkeypatch.setattr(checkpoint, "code_digest", lambda: "another")
+    assert checkpoint.latest(root, "gradient-0000", HASH, 3) is None
+    assert (root / "checkpoints" / NAME).exists()
 
 
 def test_a_run_folder_that_is_gone_is_told(kept: tuple[Path, Checkpoint]):

@@ -180,7 +180,8 @@ def test_canonical_form_is_stable() -> None:
     """Run folders are told apart by it: a changed default or a new key is a change that CHANGELOG has to name."""
     text = json.dumps(canonical(run_with(search={"space": SPACE}))["search"], sort_keys=True)
     assert text == (
-        '{"history": 1000, "max_retries": 2, "objective_widths": [20, 200], "objectives": ["score"], "population": 8, '
+        '{"history": 1000, "max_failures": 100000, "max_retries": 2, "max_trial_seconds": 0.0, '
+        '"objective_widths": [20, 200], "objectives": ["score"], "population": 8, '
         '"probe_networks": 4, "records": 12, "reduction": 3, "rungs": 2, "sampler": "tpe", "scheduler": "none", '
         '"score_networks": 8, "seeds": "own", '
         '"space": {"base": {"choices": ["sin", "zero"]}, '

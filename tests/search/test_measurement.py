@@ -17,6 +17,7 @@ from ldnn_core.subnetwork import initial_genomes
 from search import measurement
 from search.config import TrialConfig
 from search.config_types import ObjectiveName
+from search.divergence import Diverged
 from search.measurement import measured_objectives
 from search.schema import OBJECTIVES, TRIALS, Status
 from search.setting import Setting, training
@@ -55,7 +56,7 @@ def test_with_several_sizes_the_drop_is_below_the_score_over_them() -> None:
         objective={"widths": [10, 16], "over": "mean"},
     )
     setting, genomes = setting_and_set(config)
-    means = {width: float(setting.score_accuracies(genomes, [(width,)]).mean()) for width in (4, 10, 16)}
+    means = {width: float(setting.score_accuracies(genomes, [(width, 1)]).mean()) for width in (4, 10, 16)}
     found = measured_objectives(setting, genomes)
     score = (means[10] + means[16]) / 2
     assert found["score"] == pytest.approx(score, abs=1e-12)
@@ -115,12 +116,17 @@ def test_networks_that_diverged_have_no_part_in_the_flatness() -> None:
     assert measurement._traces_per_parameter(none, 0) == []
 
 
-def test_a_trial_without_any_sound_network_has_no_flatness() -> None:
-    training_that_diverges = {"optimizer": "sgd", "lr": 1e6}
+def test_a_set_in_which_every_network_of_the_score_diverges_has_no_score() -> None:
     config = trial_for("flatness", width=2).model_dump()
-    config["evaluation"] |= training_that_diverges
-    found = measured_objectives(*setting_and_set(TrialConfig.model_validate(config)))
-    assert found["flatness"] is None
+    config["evaluation"] |= {"optimizer": "sgd", "lr": 1e6}
+    config["ldnn"]["base"] = "relu"
+    bad = TrialConfig.model_validate(config)
+    with pytest.raises(Diverged, match="all 3 networks of the score diverged, though the search did not"):
+        measured_objectives(*setting_and_set(bad))
+    records = run_trial(bad)
+    assert (records.status, records.trial.get("score")) == (Status.DIVERGED, None)
+    assert len(records.steps) > 0
+    assert "all 3 networks" in records.trial["error"]
 
 
 def test_a_trial_has_its_number_of_parameters_also_when_it_diverges() -> None:

@@ -1,0 +1,256 @@
+"""What a trial may take, what a run may fail, and workers that outlive their driver."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from search.checkpoint import BETWEEN, Checkpoint
+from search.driver_lock import LeftBehindError, driver_lock, require_driver
+from search.ledger import Ledger
+from search.leg import Leg
+from search.limits import OutOfTime, memory_limited, require_time
+from search.plan import ListPlan, Outcome, Unit
+from search.run_folder import RunFolder
+from search.schema import Status
+from search.search_plan import METRIC
+from search.trial import run_trial
+from search.work import do_unit
+from tests.small_runs import drive_here, new_run, rows, tiny_trial
+
+ROOT = Path(__file__).resolve().parents[2]
+FIRST = Unit("gradient-0000", 0, {"kind": "trial", "method": "gradient", "number": 0, "params": {"inner_lr": 0.01}})
+
+
+# Time
+
+
+def test_time_is_over_when_it_is_more_than_the_limit_and_never_without_one():
+    require_time(5.0, 5.0, "after step 3")
+    require_time(1e9, 0.0, "after step 3")
+    with pytest.raises(OutOfTime, match=r"after step 3: 5\.1 s are more than search\.max_trial_seconds = 5;"):
+        require_time(5.1, 5.0, "after step 3")
+
+
+def test_a_trial_whose_time_is_over_ends_after_the_step_with_its_status(monkeypatch: pytest.MonkeyPatch):
+    now = iter(range(1000))
+    monkeypatch.setattr("search.trial.time", SimpleNamespace(monotonic=lambda: float(next(now))))
+    records = run_trial(tiny_trial("evolution", evolution={"generations": 20}), max_seconds=4.0)
+    # The clock ticks once at the start and once after each step: the fifth is the first to see more than 4 s.
+    assert (records.status, len(records.steps)) == (Status.TIMEOUT, 5)
+    assert records.trial["error_type"] == "OutOfTime"
+    assert records.trial.get("score") is None
+
+
+def test_time_of_earlier_attempts_counts_when_a_trial_goes_on_from_a_checkpoint():
+    stands = Checkpoint(BETWEEN, 0, {}, [], [], 0, 1.0, 100.0, "2026-01-01T00:00:00+00:00")
+    trial = tiny_trial("gradient")
+    state = {"genomes": torch.zeros(1, 2, 13), "momentum": torch.zeros(1, 2, 13)}
+    begun = Checkpoint(**{**vars(stands), "state": state})
+    assert run_trial(trial, leg=Leg(begun), max_seconds=60.0).status is Status.TIMEOUT
+
+
+def test_trials_without_time_are_recorded_and_the_run_goes_on(tmp_path: Path):
+    run = new_run(tmp_path, search={"max_trial_seconds": 1e-9})
+    account, _ = drive_here(run)
+    trials = pd.read_parquet(run.path / "trials")
+    assert trials["status"].tolist() == ["timeout"] * 4
+    assert trials["score"].isna().all()
+    assert not account.interrupted
+    assert {outcome.status for _, outcome in account.problems} == {Status.TIMEOUT}
+    assert list((run.path / "steps").iterdir()) == []
+
+
+class TestOverdueUnits:
+    """What the driver does about a unit that does not answer, on a clock of its own."""
+
+    def ledger(self, units: int, **options: Any) -> tuple[Ledger, list[float], list[tuple[str, Outcome | None]]]:
+        now, told = [0.0], []
+        plan = ListPlan([Unit(f"unit-{i}", payload={"limit": 10.0 if i else None}) for i in range(units)])
+        ledger = Ledger(
+            plan,
+            lambda event, unit, outcome: told.append((unit.key, outcome)),
+            None,
+            lambda unit: unit.payload["limit"],
+            lambda: now[0],
+        )
+        for i in range(units):
+            ledger.hand_out(f"t{i}")
+        return ledger, now, told
+
+    def test_only_units_that_have_started_and_have_a_limit_are_overdue_and_told_once(self):
+        ledger, now, _ = self.ledger(3)
+        ledger.started("t0")
+        ledger.started("t1")
+        now[0] = 10.0
+        assert ledger.overdue() == []
+        now[0] = 10.5
+        assert ledger.overdue() == ["t1"]
+        assert ledger.overdue() == []
+
+    def test_it_ends_as_a_timeout_whatever_is_said_of_its_death(self):
+        ledger, now, told = self.ledger(2)
+        ledger.started("t1")
+        now[0] = 11.0
+        ledger.overdue()
+        ledger.died("t1", "its process died: killed")
+        ledger.ended("t1", None)
+        assert told[-1][1] is not None
+        assert told[-1][1].status is Status.TIMEOUT
+        assert "did not answer for 11 s" in told[-1][1].note
+        assert ledger.overdue() == []
+
+    def test_one_that_answers_in_the_last_moment_counts(self):
+        ledger, now, told = self.ledger(2)
+        ledger.started("t1")
+        now[0] = 11.0
+        ledger.overdue()
+        ledger.ended("t1", {METRIC: 0.5, "status": "ok", "note": ""})
+        assert told[-1][1] == Outcome(Status.OK, 0.5)
+
+    def test_a_process_that_was_killed_for_memory_has_that_status(self):
+        ledger, _, told = self.ledger(1)
+        ledger.started("t0")
+        ledger.died("t0", "its process died: Task was killed due to the node running low on memory.")
+        ledger.ended("t0", None)
+        assert told[-1][1] is not None
+        assert told[-1][1].status is Status.OOM
+
+
+# Memory
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system does not say what a process uses")
+class TestMemory:
+    def test_more_than_the_limit_is_refused_and_less_is_not(self):
+        with memory_limited(300):
+            assert len(torch.ones(2**20)) == 2**20
+            with pytest.raises((MemoryError, RuntimeError), match="can't allocate memory"):
+                torch.ones(2**28)
+        assert len(torch.ones(2**27)) == 2**27
+
+    def test_a_trial_that_asks_for_more_has_the_status_oom_and_the_run_goes_on(self, tmp_path: Path):
+        big = {"method": "gradient", "ldnn": {"width": 2000}, "evaluation": {"usual": []}}
+        run = new_run(tmp_path, **big, resources={"memory_per_trial": 8})
+        account, told = drive_here(run)
+        assert pd.read_parquet(run.path / "trials")["status"].tolist() == ["oom", "oom"]
+        assert told.finished == ["gradient-0000", "gradient-0001"]
+        assert not account.interrupted
+
+
+# Failures
+
+
+def test_a_run_stops_when_too_many_trials_have_failed_and_can_be_resumed(
+    undisturbed: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run = new_run(tmp_path, search={"max_failures": 2})
+    monkeypatch.setattr("search.work.run_trial", lambda *_, **__: 1 / 0)
+    account, told = drive_here(run)
+    assert (account.gave_up, account.interrupted) == (True, True)
+    assert told.finished == ["gradient-0000", "evolution-0000"]
+    assert set(pd.read_parquet(run.path / "trials")["status"]) == {"failed"}
+    monkeypatch.undo()
+    account, _ = drive_here(run)
+    assert (account.gave_up, account.interrupted) == (False, False)
+    found = rows(run.path, "trials")
+    assert found.query("status == 'ok'")["score"].tolist() == rows(undisturbed.path, "trials")["score"].tolist()
+
+
+def test_diverged_trials_are_no_failures(tmp_path: Path):
+    hostile = {"ldnn": {"base": "relu"}, "inner": {"optimizer": "sgd", "lr": 1e6}}
+    run = new_run(tmp_path, **hostile, search={"max_failures": 1, "space": {}})
+    account, _ = drive_here(run)
+    assert set(pd.read_parquet(run.path / "trials")["status"]) == {"diverged"}
+    assert not account.gave_up
+
+
+# Workers that outlive their driver
+
+
+def test_a_worker_publishes_for_its_own_driver_only(tmp_path: Path):
+    run = new_run(tmp_path)
+    with driver_lock(run, token="mine"):
+        require_driver(run.path, "mine")
+        with pytest.raises(LeftBehindError, match=r"no longer drives .*tiny: nothing is published"):
+            do_unit(FIRST, run=str(run.path), device="cpu", driver="another")
+        assert list((run.path / "trials").iterdir()) == []
+        assert list((run.path / "steps").iterdir()) == []
+        assert do_unit(FIRST, run=str(run.path), device="cpu", driver="mine").status is Status.OK
+    # The driver has ended well: whoever still works for it is late.
+    with pytest.raises(LeftBehindError):
+        require_driver(run.path, "mine")
+
+
+def test_as_long_as_nobody_has_come_after_a_killed_driver_its_workers_are_welcome(tmp_path: Path):
+    run = new_run(tmp_path)
+    code = """
+import os, sys
+from pathlib import Path
+from search.driver_lock import driver_lock
+from search.run_folder import open_run
+with driver_lock(open_run(Path(sys.argv[1])), token="dead"):
+    os._exit(9)
+"""
+    assert subprocess.run([sys.executable, "-c", code, str(run.path)], cwd=ROOT).returncode == 9
+    assert do_unit(FIRST, run=str(run.path), device="cpu", driver="dead").status is Status.OK
+    with driver_lock(run), pytest.raises(LeftBehindError):
+        require_driver(run.path, "dead")
+
+
+WORKER = """
+import json, sys
+from search.plan import Unit
+from search.work import do_unit
+do_unit(Unit(**json.loads(sys.argv[2])), run=sys.argv[1], device="cpu", driver="dead", checkpoint_seconds=0.05)
+"""
+
+
+def test_a_left_behind_worker_ends_by_itself_once_another_driver_has_come(tmp_path: Path):
+    run = new_run(tmp_path, gradient={"outer_steps": 100_000})
+    (run.path / ".driver.json").write_text(
+        json.dumps({"host": "x", "pid": 1, "boot_id": None, "started_at": "then", "token": "dead"})
+    )
+    unit = json.dumps({"key": FIRST.key, "attempt": 0, "payload": FIRST.payload})
+    worker = subprocess.Popen(
+        [sys.executable, "-c", WORKER, str(run.path), unit], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        end = time.monotonic() + 60
+        while not list(run.path.glob("checkpoints/*")):
+            assert worker.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        with driver_lock(run):
+            _, err = worker.communicate(timeout=60)
+    finally:
+        worker.kill()
+    assert worker.returncode == 1
+    assert "LeftBehindError: the driver that asked for this work no longer drives" in err
+    assert list((run.path / "trials").iterdir()) == []
+
+
+def test_a_claim_without_a_token_is_that_of_an_earlier_version(tmp_path: Path):
+    run = new_run(tmp_path)
+    (run.path / ".driver.json").write_text('{"host": "x", "pid": 1, "boot_id": null, "started_at": "then"}')
+    with pytest.raises(LeftBehindError):
+        require_driver(run.path, "mine")
+    (run.path / ".driver.json").write_text("half a rec")
+    require_driver(run.path, "mine")  # somebody is just writing it: it cannot be told
+
+
+def test_limits_change_no_number(undisturbed: RunFolder, tmp_path: Path):
+    limits = {"checkpoint_seconds": 1e-6, "memory_per_trial": 4000}
+    run = new_run(tmp_path, search={"max_trial_seconds": 1000.0}, resources=limits)
+    drive_here(run)
+    for table in ("steps", "activations"):
+        pd.testing.assert_frame_equal(rows(run.path, table), rows(undisturbed.path, table), check_exact=True)
