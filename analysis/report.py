@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pandas as pd
 
 from analysis.comparison import compare
-from analysis.figures import FIGURES
+from analysis.figures import FIGURES, METHODS_COMPARED, by_question
 from analysis.judgement import verdict
 from analysis.load import Run, load_run
 from analysis.passport_table import passport_tables
@@ -39,17 +39,40 @@ from search.store import Location, storage_at
 
 @dataclass(frozen=True)
 class _Picture:
+    """A figure as the page shows it, between two widths in CSS pixels."""
+
     name: str
     title: str
     caption: str
+    limits: str
     source: str
+    narrowest: int
+    widest: int
 
 
 @dataclass(frozen=True)
 class _Missing:
+    """A figure that the run has no data for."""
+
     title: str
     needs: str
     command: str
+
+
+@dataclass(frozen=True)
+class _Group:
+    """The figures that answer one question."""
+
+    anchor: str
+    question: str
+    pictures: tuple[_Picture, ...]
+    compares_methods: bool
+
+
+_FEWEST_PIXELS: Final = 54
+"""Per inch of a figure: on a narrower page it is scrolled and no longer shrunk.  Most figures fit on a phone then."""
+_MOST_PIXELS: Final = 118
+"""Per inch of a figure: on a wider page it is not made larger."""
 
 
 def write_report(run: Run | str | Location, out: str | Path | None = None) -> Location:
@@ -87,21 +110,23 @@ def _write(run: Run, page: Path) -> Path:
     page.parent.mkdir(parents=True, exist_ok=True)
     judged = verdict(run)
     _replace(page.parent / "cross_size.csv", csv_text(judged.sizes))
-    pictures: list[_Picture] = []
-    missing: list[_Missing] = []
-    for shown in _figures(run, page.parent / "figures"):
-        (pictures if isinstance(shown, _Picture) else missing).append(shown)  # type: ignore[arg-type]
+    pictures, missing = _figures(run, page.parent / "figures")
+    groups = [
+        _Group(f"question-{place}", question, tuple(pictures[name] for name in names), question == METHODS_COMPARED)
+        for place, (question, names) in enumerate(by_question(pictures).items(), start=1)
+    ]
     comparison = compare(run)
     text = _template().render(
         run=run,
         facts=_facts(run),
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         verdict=judged,
+        elsewhere=[sentence for sentence in judged.sentences if sentence not in judged.headlines],
         advantages=[*passport_tables(run), *advantage_tables(judged)],
         accuracies=list(accuracy_tables(judged)),
         comparison=comparison,
         comparisons=list(comparison_tables(comparison)),
-        pictures=pictures,
+        groups=groups,
         missing=missing,
         pareto=list(pareto_tables(run)),
         trials=trials_table(run),
@@ -130,15 +155,31 @@ def _guarded(cell: Any) -> Any:
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
-def _figures(run: Run, folder: Path) -> Iterator[_Picture | _Missing]:
+def _figures(run: Run, folder: Path) -> tuple[dict[str, _Picture], list[_Missing]]:
+    """All figures that the run has data for, by name, and the others."""
+    pictures: dict[str, _Picture] = {}
+    missing: list[_Missing] = []
     for name, recipe in FIGURES.items():
         data = recipe.data(run)
         if data.empty:
-            yield _Missing(recipe.title, recipe.needs, recipe.command.replace("RUN", shlex.quote(_place(run))))
+            missing.append(_Missing(recipe.title, recipe.needs, _command(run, name)))
             continue
-        _, svg = save_figure(recipe.draw(data), folder, name)
+        drawn = recipe.draw(data)
+        _, svg = save_figure(drawn, folder, name)
         source = "data:image/svg+xml;base64," + base64.b64encode(svg.read_bytes()).decode()
-        yield _Picture(name, recipe.title, recipe.caption, source)
+        widths = [round(drawn.get_figwidth() * pixels) for pixels in (_FEWEST_PIXELS, _MOST_PIXELS)]
+        pictures[name] = _Picture(name, recipe.title, recipe.caption, recipe.limits, source, *widths)
+    return pictures, missing
+
+
+def _command(run: Run, name: str) -> str:
+    """The command that makes a figure's rows, with the run's own place, and its own recipe where it is recorded."""
+    command = FIGURES[name].command.replace("RUN", shlex.quote(_place(run)))
+    recorded = run.info.get("command")
+    if isinstance(recorded, list) and len(recorded) > 2 and recorded[1] == "search":
+        new = shlex.quote(f"{run.name}-{name.replace('_', '-')}")
+        command = command.replace("RECIPE", f"{shlex.quote(str(recorded[2]))} --set name={new}")
+    return command
 
 
 def _place(run: Run) -> str:

@@ -390,7 +390,7 @@ def bench(
         list[str] | None,
         typer.Argument(
             metavar="[NAMES]...",
-            help="meta-step, population, memory, estimators, evolution, tune, store, curvature; by default all.",
+            help="meta-step, population, memory, estimators, evolution, tune, store, curvature, regimes; default: all.",
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto: CUDA where there is one.")] = "auto",

@@ -1,4 +1,4 @@
-"""F3, right, and F4: test accuracy of every arm, as violins where the set was learned and as boxes by width."""
+"""F3, right, F5, S3 and F4: every arm's networks, as violins where the set was learned and as boxes by width."""
 
 from __future__ import annotations
 
@@ -6,45 +6,40 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
+from scipy.stats import gaussian_kde
 
+from analysis.figures.networks import CONDITIONS, PANEL, headline_networks, panels, where_learned
 from analysis.load import Run
-from analysis.sets import headline_sets, judging_split, of_sets
 from analysis.statistics import Vector
-from analysis.style import arm_colour, arm_order, canvas, horizontal_grid, look
-from search.schema import USUAL_TRIAL
+from analysis.style import arm_colour, arm_order, canvas, horizontal_grid, look, round_ticks, stacked, text_colour
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PANEL: Final = ["trial_id", "task", "lr_protocol", "depth"]
-"""Columns that say which panel a network belongs to."""
-
-_SHARED: Final = ["run_id", "task", "architecture", "lr_protocol", "split", "width", "depth"]
-_COLUMNS: Final = [*PANEL, "method", "learned_width", "split", "arm", "width", "seed", "accuracy"]
+_COLUMNS: Final = [*PANEL, "method", "learned_width", "learned_depth", "split", "arm", "width", "seed"]
+_SET: Final = ["trial_id", *CONDITIONS]
+_IN_A_ROW: Final = 4
+"""Panels side by side in the picture of boxes: with four, a width still has room for its name on a phone."""
 
 
 def accuracy_by_width_data(run: Run) -> pd.DataFrame:
     """One row per network of each method's headline set, its usual rivals repeated for every set."""
-    rows = run.evaluations
-    rows = rows[(rows["split"] == judging_split(rows)) & rows["accuracy"].notna()]
-    usual = rows[rows["trial_id"] == USUAL_TRIAL]
-    parts = []
-    for chosen in headline_sets(run).itertuples():
-        own = rows[(rows["run_id"] == chosen.run_id) & (rows["trial_id"] == chosen.trial_id)]
-        names = own[[*_SHARED, "trial_id", "method", "learned_width", "learned_depth"]].drop_duplicates()
-        rivals = usual.drop(columns=["trial_id", "method", "learned_width", "learned_depth"])
-        parts += [own, rivals.merge(names, on=_SHARED)]
-    return pd.concat(parts, ignore_index=True)[_COLUMNS] if parts else pd.DataFrame(columns=_COLUMNS)
+    rows = headline_networks(run)
+    rows = rows[(rows["metric"] == "accuracy") & rows["accuracy"].notna()]
+    return rows[[*_COLUMNS, "accuracy"]].reset_index(drop=True)
 
 
 def arm_violins_data(run: Run) -> pd.DataFrame:
     """The same at the size at which each set was learned; empty if it was not evaluated there."""
-    rows = run.evaluations
-    depths = of_sets(rows, headline_sets(run))[["trial_id", "learned_depth"]].drop_duplicates("trial_id")
-    data = accuracy_by_width_data(run).merge(depths, on="trial_id", how="left")
-    there = (data["width"] == data["learned_width"]) & (data["depth"] == data["learned_depth"])
-    return data[there.fillna(False).astype(bool)][_COLUMNS].reset_index(drop=True)
+    return where_learned(accuracy_by_width_data(run))
+
+
+def loss_violins_data(run: Run) -> pd.DataFrame:
+    """Networks that are judged by their loss, where each set was learned; ``diverged`` ones have none."""
+    rows = where_learned(headline_networks(run))
+    rows = rows[(rows["metric"] == "loss") & (rows["loss"].gt(0) | rows["diverged"].fillna(value=False).astype(bool))]
+    return rows[[*_COLUMNS, "loss", "diverged"]].reset_index(drop=True)
 
 
 def arm_violins(data: pd.DataFrame) -> Figure:
@@ -53,80 +48,150 @@ def arm_violins(data: pd.DataFrame) -> Figure:
     Args:
         data: what `arm_violins_data` returns, not empty.
     """
-    panels = _panels(data.sort_values(["depth", "width"], kind="stable"), [*PANEL, "width"])
+    shown = list(panels(data.sort_values(["depth", "width"], kind="stable"), [*PANEL, "width"]))
     with look():
-        figure, grid = canvas(len(panels), height=0.3 + 3.0 * len(panels), sharey=True)
-        for axes, (title, rows) in zip(grid[:, 0], panels, strict=True):
+        figure, grid = canvas(len(shown), height=0.3 + 3.0 * len(shown), sharey=True)
+        for axes, (title, rows) in zip(grid[:, 0], shown, strict=True):
             arms = arm_order(rows["arm"])
             for place, arm in enumerate(arms):
                 _violin(axes, place, 100 * rows.loc[rows["arm"] == arm, "accuracy"].to_numpy(float), arm_colour(arm))
             relu = rows.loc[rows["arm"] == "relu", "accuracy"]
             if len(relu):
                 axes.axhline(100 * relu.mean(), color=arm_colour("relu"), linewidth=0.9, linestyle=(0, (4, 3)))
-            crowded = sum(map(len, arms)) > 70
-            axes.set_xticks(range(len(arms)), arms, rotation=30 if crowded else 0, ha="right" if crowded else "center")
+            _name_arms(axes, arms)
             axes.set_title(f"{title}, width {rows['width'].iloc[0]}")
             axes.set_ylabel(f"{rows['split'].iloc[0]} accuracy [%]")
             horizontal_grid(axes)
     return figure
 
 
+def loss_violins(data: pd.DataFrame) -> Figure:
+    """Violins of the loss per arm on a logarithmic axis, one panel per set, task and learned size.
+
+    Args:
+        data: what `loss_violins_data` returns, not empty.
+    """
+    shown = list(panels(data.sort_values(["depth", "width"], kind="stable"), [*PANEL, "width"]))
+    with look():
+        figure, grid = canvas(len(shown), height=0.3 + 3.2 * len(shown))
+        for axes, (title, rows) in zip(grid[:, 0], shown, strict=True):
+            arms = arm_order(rows["arm"])
+            for place, arm in enumerate(arms):
+                own = rows[rows["arm"] == arm]
+                values = own["loss"].dropna().to_numpy(float)
+                if len(values):
+                    _violin(axes, place, values, arm_colour(arm), logarithmic=True)
+                if lost := len(own) - len(values):
+                    where = (place, 1.0)
+                    axes.annotate(f"{lost}†", where, xycoords=axes.get_xaxis_transform(), ha="center", fontsize=8)
+            relu = rows.loc[rows["arm"] == "relu", "loss"].dropna().to_numpy(float)
+            if len(relu):
+                at = np.exp(np.log(relu).mean())
+                axes.axhline(at, color=arm_colour("relu"), linewidth=0.9, linestyle=(0, (4, 3)))
+            _name_arms(axes, arms)
+            if rows["loss"].notna().any():
+                round_ticks(axes.yaxis, rows["loss"].min() / 1.3, rows["loss"].max() * 1.5)
+            axes.set_title(f"{title}, {rows['task'].iloc[0]}, width {rows['width'].iloc[0]}", pad=12)
+            axes.set_ylabel(f"{rows['split'].iloc[0]} mean squared error\n[squared units of the data]")
+            horizontal_grid(axes)
+    return figure
+
+
 def accuracy_by_width(data: pd.DataFrame) -> Figure:
-    """Boxes of accuracy by width and arm, one panel per set.
+    """Boxes of accuracy by size, a small panel for each arm; the medians of the mix are a line in all of them.
 
     Args:
         data: what `accuracy_by_width_data` returns, not empty.
     """
-    from matplotlib.patches import Patch
-
-    panels = _panels(data, PANEL)
-    arms = arm_order(data["arm"])
-    pitch = 0.84 / len(arms)
+    shown = [(*part, arm_order(part[1]["arm"])) for part in panels(data, _SET)]
+    lines = [-(-len(arms) // _IN_A_ROW) for *_, arms in shown]
+    low, high = 100 * data["accuracy"].min(), 100 * data["accuracy"].max()
+    room = 0.04 * (high - low) or 1.0
+    titles = [_learned_at(title, rows) for title, rows, _ in shown]
     with look():
-        figure, grid = canvas(len(panels), height=0.7 + 3.1 * len(panels), width=8.4, sharey=True)
-        for axes, (title, rows) in zip(grid[:, 0], panels, strict=True):
-            widths = sorted(rows["width"].unique())
-            for place, width in enumerate(widths):
-                for slot, arm in enumerate(arms):
-                    chosen = rows[(rows["width"] == width) & (rows["arm"] == arm)]
-                    at = place + (slot - (len(arms) - 1) / 2) * pitch
-                    _box(axes, at, 0.8 * pitch, 100 * chosen["accuracy"].to_numpy(float), arm_colour(arm))
-                if place:
-                    axes.axvline(place - 0.5, color="#dddddd", linewidth=0.8)
-            axes.set_xticks(range(len(widths)), [str(width) for width in widths])
-            axes.set_xlim(-0.5, len(widths) - 0.5)
-            learned = ", ".join(str(width) for width in sorted(rows["learned_width"].dropna().unique()))
-            axes.set_title(f"{title}, learned at width {learned}" if learned else title)
-            axes.set_ylabel(f"{rows['split'].iloc[0]} accuracy [%]")
-            horizontal_grid(axes)
-        grid[-1, 0].set_xlabel("width [neurons per hidden layer]")
-        patches = [Patch(facecolor=arm_colour(arm), alpha=0.75, edgecolor=arm_colour(arm), label=arm) for arm in arms]
-        figure.legend(
-            handles=patches, loc="outside upper center", ncols=min(len(arms), 9), handlelength=1.1, columnspacing=1.2
-        )
+        figure, parts = stacked(titles, [0.6 + 1.75 * count for count in lines])
+        for part, count, (_, rows, arms) in zip(parts, lines, shown, strict=True):
+            grid = part.subplots(count, _IN_A_ROW, squeeze=False, sharex=True, sharey=True)
+            for place, axes in enumerate(grid.flat):
+                if place >= len(arms):
+                    axes.set_axis_off()
+                    continue
+                _boxes_of_arm(axes, rows, arms[place])
+                axes.set_ylim(low - room, high + room)
+                # Panels share their axes, which hides the names of ticks above an empty place.
+                axes.tick_params(labelbottom=place + _IN_A_ROW >= len(arms))
+            part.supylabel(f"{rows['split'].iloc[0]} accuracy [%]", fontsize=10)
+            several = len(rows["depth"].unique()) > 1
+            part.supxlabel(f"width{' × depth' if several else ''} [neurons per hidden layer]", fontsize=10)
     return figure
 
 
-def _panels(data: pd.DataFrame, by: list[str]) -> list[tuple[str, pd.DataFrame]]:
-    """The rows of each panel with its title, in the order of the data."""
-    varying = [column for column in PANEL[1:] if len(data[column].unique()) > 1]
-    panels = []
-    for _, rows in data.groupby(by, sort=False):
-        first = rows.iloc[0]
-        extra = [f"depth {first[column]}" if column == "depth" else str(first[column]) for column in varying]
-        panels.append((", ".join([f"set of {first['trial_id']}", *extra]), rows))
-    return panels
+def violin_shape(values: Vector, *, points: int = 120) -> tuple[Vector, Vector]:
+    """Outline of a violin: heights between the extremes, and half widths that are 1 at most (Gaussian KDE, Scott).
+
+    Args:
+        values: at least three, not all equal.
+        points: how many heights.
+    """
+    heights = np.linspace(values.min(), values.max(), points)
+    density = gaussian_kde(values)(heights)
+    return heights, density / density.max()
 
 
-def _violin(axes: Axes, place: int, values: Vector, colour: str) -> None:
+def _boxes_of_arm(axes: Axes, rows: pd.DataFrame, arm: str) -> None:
+    sizes = sorted({(int(depth), int(width)) for depth, width in zip(rows["depth"], rows["width"], strict=True)})
+    depths = sorted({depth for depth, _ in sizes})
+    mixed = rows[rows["arm"] == "mixed"].groupby(["depth", "width"])["accuracy"].median()
+    for depth in depths if arm != "mixed" else []:
+        own = mixed[mixed.index.get_level_values("depth") == depth]
+        places = [sizes.index(size) for size in own.index]
+        style: dict[str, Any] = {"color": arm_colour("mixed"), "linewidth": 1.1, "marker": ".", "markersize": 3}
+        axes.plot(places, 100 * own.to_numpy(float), zorder=1, **style)
+    for place, (depth, width) in enumerate(sizes):
+        chosen = rows[(rows["width"] == width) & (rows["depth"] == depth) & (rows["arm"] == arm)]
+        _box(axes, place, 0.55, 100 * chosen["accuracy"].to_numpy(float), arm_colour(arm))
+        if place and depth != sizes[place - 1][0]:
+            axes.axvline(place - 0.5, color="#dddddd", linewidth=0.8)
+    names = [f"{width} × {depth}" if len(depths) > 1 else str(width) for depth, width in sizes]
+    crowded = sum(len(name) + 1 for name in names) > 22
+    axes.set_xticks(range(len(names)), names, rotation=90 if crowded else 0)
+    axes.set_xlim(-0.6, len(names) - 0.4)
+    axes.set_title(arm, color=text_colour(arm_colour(arm)), fontweight="bold", fontsize=9.5)
+    horizontal_grid(axes)
+
+
+def _learned_at(title: str, rows: pd.DataFrame) -> str:
+    learned = ", ".join(str(width) for width in sorted(rows["learned_width"].dropna().unique()))
+    return f"{title}, learned at width {learned}" if learned else title
+
+
+def _name_arms(axes: Axes, names: list[str]) -> None:
+    crowded = len(names) * max(map(len, names)) > 70
+    turned: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
+    axes.set_xticks(range(len(names)), names, **turned)
+    axes.set_xlim(-0.6, len(names) - 0.4)
+
+
+def _violin(axes: Axes, place: int, values: Vector, colour: str, *, logarithmic: bool = False) -> None:
+    measured = np.log(values) if logarithmic else values
     # A density needs a spread to be estimated from; without one the dots say it all.
-    if len(values) >= 3 and np.ptp(values) > 0:
-        for body in axes.violinplot([values], [place], widths=0.84, showextrema=False)["bodies"]:  # type: ignore[attr-defined]
-            body.set(facecolor=colour, edgecolor=colour, alpha=0.28, linewidth=0.8)
+    if len(values) >= 3 and np.ptp(measured) > 1e-12 * np.abs(measured).max():
+        heights, half = violin_shape(measured)
+        heights = np.exp(heights) if logarithmic else heights
+        axes.fill_betweenx(
+            heights,
+            place - 0.42 * half,
+            place + 0.42 * half,
+            facecolor=colour,
+            edgecolor=colour,
+            alpha=0.28,
+            linewidth=0.8,
+        )
     # Dots of equal height are spread evenly; no chance is involved, so that a figure is the same each time.
-    spread = 0.13 * np.sin(2.4 * np.arange(len(values))) if len(values) > 1 else np.zeros(len(values))
-    axes.plot(place + spread, values, "o", color=colour, markersize=2.6, alpha=0.75, markeredgewidth=0)
-    axes.plot([place - 0.24, place + 0.24], [values.mean()] * 2, color=colour, linewidth=2.2, solid_capstyle="butt")
+    beside = 0.13 * np.sin(2.4 * np.arange(len(values))) if len(values) > 1 else np.zeros(len(values))
+    axes.plot(place + beside, values, "o", color=colour, markersize=2.6, alpha=0.75, markeredgewidth=0)
+    mean = np.exp(measured.mean()) if logarithmic else measured.mean()
+    axes.plot([place - 0.24, place + 0.24], [mean] * 2, color=colour, linewidth=2.2, solid_capstyle="butt")
 
 
 def _box(axes: Axes, at: float, width: float, values: Vector, colour: str) -> None:

@@ -47,7 +47,7 @@ def activation_curves(data: pd.DataFrame, *, x_limit: float = 4.0) -> Figure:
 
     methods = [method for method in METHODS if method in set(data["method"])]
     types = sorted(data["type_index"].unique())
-    size = {"height": 0.5 + 2.6 * len(methods), "width": max(4.4, 3.6 * len(types))}
+    size = {"height": 0.5 + 2.6 * len(methods), "width": max(4.4, 3.2 * len(types))}
     with look():
         figure, grid = canvas(len(methods), len(types), sharex=True, sharey="row", **size)
         for axes_row, method in zip(grid, methods, strict=True):

@@ -9,11 +9,13 @@ import pandas as pd
 from scipy.interpolate import Akima1DInterpolator
 
 from analysis.figures.curves import activation_curves_data
+from analysis.figures.labels import Names, label_right
 from analysis.function_space import TYPE, curve_distances
 from analysis.load import Run
 from analysis.style import FAINT, INK, METHOD_COLOURS, canvas, look
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)))
@@ -34,27 +36,34 @@ def found_curves(data: pd.DataFrame, *, x_limit: float = 4.0) -> Figure:
         x_limit: the curves are shown on [-x_limit, x_limit].
     """
     with look():
-        figure, ((left, right),) = canvas(1, 2, height=4.2, width=8.4)
+        figure, ((left,), (right,)) = canvas(2, 1, height=7.4, height_ratios=(1, 1.25))
         left.axhline(0, color=FAINT, linewidth=0.5)
         left.axvline(0, color=FAINT, linewidth=0.5)
         x = np.linspace(-x_limit, x_limit, 400)
+        names, ends, colours = [], [], []
         for index, own in data.groupby(TYPE):
             method, trial, k = (str(part) for part in index)
             y = Akima1DInterpolator(own["x"].to_numpy(float), own["y"].to_numpy(float), method="makima")(x)
-            left.plot(x, y, color=METHOD_COLOURS[method], linestyle=_DASHES[int(k)], label=f"{trial}, type {k}")
+            left.plot(x, y, color=METHOD_COLOURS[method], linestyle=_DASHES[int(k) % len(_DASHES)])
+            names.append(f"{trial}\ntype {k}")
+            ends.append(float(y[-1]))
+            colours.append(METHOD_COLOURS[method])
         left.set(xlabel="pre-activation", ylabel="activation", xlim=(-x_limit, x_limit), title="final functions")
-        # Beside the curves there is no place for it that is free whatever they are.
-        handles = left.get_legend_handles_labels()
-        figure.legend(*handles, loc="outside upper center", ncols=data["method"].nunique(), handlelength=2.6)
         table = curve_distances(data)
-        distances = table.to_numpy(float)
-        names = [f"{trial}\ntype {k}" for _, trial, k in table.index]
-        right.imshow(distances, cmap="Greys", vmin=0, vmax=2.5 * max(distances.max(), 1e-12))
-        for i, j in np.ndindex(distances.shape):
-            right.text(j, i, f"{distances[i, j]:.2f}", ha="center", va="center", color=INK)
-        right.set_xticks(range(len(names)), names, rotation=90)
-        right.set_yticks(range(len(names)), names)
-        right.tick_params(length=0)
-        right.spines[:].set_visible(False)
+        distance_table(right, table.to_numpy(float), [f"{trial}\ntype {k}" for _, trial, k in table.index])
         right.set_title("distance under a standard normal")
+        label_right(figure, [Names(left, names, [x_limit] * len(names), ends, colours)])
     return figure
+
+
+def distance_table(axes: Axes, distances: np.ndarray, names: list[str]) -> None:
+    """Distances as numbers on squares that are the darker the farther; NaN is a dash."""
+    highest = float(np.nanmax(distances, initial=0.0))
+    axes.imshow(np.nan_to_num(distances), cmap="Greys", vmin=0, vmax=2.5 * max(highest, 1e-12))
+    for i, j in np.ndindex(distances.shape):
+        text = "–" if np.isnan(distances[i, j]) else f"{distances[i, j]:.2f}"
+        axes.text(j, i, text, ha="center", va="center", color=INK)
+    axes.set_xticks(range(len(names)), names, rotation=90)
+    axes.set_yticks(range(len(names)), names)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)

@@ -53,10 +53,10 @@ def pareto_set(data: pd.DataFrame) -> Figure:
         data: what `pareto_set_data` returns, not empty.
     """
     pairs = list(dict.fromkeys(zip(data["x_objective"], data["y_objective"], strict=True)))
-    columns = min(len(pairs), 3)
+    columns = min(len(pairs), 2)
     lines = -(-len(pairs) // columns)
     with look():
-        figure, grid = canvas(lines, columns, width=1.0 + 3.6 * columns, height=0.6 + 3.0 * lines)
+        figure, grid = canvas(lines, columns, width=0.8 + 3.0 * columns, height=0.6 + 2.8 * lines)
         for axes, (first, second) in zip(grid.flat, pairs, strict=False):
             _panel(axes, data[(data["x_objective"] == first) & (data["y_objective"] == second)], first, second)
         for axes in list(grid.flat)[len(pairs) :]:

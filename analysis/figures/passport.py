@@ -94,7 +94,7 @@ def _heat(axes: Axes, rows: pd.DataFrame) -> None:
     reach = max([1.0, *sound])
     axes.imshow(values, cmap="PuOr_r", vmin=-reach, vmax=reach, aspect="auto")
     for (line, column), row in cells.items():
-        dark = abs(100 * row["advantage"]) > 0.75 * reach
+        dark = abs(100 * row["advantage"]) > 0.6 * reach
         axes.text(
             column, line, _words(row), ha="center", va="center", fontsize=8, color="white" if dark else INK,
             linespacing=1.15,

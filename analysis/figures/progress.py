@@ -45,7 +45,7 @@ def best_so_far_figure(data: pd.DataFrame) -> Figure:
     """
     tasks = list(data["task"].unique())
     with look():
-        figure, grid = canvas(len(tasks), len(BUDGETS), width=8.4, height=0.8 + 3.0 * len(tasks), sharey=True)
+        figure, grid = canvas(len(tasks), len(BUDGETS), width=6.4, height=0.8 + 2.9 * len(tasks), sharey=True)
         for axes_row, task in zip(grid, tasks, strict=True):
             for axes, budget in zip(axes_row, BUDGETS, strict=True):
                 _budget_panel(axes, data[(data["task"] == task) & (data["budget_kind"] == budget)])
@@ -89,7 +89,7 @@ def outer_loss(data: pd.DataFrame) -> Figure:
     """
     methods = [method for method in METHODS if method in set(data["method"])]
     with look():
-        figure, grid = canvas(1, len(methods), width=4.2 * len(methods), height=3.2, sharey=True)
+        figure, grid = canvas(1, len(methods), width=3.2 * len(methods), height=3.0, sharey=True)
         for axes, method in zip(grid[0], methods, strict=True):
             own = data[data["method"] == method]
             lines = list(own.groupby(["run_id", "trial_id"]))

@@ -2,49 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-import pandas as pd
-
-from analysis.figures.accuracy import accuracy_by_width, accuracy_by_width_data, arm_violins, arm_violins_data
+from analysis.figures.accuracy import (
+    accuracy_by_width,
+    accuracy_by_width_data,
+    arm_violins,
+    arm_violins_data,
+    loss_violins,
+    loss_violins_data,
+)
 from analysis.figures.advantage import advantage_by_width, advantage_by_width_data
+from analysis.figures.bases import curves_by_base, curves_by_base_data
+from analysis.figures.curvature import (
+    curvature_by_arm,
+    curvature_by_arm_data,
+    spectral_densities,
+    spectral_densities_data,
+)
 from analysis.figures.curves import activation_curves, activation_curves_data
+from analysis.figures.epochs import accuracy_by_epoch, accuracy_by_epoch_data
 from analysis.figures.found_curves import found_curves, found_curves_data
+from analysis.figures.noise import gradient_noise, gradient_noise_data, noisy_descent, noisy_descent_data
 from analysis.figures.pareto import pareto_set, pareto_set_data
 from analysis.figures.passport import scale_passport_data, scale_passport_figure
 from analysis.figures.progress import best_so_far_data, best_so_far_figure, outer_loss, outer_loss_data
+from analysis.figures.recipe import FigureRecipe, MissingDataError
+from analysis.figures.representation import accuracy_and_participation, accuracy_and_participation_data
+from analysis.figures.spectral_bias import spectral_bias, spectral_bias_data
+from analysis.figures.tuning import (
+    BEST_WORDS,
+    parameter_importance,
+    parameter_importance_data,
+    score_slices,
+    score_slices_data,
+)
+from analysis.importance import FEWEST
 from analysis.load import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-
-class MissingDataError(ValueError):
-    """A run has no rows for a figure; the words name the command that makes them."""
-
-
-@dataclass(frozen=True)
-class FigureRecipe:
-    """How one figure is made.
-
-    Attributes:
-        title: what the figure shows, in a few words.
-        caption: how to read it.
-        data: run → the tidy frame that is drawn; empty if the run has no rows for it.
-        draw: that frame → the figure.
-        needs: the rows it is made from.
-        command: what makes those rows; RUN stands for the run folder.
-    """
-
-    title: str
-    caption: str
-    data: Callable[[Run], pd.DataFrame]
-    draw: Callable[[pd.DataFrame], Figure]
-    needs: str
-    command: str
-
+_EVALUATE: Final = "ldnn evaluate RUN"
+_RESUME: Final = "ldnn resume RUN"
 
 FIGURES: Final[dict[str, FigureRecipe]] = {
     "activation_curves": FigureRecipe(
@@ -54,7 +54,8 @@ FIGURES: Final[dict[str, FigureRecipe]] = {
         activation_curves_data,
         activation_curves,
         "recorded curves of at least one trial",
-        "ldnn resume RUN",
+        _RESUME,
+        "A change far from 0, where few pre-activations lie, looks large and matters little.",
     ),
     "arm_violins": FigureRecipe(
         "Accuracy where the set was learned",
@@ -63,15 +64,31 @@ FIGURES: Final[dict[str, FigureRecipe]] = {
         arm_violins_data,
         arm_violins,
         "evaluations at the width and depth where a set was learned",
-        "ldnn evaluate RUN",
+        _EVALUATE,
+        "Networks of one seed are paired across arms, which violins cannot show: small differences that overlap here "
+        "may be sure, see the advantage by width. It says nothing of other sizes.",
+    ),
+    "loss_violins": FigureRecipe(
+        "Error in regression where the set was learned",
+        "Each dot is a network, each short bar a geometric mean, low is good; the axis is logarithmic and the"
+        " dashed line is ReLU's. The number with a † above an arm counts networks that diverged and have no loss.",
+        loss_violins_data,
+        loss_violins,
+        "evaluations on a task that is judged by its loss",
+        "ldnn search RECIPE --set task.name=van_der_pol",
+        "One system with one parameter: it says nothing of other systems, nor of orbits that are rolled out for long.",
     ),
     "accuracy_by_width": FigureRecipe(
         "Accuracy by width",
-        "Boxes hold the middle half of the seeds, the white line is the median, whiskers reach 1.5 box lengths.",
+        "A panel for each arm; at several depths a size is width × depth. Boxes hold the middle half of the "
+        "seeds, the white line is the median, whiskers reach 1.5 box lengths; the orange line repeats the "
+        "medians of the mix: where it runs above the boxes, the mix wins.",
         accuracy_by_width_data,
         accuracy_by_width,
         "evaluations of a learned set",
-        "ldnn evaluate RUN",
+        _EVALUATE,
+        "Boxes show the spread of networks and not the certainty of a difference; arms with a learning rate in common "
+        "may be ranked by how well it suits them.",
     ),
     "advantage_by_width": FigureRecipe(
         "Advantage of the mix by width",
@@ -80,7 +97,19 @@ FIGURES: Final[dict[str, FigureRecipe]] = {
         advantage_by_width_data,
         advantage_by_width,
         "evaluations of the arm mixed and of its rivals with common seeds",
-        "ldnn evaluate RUN",
+        _EVALUATE,
+        "Each interval stands for itself: of twenty about one misses. Between and beyond the widths nothing is known.",
+    ),
+    "accuracy_by_epoch": FigureRecipe(
+        "Accuracy against epochs, by depth",
+        "Mean accuracy after every epoch with a band of one standard error, a panel for each number of hidden"
+        " layers, at the width where the set was learned. A lead that shrinks to the right is a faster start "
+        "and no better end.",
+        accuracy_by_epoch_data,
+        accuracy_by_epoch,
+        "evaluations that keep the accuracy after every epoch, best at several depths",
+        f"{_EVALUATE} --depths 1,2,3",
+        "Nothing is chosen by these curves: verdicts use the last epoch. Longer training may reverse an order.",
     ),
     "scale_passport": FigureRecipe(
         "Scale passport",
@@ -90,7 +119,8 @@ FIGURES: Final[dict[str, FigureRecipe]] = {
         scale_passport_data,
         scale_passport_figure,
         "evaluations of the arm mixed and of its rivals with common seeds",
-        "ldnn evaluate RUN",
+        _EVALUATE,
+        "Only the sizes, tasks and networks that were evaluated, each with the learning rates of its protocol.",
     ),
     "best_so_far": FigureRecipe(
         "Gradient against evolution",
@@ -99,7 +129,9 @@ FIGURES: Final[dict[str, FigureRecipe]] = {
         best_so_far_data,
         best_so_far_figure,
         "recorded steps with a validation accuracy",
-        "ldnn resume RUN",
+        _RESUME,
+        "Trials of a method differ in what the sampler chose, so the band holds that too; time is that of the machines "
+        "at hand.",
     ),
     "found_curves": FigureRecipe(
         "What the methods found",
@@ -108,7 +140,85 @@ FIGURES: Final[dict[str, FigureRecipe]] = {
         found_curves_data,
         found_curves,
         "recorded curves of at least one trial",
-        "ldnn resume RUN",
+        _RESUME,
+        "Real pre-activations are only roughly standard normal, and sets that differ as functions may do equally well.",
+    ),
+    "curves_by_base": FigureRecipe(
+        "What was learned from different base functions",
+        "The best set from each base function (dashed), with the odd share of each curve's energy on [-2, 2]:"
+        " 100 % is an odd function, 0 % an even one; a constant counts as even. The squares say how far apart"
+        " the sets are.",
+        curves_by_base_data,
+        curves_by_base,
+        "trials from at least two base functions",
+        """ldnn search RECIPE --set 'search.space.base={choices=["elu", "sin", "tanh"]}'""",
+        "One set stands for each base, chosen by its score: another seed may find another one.",
+    ),
+    "accuracy_and_participation": FigureRecipe(
+        "Accuracy and participation ratio",
+        "Each dot is a network; the region of an arm holds half of its density (Gaussian kernels), the thin "
+        "lines lead to the means. Up: the layer uses more directions; right: more accurate.",
+        accuracy_and_participation_data,
+        accuracy_and_participation,
+        "evaluations that measure the participation ratio",
+        _EVALUATE,
+        "That both are high together is no cause of either; r from few rows is biased downwards, for all arms alike.",
+    ),
+    "curvature_by_arm": FigureRecipe(
+        "How sharply the loss bends",
+        "Means over networks with 95 % intervals where the set was learned; the dashed line is the mix. A low"
+        " trace and a high share of eigenvalues near zero mean a flat minimum.",
+        curvature_by_arm_data,
+        curvature_by_arm,
+        "evaluations that measure the curvature",
+        f"{_EVALUATE} --curvature batched",
+        "Cross-entropy with large weights looks flat: compare the trace only between arms of like weight "
+        "norm. Flat is no proof of general.",
+    ),
+    "spectral_densities": FigureRecipe(
+        "Densities of Hessian eigenvalues",
+        "Mean density over networks on a logarithmic axis, a panel for each arm; the orange line repeats the mix. The "
+        "peak at zero are directions in which the loss is flat, what stands far to the right are the sharp ones.",
+        spectral_densities_data,
+        spectral_densities,
+        "spectral densities of evaluated networks",
+        f"{_EVALUATE} --curvature batched",
+        "Each eigenvalue is a bell of the width that the table states: detail finer than that is smoothed away.",
+    ),
+    "spectral_bias": FigureRecipe(
+        "Which frequencies are fitted first",
+        "Median inner steps until a sinusoid of that frequency, as part of a sum of them, is fitted to 10 % "
+        "error. A line that rises steeply is a strong spectral bias; where it ends, most fits never got "
+        "there.",
+        spectral_bias_data,
+        spectral_bias,
+        "fits of sums of sinusoids",
+        "ldnn search RECIPE --set evaluation.spectral_bias=true",
+        "A function of one variable, and not the task; a fast fit of high frequencies may go with worse "
+        "generalisation.",
+    ),
+    "gradient_noise": FigureRecipe(
+        "Gradient noise against sharpness, measured",
+        "Cosine between the covariance of one row's gradient and the Hessian, for each network: near 1 the noise of "
+        "mini-batches pushes along the sharp directions.",
+        gradient_noise_data,
+        gradient_noise,
+        "evaluations that measure the gradient noise",
+        "ldnn search RECIPE --set curvature.method=batched --set curvature.noise=true",
+        "Measured at the end of training only. For a model that fits its labels' probabilities the two agree "
+        "by theory, so that alignment is expected and favours no arm.",
+    ),
+    "noisy_descent": FigureRecipe(
+        "Noisy descent in a toy landscape, simulated",
+        "Training as dθ = -∇L dt + sqrt(2D) dW in a made-up loss with a sharp and a flat minimum of equal "
+        "depth. Left, three paths from the sharp one with D = T·H; right, the share of 300 paths that are in "
+        "the flat one, against noise that is the same everywhere: the mean of D in both minima.",
+        noisy_descent_data,
+        noisy_descent,
+        "a trial to stand beside",
+        _RESUME,
+        "Two weights and a formula: it illustrates the claim that flat minima win, and is no evidence for it."
+        " Nothing of this run is in it.",
     ),
     "outer_loss": FigureRecipe(
         "Learning curves of the search",
@@ -116,7 +226,28 @@ FIGURES: Final[dict[str, FigureRecipe]] = {
         outer_loss_data,
         outer_loss,
         "steps of at least one trial",
-        "ldnn resume RUN",
+        _RESUME,
+        "Trials may train for different lengths and at different rates, so a lower loss is not always a better set.",
+    ),
+    "score_slices": FigureRecipe(
+        "Score against what was sampled",
+        "Each dot is a trial, the later the darker; the ring is the best of its method.",
+        score_slices_data,
+        score_slices,
+        "at least two trials of a method with sampled values",
+        "ldnn search RECIPE --set search.trials=20",
+        "A slice hides the other values, and the sampler looked where it expected good scores: an empty place is not a "
+        "bad one.",
+    ),
+    "parameter_importance": FigureRecipe(
+        "Which sampled values mattered",
+        f"PED-ANOVA: how far the values of {BEST_WORDS}, differ from those of all trials (Pearson divergence of their "
+        "densities), as shares of the sum.",
+        parameter_importance_data,
+        parameter_importance,
+        f"at least {FEWEST} finished trials of a method",
+        "ldnn search RECIPE --set search.trials=40",
+        "Each value by itself, without interactions, within the ranges that were sampled.",
     ),
     "pareto_set": FigureRecipe(
         "What one objective costs in another",
@@ -126,9 +257,10 @@ FIGURES: Final[dict[str, FigureRecipe]] = {
         pareto_set,
         "trials of a search for several objectives",
         'ldnn search RECIPE --set \'search.objectives=["score", "num_params"]\'',
+        "Scores are means over few networks: marks near the front may belong to it.",
     ),
 }
-"""Every figure by its name, in the order of the report."""
+"""Every figure by its name; `analysis.figures.questions` has the order of the report."""
 
 
 def figure(run: Run, name: str) -> Figure:

@@ -16,6 +16,7 @@ from jobs.bench.evolution import measure_evolution
 from jobs.bench.memory import measure_memory
 from jobs.bench.meta_step import measure_meta_step
 from jobs.bench.population import measure_population
+from jobs.bench.regimes import measure_regimes
 from jobs.bench.store import measure_store
 from jobs.bench.tune import measure_tune
 
@@ -28,6 +29,7 @@ BENCHMARKS: Final[dict[str, Callable[[Conditions], list[Result]]]] = {
     "tune": measure_tune,
     "store": measure_store,
     "curvature": measure_of_curvature,
+    "regimes": measure_regimes,
 }
 """By the name that a person types."""
 

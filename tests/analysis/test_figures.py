@@ -1,3 +1,6 @@
+import re
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -12,10 +15,10 @@ from analysis.figures import (
     outer_loss_data,
 )
 from analysis.figures.base_functions import base_function
-from analysis.style import ARM_COLOURS, arm_colour, arm_order, outer_step_colours
+from analysis.style import ARM_COLOURS, arm_colour, arm_order, canvas, look, outer_step_colours
 from tests.analysis.conftest import RunFolder
-
-SEVERAL = {"name": "made-up", "search": {"objectives": ["score", "num_params", "flatness"]}}
+from tests.analysis.drawn import cut_off, overlaps, shown_texts
+from tests.analysis.rich_run import FEW_ARMS, rich_run
 
 
 @pytest.fixture(scope="module")
@@ -24,33 +27,51 @@ def run(full_run):
 
 
 @pytest.fixture(scope="module")
-def run_for_several_objectives(tmp_path_factory):
-    folder = RunFolder(tmp_path_factory.mktemp("several") / "made-up", config=SEVERAL)
-    # Numbers as small and as near each other as those of flatness are.
-    folder.trial("gradient-0000", score=0.17, num_params=520, flatness=0.0163)
-    folder.trial("evolution-0000", score=0.21, num_params=1340, flatness=0.0322)
-    return load_run(folder.path)
+def rich(tmp_path_factory):
+    return load_run(rich_run(tmp_path_factory.mktemp("rich") / "rich").path)
+
+
+@pytest.fixture(scope="module")
+def drawn(rich):
+    """Every figure of the run that has all data, drawn when it is first asked for."""
+    return cache(lambda name: figure(rich, name))
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_every_figure_is_drawn_and_saved_as_png_and_svg(run, run_for_several_objectives, name, tmp_path):
-    run = run_for_several_objectives if name == "pareto_set" else run
-    png, svg = save_figure(figure(run, name), tmp_path / "figures", name)
+def test_every_figure_is_drawn_and_saved_as_png_and_svg(drawn, name, tmp_path):
+    png, svg = save_figure(drawn(name), tmp_path / "figures", name)
     assert png.read_bytes().startswith(b"\x89PNG")
     assert "<svg" in svg.read_text()[:1000]
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_no_label_of_an_axis_covers_another_one(run, run_for_several_objectives, name):
-    drawn = figure(run_for_several_objectives if name == "pareto_set" else run, name)
-    drawn.draw_without_rendering()
-    for axes in drawn.axes:
-        for axis in (axes.xaxis, axes.yaxis):
-            labels = [label for label in axis.get_ticklabels() if label.get_visible() and label.get_text()]
-            places = [label.get_window_extent().padded(1.5) for label in labels]  # no less than a space between two
-            for i, place in enumerate(places):
-                covered = [labels[j].get_text() for j in range(i) if place.overlaps(places[j])]
-                assert not covered, (labels[i].get_text(), covered)
+def test_no_text_covers_another_one_or_is_cut_off_with_eighteen_arms(drawn, name):
+    assert len(shown_texts(drawn(name))) >= 5
+    assert overlaps(drawn(name)) == []
+    assert cut_off(drawn(name)) == []
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_axis_that_has_numbers_says_what_they_are(drawn, name):
+    whole = drawn(name)
+    parts = whole.subfigs or [whole]
+    for part in parts:
+        shown = [axes for axes in part.axes if axes.axison]
+        for direction, common in (("x", "_supxlabel"), ("y", "_supylabel")):
+            labels = [getattr(axes, f"get_{direction}label")() for axes in shown]
+            labels += [text.get_text() for text in [getattr(part, common, None)] if text]
+            names = [label.get_text() for axes in shown for label in getattr(axes, f"get_{direction}ticklabels")()]
+            assert any(labels) or not any(re.fullmatch(r"[\d.]+", text) for text in names), (name, direction)
+
+
+def test_a_panel_that_is_no_empty_place_is_checked_for_overlaps():
+    with look():
+        whole, grid = canvas()
+        for _ in range(2):
+            grid[0, 0].annotate("twice", (0.5, 0.5))
+        grid[0, 0].annotate("outside", (1.5, 0.5), annotation_clip=False, in_layout=False)
+    assert overlaps(whole) == [("twice", "twice")]
+    assert cut_off(whole) == ["outside"]
 
 
 def test_outer_steps_are_counted_in_whole_ones(make_run):
@@ -69,15 +90,36 @@ def test_every_figure_says_what_it_misses_and_which_command_helps(make_run, name
         figure(load_run(make_run().path), name)
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_every_figure_survives_one_seed_one_trial_and_one_step(make_run, name):
-    folder = make_run(**({"config": SEVERAL} if name == "pareto_set" else {}))
-    folder.trial("gradient-0000", num_params=100, flatness=0.1)
+@pytest.fixture(scope="module")
+def barest(tmp_path_factory):
+    """One seed, one arm beside ReLU, one step, one type, one trial, and a base that nobody knows."""
+    folder = RunFolder(tmp_path_factory.mktemp("barest") / "run")
+    folder.trial("gradient-0000")
     folder.steps("gradient-0000", [0.4])
     folder.activations("gradient-0000", [0], base="unheard-of", num_types=1)
     folder.evaluations("usual", {"relu": [0.5]})
     folder.evaluations("gradient-0000", {"mixed": [0.6]})
-    figure(load_run(folder.path), name).draw_without_rendering()
+    return load_run(folder.path)
+
+
+@pytest.fixture(scope="module")
+def single_seed(tmp_path_factory):
+    return load_run(rich_run(tmp_path_factory.mktemp("single") / "run", FEW_ARMS, seeds=1).path)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_survives_one_seed_one_trial_and_one_step(barest, single_seed, name):
+    figure(single_seed, name).draw_without_rendering()
+    if len(FIGURES[name].data(barest)):
+        figure(barest, name).draw_without_rendering()
+
+
+def test_names_with_signs_of_formulas_are_shown_as_they_are(make_run):
+    folder = make_run()
+    folder.trial("gradient-0000")
+    folder.evaluations("gradient-0000", {"mixed": [0.6, 0.61], r"$\frac{$": [0.5, 0.51]})
+    names = [text.get_text() for text in shown_texts(figure(load_run(folder.path), "arm_violins"))]
+    assert r"$\frac{$" in names
 
 
 def test_an_unknown_figure_is_refused_with_the_known_ones(run):
@@ -160,13 +202,15 @@ def test_outer_loss_has_one_row_per_step(run):
 
 def test_arms_have_colours_of_their_own_and_a_fixed_order():
     assert len(set(ARM_COLOURS.values())) == len(ARM_COLOURS)
-    assert arm_order(["sin", "shuffled", "relu", "pure-1", "mixed", "pure-0"]) == [
+    assert arm_order(["shuffled", "sin", "unheard-of", "untrained", "relu", "pure-1", "mixed", "pure-0"]) == [
         "mixed",
         "pure-0",
         "pure-1",
         "relu",
         "sin",
+        "untrained",
         "shuffled",
+        "unheard-of",
     ]
     assert arm_colour("shuffled") not in ARM_COLOURS.values()
 

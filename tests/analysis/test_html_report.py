@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
-from analysis import RunFolderError, load_run, write_report
+from analysis import FIGURES, RunFolderError, load_run, write_report
 from analysis.report import csv_text
 
 
@@ -39,7 +39,7 @@ def full_page(full_run):
 
 def test_the_page_holds_verdict_tables_figures_and_provenance(full_page):
     page = Page(full_page[1].read_text(encoding="utf-8"))
-    assert page.tags.count("img") == 8
+    assert page.tags.count("img") == 9
     for words in (
         "mixed (gradient-0002) beats ReLU at width 50, where it was learned, by 6.0 points [5.5, 6.5]",
         "Accuracy on test rows [%] with 95 % intervals, set of evolution-0002",
@@ -90,7 +90,11 @@ def test_an_empty_run_has_a_report_that_says_what_to_do(make_run):
     page = Page(write_report(make_run("fresh").path).read_text(encoding="utf-8"))
     assert "No learned set has been evaluated yet" in page.text
     assert "No trial has finished yet." in page.text
-    assert page.text.count("ldnn evaluate runs/fresh") == 4
+    wanted = [recipe.command for recipe in FIGURES.values()]
+    for command in ("ldnn evaluate", "ldnn resume"):
+        found = page.text.count(f"{command} runs/fresh")
+        assert found == sum(one.startswith(command) for one in wanted) > 0
+    assert all(recipe.title in page.text for recipe in FIGURES.values())
     assert "img" not in page.tags
 
 
@@ -100,7 +104,7 @@ def test_a_run_without_evaluations_shows_the_search_all_the_same(make_run):
     folder.steps("gradient-0000", [0.4, 0.5])
     folder.activations("gradient-0000", [0, 1])
     page = Page(write_report(folder.path).read_text(encoding="utf-8"))
-    assert page.tags.count("img") == 4
+    assert page.tags.count("img") == 5
 
 
 def test_damaged_parts_are_reported(make_run):
@@ -123,6 +127,26 @@ def test_the_recorded_command_is_shown(make_run):
     text = write_report(folder.path).read_text(encoding="utf-8")
     assert "<pre>ldnn search &#39;my recipe.toml&#39;</pre>" in text
     assert "/opt/venv" not in text
+
+
+def test_a_missing_figure_names_a_command_that_makes_another_run_of_the_same_recipe(make_run):
+    folder = make_run("first", command=["/opt/venv/bin/ldnn", "search", "my recipe.toml", "--set", "seed=3"])
+    text = Page(write_report(folder.path).read_text(encoding="utf-8")).text
+    assert "ldnn search 'my recipe.toml' --set name=first-loss-violins --set task.name=van_der_pol" in text
+
+
+def test_the_verdict_comes_first_then_sizes_then_figures_by_question(full_page):
+    text = full_page[1].read_text(encoding="utf-8")
+    heads = re.findall(r"<h2>(.*?)</h2>", text)
+    assert heads[:2] == ["Verdict", "Across sizes"]
+    assert heads[2:4] == ["At which sizes does the mix win?", "Does the mix win where it was learned?"]
+    assert heads[-4:] == ["Missing figures, and what supplies them", "Trials", "Cost", "Configuration and provenance"]
+    assert text.index('id="verdict"') < text.index("Scale passport") < text.index("<figure")
+
+
+def test_every_caption_says_what_its_figure_cannot_say(full_page):
+    text = full_page[1].read_text(encoding="utf-8")
+    assert text.count("What it cannot say:") == text.count("<figcaption>") == 9
 
 
 def test_another_place_can_be_given(make_run, tmp_path):

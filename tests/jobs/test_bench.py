@@ -37,6 +37,7 @@ IDS = {
     "tune": ["P5", "P5b"],
     "store": ["P8", "P8-one", "P8-memory", "P8b"],
     "curvature": ["P7", "P7-usual"],
+    "regimes": ["P-repulsion"],
 }
 
 

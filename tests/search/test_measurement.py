@@ -56,7 +56,7 @@ def test_with_several_sizes_the_drop_is_below_the_score_over_them() -> None:
         objective={"widths": [10, 16], "over": "mean"},
     )
     setting, genomes = setting_and_set(config)
-    means = {width: float(setting.score_accuracies(genomes, [(width,)]).mean()) for width in (4, 10, 16)}
+    means = {width: float(setting.score_accuracies(genomes, [(width, 1)]).mean()) for width in (4, 10, 16)}
     found = measured_objectives(setting, genomes)
     score = (means[10] + means[16]) / 2
     assert found["score"] == pytest.approx(score, abs=1e-12)

@@ -13,12 +13,16 @@ import pandas as pd
 import pytest
 
 from search import checkpoint, driver_claim
+from search.config import canonical
 from search.driver_claim import FOLDER, Claim, this_process
-from search.driver_lock import driver_lock
+from search.driver_lock import LeftBehindError, driver_lock, require_driver
 from search.durable import CRASH_EXIT, StoreError
+from search.keeper import Keeper
 from search.leg import Leg
+from search.lineage import revise
 from search.location import LocationError, ObjectUrl, parse_location
 from search.object_storage import ObjectStorage, endpoint_options
+from search.provenance import config_hash
 from search.run_folder import RunFolderError, create, open_run
 from search.schema import Status
 from search.storage import storage_at
@@ -26,7 +30,7 @@ from search.store import Published, SchemaError, Store
 from search.trial import run_trial
 from tests.search.s3_server import SECRET, s3_server
 from tests.search.test_checkpoint import trial
-from tests.small_runs import drive_here, rows_of, tiny_run
+from tests.small_runs import drive_here, rows_of, tiny_run, tiny_trial
 
 ROOT = Path(__file__).resolve().parents[2]
 UNITS = 10
@@ -306,3 +310,43 @@ class TestOneDriver:
         with pytest.raises(RunFolderError, match="was made again by another process meanwhile"), driver_lock(run):
             pass
         assert others(run) == []
+
+
+def test_a_long_trial_goes_on_from_a_checkpoint_in_the_bucket(run):
+    trial = tiny_trial("gradient", gradient={"outer_steps": 6, "estimator": "pes", "truncation": 2, "pairs": 2})
+    name, root = config_hash(canonical(trial)), run.path
+    kept = iter(range(10))
+
+    def dies():
+        if next(kept) == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_trial(trial, keeper=Keeper(root, trial.trial_id, name, 1e-9, guard=dies))
+    assert storage_at(root).names("checkpoints") == [f"gradient-0000-{name}-s{step}.safetensors" for step in (2, 3)]
+    storage_at(root).replace(f"checkpoints/gradient-0000-{name}-s3.safetensors", b"torn")
+    damaged = []
+    start = checkpoint.latest(root, trial.trial_id, name, -1, step=9, damaged=damaged)
+    assert (start.step, len(damaged)) == (2, 1)
+    assert f"gradient-0000-{name}-s3.safetensors" in storage_at(root).names("quarantine/checkpoints")
+    resumed, whole = run_trial(trial, leg=Leg(start)), run_trial(trial)
+    assert (resumed.trial["score"], resumed.activations) == (whole.trial["score"], whole.activations)
+    checkpoint.clear_all(root)
+    assert storage_at(root).names("checkpoints") == []
+
+
+def test_workers_of_a_bucket_know_whether_their_driver_still_has_it(run):
+    with driver_lock(run, token="mine"):
+        require_driver(run.path, "mine")
+        with pytest.raises(LeftBehindError):
+            require_driver(run.path, "another")
+    with pytest.raises(LeftBehindError):
+        require_driver(run.path, "mine")
+
+
+def test_a_run_in_a_bucket_is_revised_and_says_what_lies_where(run):
+    revise(run, run.info.config, reason="other code", changes=[])
+    assert [one.number for one in open_run(run.path).revisions] == [1]
+    by_folder = storage_at(run.path).bytes_by_folder()
+    assert set(by_folder) == {".", "lineage"}
+    assert sum(by_folder.values()) == storage_at(run.path).total_bytes()

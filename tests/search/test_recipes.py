@@ -18,14 +18,21 @@ from tests.corpora import Case, cases, whole_text, with_base_recipes
 
 RECIPES = Path(__file__).parents[2] / "jobs" / "recipes"
 SHIPPED = [
+    "distancing",
     "mnist1d-algorithms",
     "mnist1d-compare",
     "mnist1d-evolution",
     "mnist1d-gradient",
+    "paper-bases",
+    "paper-deep-subnetworks",
+    "paper-depths",
+    "paper-outer-steps",
+    "paper-three-types",
     "quickstart",
     "scale-safe",
     "smoke",
     "van-der-pol",
+    "vgg-scale",
 ]
 
 
