@@ -16,13 +16,13 @@ from typing import Any, Final
 from search import checkpoint
 from search.config import ResourcesConfig, RunConfig, canonical, identity, methods, stored_config, trial_config
 from search.data_checksum import require_same_data, task_checksum
-from search.driver_lock import driver_lock, new_token
+from search.driver_lock import LeftBehindError, driver_lock, new_token, require_driver
 from search.evaluate import Request, evaluation_units
 from search.found_set import best_trials
 from search.plan import ChainPlan, ListPlan, Outcome, Plan, Unit, Watch, run_here
 from search.progress import clear_progress, progress_folder
 from search.provenance import config_hash, hostname
-from search.run_folder import RunFolder
+from search.run_folder import RunFolder, is_run
 from search.same_code import same_code
 from search.schedule import make_scheduler
 from search.schema import FINISHED, OBJECTIVES, Status
@@ -123,7 +123,7 @@ def drive(
                     problems[unit.key] = unit, outcome
                 failed = sum(one.status not in FINISHED for _, one in problems.values())
                 account.gave_up = failed >= config.search.max_failures
-                if outcome.status not in FINISHED:
+                if outcome.status not in FINISHED and not _took_our_place(run, token, lost):
                     _publish_ending(run, unit, outcome)
             told(event, unit, outcome)
 
@@ -291,6 +291,19 @@ def trials_so_far(config: RunConfig, store: Store) -> tuple[dict[str, Finished],
         else:
             attempts[key] = row["attempt"] + 1
     return finished, attempts
+
+
+def _took_our_place(run: RunFolder, token: str, lost: threading.Event) -> bool:
+    """Whether another driver has come, which work may notice before this one does: its refusal is no ending."""
+    try:
+        require_driver(run.path, token)
+    except LeftBehindError:
+        # A run that is gone altogether has been taken by nobody, and publishing says so.
+        if not is_run(run.path):
+            return False
+        lost.set()
+        return True
+    return False
 
 
 def _publish_ending(run: RunFolder, unit: Unit, outcome: Outcome) -> None:
