@@ -151,7 +151,7 @@ def test_what_is_no_run_is_not_opened(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("", "run.json is damaged: Expecting value.*Put its backup back"),
-        ("[" * 100_000, "run.json is damaged: maximum recursion depth"),
+        ("[" * 100_000, "run.json is damaged: it must be JSON, but has too many brackets"),
         ("[]", "run.json is damaged: it names no schema_version"),
         ('{"schema_version": true}', "run.json is damaged: it names no schema_version"),
         ('{"schema_version": 1, "name": "x"}', "run.json is damaged: it lacks code_dirty, code_version"),
