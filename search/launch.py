@@ -16,7 +16,7 @@ from typing import Any, Final
 from search import checkpoint
 from search.config import ResourcesConfig, RunConfig, canonical, identity, methods, stored_config, trial_config
 from search.data_checksum import require_same_data, task_checksum
-from search.driver_lock import driver_lock, new_token
+from search.driver_lock import LeftBehindError, driver_lock, new_token, require_driver
 from search.evaluate import Request, evaluation_units
 from search.found_set import best_trials
 from search.plan import ChainPlan, ListPlan, Outcome, Plan, Unit, Watch, run_here
@@ -123,8 +123,14 @@ def drive(
                     problems[unit.key] = unit, outcome
                 failed = sum(one.status not in FINISHED for _, one in problems.values())
                 account.gave_up = failed >= config.search.max_failures
-                if outcome.status not in FINISHED:
-                    _publish_ending(run, unit, outcome)
+                if outcome.status not in FINISHED and not lost.is_set():
+                    # A worker can see earlier than this driver that another one has come; the trial is then its own.
+                    try:
+                        require_driver(run.path, token)
+                    except LeftBehindError:
+                        lost.set()
+                    else:
+                        _publish_ending(run, unit, outcome)
             told(event, unit, outcome)
 
         work_args = {
