@@ -32,12 +32,16 @@ class Wanted:
 
 
 def conditions(run: RunConfig, wanted: Wanted) -> list[RunConfig]:
-    """The run's configuration under each condition, every task with every kind of network, mixing and regime."""
+    """The run's configuration under each condition, every task with every kind of network, mixing and regime.
+
+    Kinds of network for images are left out on tasks without.
+    """
     evaluation, ldnn = run.evaluation, run.ldnn
     tasks = (run.task, *evaluation.tasks) if wanted.tasks is None else wanted.tasks
     architectures = wanted.architectures or evaluation.architectures or (ldnn.architecture,)
     mixings = wanted.mixings or evaluation.mixings or (ldnn.mixing,)
-    return [_under(run, *each) for each in product(tasks, architectures, mixings, run.regimes)]
+    found = [_under(run, *each) for each in product(tasks, architectures, mixings, run.regimes)]
+    return [one for one in found if one.ldnn.architecture == "mlp" or one.task.image_size != 0]
 
 
 def difference(condition: RunConfig, run: RunConfig) -> dict[str, Any]:

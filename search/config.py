@@ -204,14 +204,17 @@ class RunConfig(Table):
             ("ldnn.architecture", "ldnn.depth", {self.ldnn.architecture}, self.objective.depths or (self.ldnn.depth,)),
             ("evaluation.architectures", "evaluation.depths", set(judged), self.evaluation.depths),
         ]
-        sizes = [task.image_size for task in (self.task, *self.evaluation.tasks) if task.image_size is not None]
-        for key, depth_key, architectures, depths in places:
+        for (key, depth_key, architectures, depths), tasks in zip(
+            places, ((self.task,), (self.task, *self.evaluation.tasks)), strict=True
+        ):
+            fitting = [task.image_size for task in tasks if task.image_size != 0]
             for name in sorted(architectures - {"mlp"}):
                 rule = f"{name} is for tasks with images (digits, fashion_mnist, mnist, cifar10)"
-                yield Relation(rule, all(sizes), (key, "task.name"))
-                if name == "vgg_he" and all(sizes) and sizes:
-                    rule = f"2^depth <= height of an image ({min(sizes)}), which each block of vgg_he halves"
-                    yield Relation(rule, 2 ** max(depths) <= min(sizes), (depth_key, "task.name"))
+                yield Relation(rule, bool(fitting), (key, "task.name"))
+                least = min((size for size in fitting if size), default=None)
+                if name == "vgg_he" and least:
+                    rule = f"2^depth <= height of an image ({least}), which each block of vgg_he halves"
+                    yield Relation(rule, 2 ** max(depths) <= least, (depth_key, "task.name"))
 
     def _relations_of_evolution(self, most_types: int, types_key: str) -> Iterator[Relation]:
         evolution, hidden = self.evolution, self.ldnn.subnet_hidden

@@ -127,7 +127,8 @@ class EvaluationConfig(Table):
     tuning_seeds: Annotated[int, Field(ge=1, le=10_000)] = 10
     """Networks per arm, size and learning rate by which one is chosen; none of them is judged."""
     architectures: Annotated[tuple[ArchitectureName, ...], Field(max_length=4), Array] = ()
-    """Kinds of network that found sets are judged in, each at all widths and depths; empty for ldnn.architecture."""
+    """Kinds of network that found sets are judged in, at all widths and depths, on those tasks that have inputs for
+    it; empty for ldnn.architecture."""
     mixings: Annotated[tuple[MixingName, ...], Field(max_length=3), Array] = ()
     """Where types are told apart in judged networks, each way in turn; empty for ldnn.mixing."""
     regimes: Annotated[tuple[RegimeConfig, ...], Field(max_length=20), Array] = ()

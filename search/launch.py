@@ -123,7 +123,7 @@ def drive(
                     problems[unit.key] = unit, outcome
                 failed = sum(one.status not in FINISHED for _, one in problems.values())
                 account.gave_up = failed >= config.search.max_failures
-                if outcome.status not in FINISHED and not _took_our_place(run, token, lost):
+                if outcome.status not in FINISHED and not lost.is_set() and not _took_our_place(run, token, lost):
                     _publish_ending(run, unit, outcome)
             told(event, unit, outcome)
 
@@ -294,7 +294,7 @@ def trials_so_far(config: RunConfig, store: Store) -> tuple[dict[str, Finished],
 
 
 def _took_our_place(run: RunFolder, token: str, lost: threading.Event) -> bool:
-    """Whether another driver has come, which work may notice before this one does: its refusal is no ending."""
+    """Whether another driver has come, which a worker may see before this one does; the trial is then the other's."""
     try:
         require_driver(run.path, token)
     except LeftBehindError:

@@ -13,6 +13,7 @@ from ldnn_core.activations import Activation
 from ldnn_core.curvature import measure_curvature
 from ldnn_core.evaluation import TrainedGroup
 from ldnn_core.gradient_noise import gradient_noise
+from ldnn_core.mlp import MlpSpec
 from ldnn_core.network import Network
 from ldnn_core.randomness import generator
 from ldnn_core.tasks import Rows
@@ -90,7 +91,7 @@ class Sharpness:
             "near_zero_fraction": found.near_zero_fraction,
             "near_zero_threshold": found.near_zero_threshold,
         }
-        if how.noise:
+        if how.noise and isinstance(network, MlpSpec):  # in others rows may interact
             noise = gradient_noise(
                 network,
                 parameters,

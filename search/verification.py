@@ -133,9 +133,13 @@ def _other_configuration(run: RunFolder, evaluations: pa.Table) -> Iterator[str]
     """Evaluations by the code that made the run under another configuration than the run's."""
     # Later code may know further fields, so that the same configuration has another hash there.
     own = evaluations.filter(pc.equal(evaluations["code_version"], run.info.code_version))
-    expected = config_hash({key: value for key, value in run.info.config.items() if key != "resources"})
-    if found := sorted({str(one) for one in own["config_hash"].to_pylist()} - {expected}):
-        yield f"rows were made under another configuration than that of the run ({expected}): {_some(found)}"
+    # A run that was extended has had several configurations, and its rows are each of its time.
+    expected = {
+        config_hash({key: value for key, value in config.items() if key != "resources"}) for config in run.configs
+    }
+    if found := sorted({str(one) for one in own["config_hash"].to_pylist()} - expected):
+        had = ", ".join(sorted(expected))
+        yield f"rows were made under another configuration than any that the run has had ({had}): {_some(found)}"
 
 
 def _across(run: RunFolder) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from search.config import RunConfig, TrialConfig, trial_config
+from search.config import RunConfig, TrialConfig, stored_config, trial_config
 from search.launch import Account, drive
 from search.plan import Outcome, Plan, Unit
 from search.run_folder import RunFolder, create
@@ -99,7 +99,7 @@ class Listener:
 def drive_here(run: RunFolder, **options: Any) -> tuple[Account, Listener]:
     """Drive a run in this process."""
     listener = Listener()
-    resources = RunConfig.model_validate(run.info.config).resources.model_copy(update={"workers": 0})
+    resources = stored_config(run.info.config, run.path).resources.model_copy(update={"workers": 0})
     return drive(run, resources, listener, **options), listener
 
 

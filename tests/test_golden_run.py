@@ -1,4 +1,4 @@
-"""A run folder of schema version 1 (tests/golden/run_v1, made by the code of that time) is read by today's."""
+"""Run folders of earlier schema versions (tests/golden, made by the code of their time) are read by today's."""
 
 import json
 import shutil
@@ -7,11 +7,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis import load_run, pareto_table, report, write_report
+from analysis import cross_size_table, load_run, pareto_table, report, write_report
 from analysis.figures import FIGURES
 from jobs.status import run_status
+from search.config import stored_config
 from search.run_folder import open_run
 from search.schema import SCHEMA_VERSION, TABLES
+from search.verification import verify_run
 from tests.small_runs import drive_here
 
 GOLDEN = Path(__file__).parent / "golden" / "run_v1"
@@ -81,3 +83,33 @@ def test_a_trial_that_is_done_again_today_has_the_same_numbers(run):
     # Parts of both versions stand side by side in one table.
     assert sorted(now["schema_version"]) == [1, SCHEMA_VERSION]
     assert now["num_params"].isna().to_dict() == {"evolution-0000": True, "gradient-0000": False}
+
+
+LATER = GOLDEN.parent / "run_v2"
+
+
+@pytest.fixture
+def later(tmp_path):
+    return Path(shutil.copytree(LATER, tmp_path / "run_v2"))
+
+
+def test_a_run_of_version_2_is_read_with_todays_names(later):
+    assert json.loads((LATER / "run.json").read_text())["schema_version"] == 2
+    run = load_run(later)
+    for table in ("trials", "steps", "activations", "evaluations"):
+        then = pd.read_parquet(later / table)
+        assert list(run.table(table).columns) == TABLES[table].names
+        assert len(run.table(table)) == len(then) > 0
+    config = stored_config(open_run(later).info.config, later)
+    assert (config.evaluation.lr_protocol, config.evaluation.controls) == ("per_arm_size", ("mixed-normalized",))
+    assert set(run.evaluations["lr_protocol"]) == {"tuned"}  # rows stay as they were written
+    assert cross_size_table(run.evaluations)["arm"].nunique() == 8
+    assert verify_run(open_run(later)).is_sound
+
+
+def test_what_a_run_of_version_2_lacks_is_done_again_to_the_same_scores(later):
+    (later / "trials" / "part-gradient-0000-a0.parquet").unlink()
+    drive_here(open_run(later), search=True, other_code=True)
+    scores = pd.read_parquet(LATER / "trials").set_index("trial_id")["score"]
+    now = load_run(later).trials.set_index("trial_id")["score"]
+    assert now.to_dict() == pytest.approx(scores.to_dict(), abs=1e-12)

@@ -9,6 +9,7 @@ import pytest
 
 from jobs.cli import app
 from search.recipes import load_recipe
+from tests.jobs.calls import ldnn
 from tests.small_runs import drive_here, new_run
 
 ROOT = Path(__file__).parent.parent
@@ -20,9 +21,10 @@ RECIPES = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder that has runs/quickstart, small."""
+    """A folder that has runs/quickstart, small, and the card of its best set."""
     folder = tmp_path_factory.mktemp("readme")
     drive_here(new_run(folder / "runs", name="quickstart"))
+    assert ldnn("export", folder / "runs" / "quickstart", "--out", folder / "set.safetensors").code == 0
     return folder
 
 

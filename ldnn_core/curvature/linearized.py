@@ -90,7 +90,7 @@ def _linearize(
     spec: MlpSpec, parameters: Tensor, x: Tensor, y: Tensor, activation: Activation, share: float
 ) -> Linearized:
     layers = spec.layers(parameters)
-    inputs = [x.expand(len(parameters), -1, -1)]
+    inputs = [x.flatten(2).expand(len(parameters), -1, -1)]
     slopes, curvatures = [], []
     for index, (weight, bias) in enumerate(layers[:-1]):
         h, slope, curvature = value_slope_curvature(activation, torch.baddbmm(bias, inputs[-1], weight), index)

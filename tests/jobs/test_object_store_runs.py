@@ -60,7 +60,7 @@ def test_an_interrupted_search_goes_on_with_workers_to_the_rows_of_a_run_in_a_fo
 
 
 def test_every_command_finds_there_what_it_finds_in_a_folder(place, here, monkeypatch):
-    monkeypatch.setattr("analysis.report._figures", lambda run, folder: iter(()))
+    monkeypatch.setattr("analysis.report._figures", lambda run, folder: ([], []))
     run = new_run(parse_location(place), name="whole")
     drive_here(run)
     url = str(run.path)

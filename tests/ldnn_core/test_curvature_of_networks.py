@@ -266,3 +266,16 @@ def test_the_same_generator_gives_the_same_numbers(trained):
 def test_impossible_numbers_are_refused(by, changes, words, trained):
     with pytest.raises(ValueError, match=words):
         measured(trained, by=by, **changes)
+
+
+@pytest.mark.parametrize("by", [measure_curvature, pyhessian_curvature.measure_curvature])
+def test_images_are_flattened_as_the_network_flattens_them(trained, by):
+    x, y = rows()
+
+    def found(inputs):
+        how = {"generator": generator(0, "probes"), "probes": 2, "lanczos_steps": 6, "eigenvalues": 2}
+        return by(NETWORK, trained[:2], inputs, y, arms().of_networks(slice(0, 2)), **how)
+
+    flat, image = found(x), found(x.view(ROWS, 1, 2, 3))
+    torch.testing.assert_close(image.trace, flat.trace)
+    torch.testing.assert_close(image.eigenvalues, flat.eigenvalues)

@@ -100,3 +100,13 @@ def test_what_cannot_be_measured_is_refused():
     module = object.__new__(ModuleNetwork)
     with pytest.raises(TypeError, match="gradient noise is measured of fully connected networks"):
         gradient_noise(module, parameters, x, y, activation, generator=generator(0, "p"), probes=1)
+
+
+def test_images_are_flattened_as_the_network_flattens_them():
+    parameters, x, y, activation = setting()
+    flat, image = (
+        gradient_noise(NETWORK, parameters, inputs, y, activation, generator=generator(0, "probes"), probes=4)
+        for inputs in (x, x.view(ROWS, 3, 1, 1))
+    )
+    torch.testing.assert_close(image.trace, flat.trace)
+    torch.testing.assert_close(image.alignment, flat.alignment)

@@ -28,6 +28,7 @@ class Follower:
     direction: torch.Tensor
     limit: float = math.inf
     hidden: tuple[int, ...] = (1,)
+    dropped: tuple[int, ...] = ()
     num_params: int = 1
 
     def loss_gradient(self, parameters, x, y, activation, noise=()):

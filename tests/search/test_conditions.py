@@ -45,6 +45,14 @@ def test_what_is_asked_for_replaces_what_the_run_names():
     assert conditions(run, Wanted(tasks=())) == []
 
 
+def test_networks_for_images_are_judged_on_those_tasks_that_have_some():
+    run = RunConfig.model_validate(
+        images(evaluation={"architectures": ["mlp", "resnet"], "tasks": [{"name": "mnist1d"}]})
+    )
+    found = {(one.task.name, one.ldnn.architecture) for one in conditions(run, Wanted())}
+    assert found == {("digits", "mlp"), ("digits", "resnet"), ("mnist1d", "mlp")}
+
+
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory):
     config = images(
@@ -76,7 +84,7 @@ def test_sets_are_judged_under_every_condition_and_usual_activations_once_for_al
 
 
 def test_a_set_of_copies_does_not_care_how_it_is_mixed(judged):
-    losses = judged.set_index(["arm", "mixing", "regime"])["loss"]
+    losses = judged.set_index(["arm", "mixing", "regime"])["loss"].sort_index()
     for regime in ("plain", "restarts", "repelled"):
         equal = {
             losses[arm, mixing, regime] for arm in ("copies", "pure-0") for mixing in ("within_layer", "per_block")

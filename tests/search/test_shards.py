@@ -69,7 +69,7 @@ def test_one_shard_of_all_classifiers_is_the_mean_to_the_bit():
     setting = Setting.of(tiny_trial("gradient", gradient={"classifiers": 3}), "cpu")
     genomes = torch.randn(2, 13, generator=torch.Generator().manual_seed(0))
     (problem,) = setting.problems
-    mixed = setting.mixed(genomes, problem.network.hidden)
+    mixed = setting.mixed(genomes, problem.network)
     whole = Unrolled().estimate(problem, *setting.classifiers(problem, 0, 3), mixed, 5)
     one = estimate_shard(setting, 0, {"genomes": genomes.numpy(), "classifiers": np.array((0, 3))})
     assert torch.equal(combined(setting, genomes, [one], 3).gradient, whole.gradient)
