@@ -138,13 +138,22 @@ def run(folder: Path, workers: int, *, deaths: bool) -> Ran:
 
 
 def open_files() -> list[str]:
-    """Open files of this process, without the log that Ray's core writes: it never closes it, one for each Ray."""
+    """Open files of this process, without what Ray's core leaves for each Ray that a process starts.
+
+    That is the log that it writes, and a socket that is bound to nothing and connected to nothing.
+    """
     gc.collect()
     names = []
     for handle in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):
             names.append(str(handle.readlink()))
-    return sorted(name for name in names if "python-core-driver" not in name)
+    tables = [Path(f"/proc/self/net/{kind}").read_text() for kind in ("tcp", "tcp6", "udp", "udp6", "unix")]
+    in_use = {word for table in tables for word in table.split()}
+    return sorted(
+        name
+        for name in names
+        if "python-core-driver" not in name and not (name.startswith("socket:") and name[8:-1] not in in_use)
+    )
 
 
 @contextlib.contextmanager
