@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias, get_args
 
@@ -50,9 +51,9 @@ class TaskTable(Table):
         return self.label or self.name
 
     @property
+    @abstractmethod
     def learning_rows(self) -> int | None:
         """Rows that are not test rows; None where only the data knows."""
-        raise NotImplementedError
 
     @property
     def training_rows(self) -> int | None:

@@ -78,12 +78,18 @@ def evaluation_units(run: RunConfig, store: Store, request: Request) -> tuple[li
     complete = 0
     with_usual: list[RunConfig] = []
     for condition in conditions(run, request.wanted):
-        # A usual activation is the same however types are mixed: it is judged once.
+        # A usual activation is the same however types are mixed: it is judged once, as if they were as in the run.
         unmixed = condition.model_copy(update={"ldnn": condition.ldnn.model_copy(update={"mixing": run.ldnn.mixing})})
-        trial_ids = request.trial_ids if unmixed in with_usual else (*request.trial_ids, USUAL_TRIAL)
-        with_usual.append(unmixed)
-        missing, done = _units_under(condition, run, store, replace(request, trial_ids=trial_ids))
-        units, complete = units + missing, complete + done
+        judged = [(condition, request.trial_ids)]
+        if unmixed not in with_usual:
+            with_usual.append(unmixed)
+            if condition == unmixed:
+                judged = [(condition, (*request.trial_ids, USUAL_TRIAL))]
+            else:
+                judged.append((unmixed, (USUAL_TRIAL,)))
+        for where, trial_ids in judged:
+            missing, done = _units_under(where, run, store, replace(request, trial_ids=trial_ids))
+            units, complete = units + missing, complete + done
     if run.evaluation.spectral_bias if request.spectral_bias is None else request.spectral_bias:
         usual = run.evaluation.usual if request.usual is None else request.usual
         missing, done = spectral_bias_units(store, request.trial_ids, usual)

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, Final
 
 from search import checkpoint
+from search.conditions import Wanted, conditions
 from search.config import ResourcesConfig, RunConfig, canonical, identity, methods, stored_config, trial_config
 from search.data_checksum import require_same_data, task_checksum
 from search.driver_lock import LeftBehindError, driver_lock, new_token, require_driver
@@ -208,10 +209,12 @@ def _plan(
     trials = _search_plan(run, config, earlier)
     expected = 0
     if config.evaluation.best:
-        sets = min(config.evaluation.best, config.search.trials) * len(methods(config)) + bool(config.evaluation.usual)
-        expected = sets * len(config.evaluation.widths) * len(config.evaluation.depths)
-        expected *= 1 + len(config.evaluation.tasks)
-        expected += sets * config.evaluation.spectral_bias
+        evaluation = config.evaluation
+        learned, usual = min(evaluation.best, config.search.trials) * len(methods(config)), bool(evaluation.usual)
+        under = len(conditions(config, Wanted()))
+        without_mixing = under // max(1, len(evaluation.mixings))
+        expected = (learned * under + usual * without_mixing) * len(evaluation.widths) * len(evaluation.depths)
+        expected += (learned + usual) * evaluation.spectral_bias
     return ChainPlan(trials, evaluations if expected else ListPlan.empty, expected=expected)
 
 

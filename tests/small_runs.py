@@ -83,9 +83,11 @@ class Listener:
     def __init__(self) -> None:
         self.events: list[tuple[str, str]] = []
         self.plan: Plan | None = None
+        self.expected = 0
+        """Units that the drive said it would do, before it began."""
 
     def __call__(self, plan: Plan, account: Account) -> Any:
-        self.plan = plan
+        self.plan, self.expected = plan, plan.total
         return self.watch
 
     def watch(self, event: str, unit: Unit, outcome: Outcome | None) -> None:

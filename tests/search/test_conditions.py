@@ -1,10 +1,13 @@
 """Conditions under which sets are judged: kinds of network, mixings, regimes."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
 from search.conditions import Wanted, condition_of, conditions, difference, title
 from search.config import ConfigError, RunConfig, checked
+from search.evaluate import Request, evaluation_units
 from tests.small_runs import drive_here, merged, new_run, tiny_run
 
 RESTARTS = {"name": "restarts", "schedule": "restarts", "stepsize": 1, "snapshots": [1, 2]}
@@ -54,7 +57,7 @@ def test_networks_for_images_are_judged_on_those_tasks_that_have_some():
 
 
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory):
+def run(tmp_path_factory):
     config = images(
         name="images",
         method="evolution",
@@ -70,8 +73,26 @@ def judged(tmp_path_factory):
     from search.run_folder import create
 
     run = create(folder, "images", RunConfig.model_validate(config).model_dump(mode="json"), seed=0)
-    drive_here(run)
+    account, listener = drive_here(run)
+    # One trial; its set under three regimes and two mixings, relu under three regimes.
+    assert account.finished == len(listener.finished) == listener.expected == 1 + 6 + 3
+    return run
+
+
+@pytest.fixture(scope="module")
+def judged(run):
     return pd.read_parquet(run.path / "evaluations")
+
+
+def test_a_mixing_that_is_asked_for_later_does_not_judge_usual_activations_again(run):
+    config = RunConfig.model_validate(run.info.config)
+    request = Request(("evolution-0000",), (2,), (1,), 1, wanted=Wanted(mixings=("per_layer",)))
+    units, done = evaluation_units(config, run.store, request)
+    assert {unit.payload["trial_id"] for unit in units} == {"evolution-0000"}
+    assert (len(units), done) == (3, 3)  # under three regimes
+    wider, _ = evaluation_units(config, run.store, replace(request, widths=(4,)))
+    of_usual = [unit.payload for unit in wider if unit.payload["trial_id"] == "usual"]
+    assert [payload.get("mixing") for payload in of_usual] == [None] * 3  # that of the run, where it is looked for
 
 
 def test_sets_are_judged_under_every_condition_and_usual_activations_once_for_all_mixings(judged):

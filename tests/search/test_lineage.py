@@ -12,7 +12,7 @@ import pytest
 
 from analysis import load_run
 from ldnn_core.tasks import DataError
-from search import provenance
+from search import provenance, same_code
 from search.config import RunConfig, canonical, trial_config
 from search.config_errors import ConfigError
 from search.data_checksum import data_checksum, require_same_data
@@ -245,7 +245,7 @@ def test_edited_files_of_the_same_version_are_warned_of(run: RunFolder, monkeypa
 
 def test_other_libraries_are_warned_of(run: RunFolder, monkeypatch: pytest.MonkeyPatch):
     run = extended(run, trials=4)
-    monkeypatch.setattr("search.same_code.library_versions", lambda: {**run.info.versions, "torch": "0.0"})
+    monkeypatch.setattr(same_code, "library_versions", lambda: {**run.info.versions, "torch": "0.0"})
     account, _ = drive_here(run)
     assert f"torch {run.info.versions['torch']} -> 0.0" in account.warnings[0]
 
