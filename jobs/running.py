@@ -133,6 +133,7 @@ def judge_more(
     controls: tuple[str, ...] | None,
     curvature: str | None,
     spectral_bias: bool,
+    initial_variance: bool,
     tasks: tuple[str, ...] | None,
     architectures: tuple[str, ...] | None,
     mixings: tuple[str, ...] | None,
@@ -181,6 +182,7 @@ def judge_more(
         controls=evaluation.controls,
         curvature=config.curvature,
         spectral_bias=evaluation.spectral_bias or spectral_bias,
+        initial_variance=evaluation.initial_variance or initial_variance,
         wanted=Wanted((*own, *evaluation.tasks), evaluation.architectures, evaluation.mixings),
     )
     resources = resources_of(run, workers)

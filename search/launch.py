@@ -215,6 +215,9 @@ def _plan(
         without_mixing = under // max(1, len(evaluation.mixings))
         expected = (learned * under + usual * without_mixing) * len(evaluation.widths) * len(evaluation.depths)
         expected += (learned + usual) * evaluation.spectral_bias
+        # The first step is the same under all regimes.
+        starts = (learned * under + usual * without_mixing) // len(config.regimes)
+        expected += starts * len(evaluation.widths) * len(evaluation.depths) * evaluation.initial_variance
     return ChainPlan(trials, evaluations if expected else ListPlan.empty, expected=expected)
 
 
