@@ -101,6 +101,7 @@ def drive(
         return lost.is_set() or account.gave_up or (stop is not None and stop())
 
     with driver_lock(run, lost, token=token):
+        store.make_added_folders()
         account.quarantined = [*store.repair(), *store.sweep_orphans()]
         clear_progress(progress_folder(run.path))
         earlier = earlier_trials(run.info.warm_start)

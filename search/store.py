@@ -57,6 +57,9 @@ MOVE_CRASH_POINTS: Final = ("reported", "moved")
 _KEY: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 _COMPACTED_KEY: Final = COMPACTED.removeprefix("part-").removesuffix(".parquet")
 _LEFT_BEHIND_SECONDS: Final = 3600.0
+ADDED_TABLES: Final = ("spectral_bias", "initial_variance")
+"""Tables that runs of earlier code were made without."""
+
 TRIAL_TABLES: Final = ("steps", "activations")
 """Tables of which a trial's attempt publishes one part each before its row in ``trials``."""
 
@@ -113,6 +116,19 @@ class Store:
         except OSError as error:
             raise StoreError(describe_failure(f"make the tables' folders in {root}", error)) from error
         return cls(root)
+
+    def make_added_folders(self) -> None:
+        """Make the folders of tables that the code which made the run did not have; for the driver.
+
+        No other folder: one that is missing was removed, and what it held is not to be passed over in silence.
+
+        Raises:
+            StoreError: the run folder does not exist or is not writable.
+        """
+        try:
+            self.storage.prepare(ADDED_TABLES)
+        except OSError as error:
+            raise StoreError(describe_failure(f"make the tables' folders in {self.root}", error)) from error
 
     @property
     def storage(self) -> Storage:

@@ -103,8 +103,9 @@ def test_networks_for_images_are_measured_on_tasks_with_images_only(tmp_path):
     assert evaluation_units(config, run.store, request) == ([], 0)  # mnist1d has none
 
 
-def test_a_run_of_an_earlier_version_gets_the_table_when_it_is_asked_for(tmp_path):
-    path = Path(shutil.copytree(GOLDEN / "run_v2", tmp_path / "run_v2"))
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_run_of_an_earlier_version_gets_the_table_when_it_is_asked_for(version, tmp_path):
+    path = Path(shutil.copytree(GOLDEN / f"run_v{version}", tmp_path / "run"))
     assert load_run(path).table(TABLE).empty
     run = open_run(path)
     trial_id = next(one for one in load_run(path).evaluations["trial_id"] if one != "usual")
