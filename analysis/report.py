@@ -18,10 +18,11 @@ from typing import Any, Final
 import pandas as pd
 
 from analysis.comparison import compare
-from analysis.figures import FIGURES, METHODS_COMPARED, by_question
+from analysis.figures import FIGURES, METHODS_COMPARED, REGIMES_COMPARED, by_question
 from analysis.judgement import verdict
 from analysis.load import Run, load_run
 from analysis.passport_table import passport_tables
+from analysis.regime_tables import regime_tables
 from analysis.statistics import MIN_PAIRS
 from analysis.style import save_figure
 from analysis.tables import (
@@ -67,6 +68,7 @@ class _Group:
     question: str
     pictures: tuple[_Picture, ...]
     compares_methods: bool
+    compares_regimes: bool
 
 
 _FEWEST_PIXELS: Final = 54
@@ -112,7 +114,13 @@ def _write(run: Run, page: Path) -> Path:
     _replace(page.parent / "cross_size.csv", csv_text(judged.sizes))
     pictures, missing = _figures(run, page.parent / "figures")
     groups = [
-        _Group(f"question-{place}", question, tuple(pictures[name] for name in names), question == METHODS_COMPARED)
+        _Group(
+            f"question-{place}",
+            question,
+            tuple(pictures[name] for name in names),
+            question == METHODS_COMPARED,
+            question == REGIMES_COMPARED,
+        )
         for place, (question, names) in enumerate(by_question(pictures).items(), start=1)
     ]
     comparison = compare(run)
@@ -127,6 +135,7 @@ def _write(run: Run, page: Path) -> Path:
         comparison=comparison,
         comparisons=list(comparison_tables(comparison)),
         groups=groups,
+        regimes=list(regime_tables(run)),
         missing=missing,
         pareto=list(pareto_tables(run)),
         trials=trials_table(run),

@@ -28,8 +28,10 @@ from analysis import (
     scale_passport,
     verdict,
 )
+from analysis.figures import regimes_and_ensembles_data
 from analysis.pareto import pareto_sentence
 from analysis.passport_table import passport_summary
+from analysis.regime_tables import regime_tables
 from analysis.tables import Table, accuracy_tables, advantage_tables, comparison_tables, pareto_tables
 from search.location import Location
 
@@ -52,7 +54,7 @@ def print_verdict(path: Location) -> None:
     found = verdict(run)
     for table in (*accuracy_tables(found, intervals=False), *advantage_tables(found)):
         _print_table(out, table)
-    for table in pareto_tables(run):
+    for table in (*regime_tables(run, arms=("mixed",), intervals=False), *pareto_tables(run)):
         _print_table(out, table)
     _print_sentences(out, [*found.headlines, *filter(None, [pareto_sentence(run)])])
     if set(run.trials["method"].dropna()) == {"gradient", "evolution"}:
@@ -64,7 +66,8 @@ def verdict_json(path: Location) -> dict[str, Any]:
     run = load_run(path)
     found = verdict(run)
     pareto = {"objectives": list(objectives_of(run)), "trials": _records(pareto_table(run))}
-    return {"sentences": list(found.sentences), "rows": _records(found.table), "pareto": pareto}
+    regimes = _records(regimes_and_ensembles_data(run))
+    return {"sentences": list(found.sentences), "rows": _records(found.table), "pareto": pareto, "regimes": regimes}
 
 
 def show_comparison(paths: Sequence[Location], *, as_json: bool) -> None:

@@ -22,12 +22,14 @@ from analysis.figures.curvature import (
 from analysis.figures.curves import activation_curves, activation_curves_data
 from analysis.figures.epochs import accuracy_by_epoch, accuracy_by_epoch_data
 from analysis.figures.found_curves import found_curves, found_curves_data
+from analysis.figures.initial_variance import initial_variance, initial_variance_data
 from analysis.figures.noise import gradient_noise, gradient_noise_data, noisy_descent, noisy_descent_data
 from analysis.figures.pareto import pareto_set, pareto_set_data
 from analysis.figures.passport import passport_heat_data, scale_passport_data, scale_passport_figure
 from analysis.figures.progress import best_so_far_data, best_so_far_figure, outer_loss, outer_loss_data
-from analysis.figures.questions import METHODS_COMPARED, QUESTIONS, by_question
+from analysis.figures.questions import METHODS_COMPARED, QUESTIONS, REGIMES_COMPARED, by_question
 from analysis.figures.recipe import FigureRecipe, MissingDataError
+from analysis.figures.regimes import regimes_and_ensembles, regimes_and_ensembles_data
 from analysis.figures.registry import FIGURES, figure
 from analysis.figures.representation import accuracy_and_participation, accuracy_and_participation_data
 from analysis.figures.spectral_bias import spectral_bias, spectral_bias_data
@@ -37,6 +39,7 @@ __all__ = [
     "FIGURES",
     "METHODS_COMPARED",
     "QUESTIONS",
+    "REGIMES_COMPARED",
     "FigureRecipe",
     "MissingDataError",
     "accuracy_and_participation",
@@ -63,6 +66,8 @@ __all__ = [
     "found_curves_data",
     "gradient_noise",
     "gradient_noise_data",
+    "initial_variance",
+    "initial_variance_data",
     "loss_violins",
     "loss_violins_data",
     "noisy_descent",
@@ -74,6 +79,8 @@ __all__ = [
     "pareto_set",
     "pareto_set_data",
     "passport_heat_data",
+    "regimes_and_ensembles",
+    "regimes_and_ensembles_data",
     "scale_passport_data",
     "scale_passport_figure",
     "score_slices",
