@@ -47,7 +47,7 @@ def regimes_and_ensembles(data: pd.DataFrame) -> Figure:
     regimes = list(dict.fromkeys(data["regime"]))
     each = 0.24 * len(regimes) + 0.35
     heights = [each * rows["arm"].nunique() + 1.1 for _, rows in shown]
-    heights[0] += 0.3
+    heights[-1] += 0.3
     with look():
         figure, parts = stacked([title for title, _ in shown], heights, width=max(6.4, 1.6 + 2.0 * widths))
         for part, (_, rows) in zip(parts, shown, strict=True):
@@ -65,7 +65,7 @@ def regimes_and_ensembles(data: pd.DataFrame) -> Figure:
             if data[name].notna().any():
                 face = INK if filled else "white"
                 handles.append(Line2D([], [], color=INK, linestyle="", marker=mark, markerfacecolor=face, label=words))
-        parts[0].legend(handles=handles, loc="outside upper right", ncols=len(handles))
+        parts[-1].legend(handles=handles, loc="outside lower right", ncols=len(handles))
     return figure
 
 
