@@ -43,8 +43,15 @@ def regime_tables(run: Run, *, arms: Collection[str] | None = None, intervals: b
 def _regimes(about: str, rows: pd.DataFrame, intervals: bool) -> Table:
     first = rows.iloc[0]
     caption = f"Training regimes on {first['split']} rows, paired by seed, with 95 % intervals: {about}"
-    heads = (*_PLACE, Column("accuracy [%]"), Column(f"– {first['plain']} [points]"))
-    heads = (*heads, Column("won [%]"), Column("p (Holm)"), Column("seeds"), Column("diverged"))
+    heads = (
+        *_PLACE,
+        Column("accuracy [%]"),
+        Column(f"– {first['plain']} [points]"),
+        Column("won [%]"),
+        Column("p (Holm)"),
+        Column("seeds"),
+        Column("diverged"),
+    )
     lines = [
         (
             *_place(row),

@@ -59,7 +59,7 @@ def regimes_and_ensembles(data: pd.DataFrame) -> Figure:
                 line[0].set_ylabel(arm, rotation=0, ha="right", va="center", labelpad=8)
             for axes, width in zip(grid[0], columns, strict=True):
                 axes.set_title(f"width {width}")
-            part.supxlabel(f"{rows['split'].iloc[0]} accuracy [%]", fontsize=10.5)
+            grid[-1, len(columns) // 2].set_xlabel(f"{rows['split'].iloc[0]} accuracy [%]")
         handles = []
         for name, (words, mark, filled) in _SHOWN.items():
             if data[name].notna().any():

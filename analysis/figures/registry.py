@@ -231,7 +231,7 @@ FIGURES: Final[dict[str, FigureRecipe]] = {
         regimes_and_ensembles_data,
         regimes_and_ensembles,
         "evaluations under several training regimes, or with snapshots",
-        "ldnn search distancing",
+        """ldnn search RECIPE --set 'evaluation.regimes=[{name="restarts", schedule="restarts", stepsize=5}]'""",
         "Intervals hold the spread over seeds, which pairing by seed takes out: differences are in the table. Each "
         "regime has the settings it was given; others may do better.",
     ),
