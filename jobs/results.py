@@ -62,7 +62,10 @@ def print_verdict(path: Location) -> None:
 
 
 def verdict_json(path: Location) -> dict[str, Any]:
-    """The verdict for programs: sentences, a record per set, size and rival, and one per trial with all objectives."""
+    """The verdict for programs: sentences, a record per set, size and rival, one per trial with all objectives.
+
+    Where networks were trained under several regimes, or kept as snapshots, also one per arm, size and regime.
+    """
     run = load_run(path)
     found = verdict(run)
     pareto = {"objectives": list(objectives_of(run)), "trials": _records(pareto_table(run))}
