@@ -465,3 +465,14 @@ def test_the_attempts_at_a_trial_are_known_by_their_names(store):
     assert rows.to_pylist() == [{"trial_id": "gradient-0001", "attempt": attempt} for attempt in (0, 1)]
     with pytest.raises(StoreError, match="trials has damaged parts"):
         store.read("trials", keys=store.attempts("gradient-0010"))
+
+
+def test_only_folders_of_tables_that_were_added_later_are_made_again(store):
+    for table in ("initial_variance", "spectral_bias", "steps"):
+        (store.root / table).rmdir()
+    store.make_added_folders()
+    assert (store.root / "initial_variance").is_dir()
+    assert (store.root / "spectral_bias").is_dir()
+    assert not (store.root / "steps").exists()
+    with pytest.raises(StoreError, match="make the tables' folders"):
+        Store(store.root / "nowhere").make_added_folders()
