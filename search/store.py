@@ -29,6 +29,7 @@ from search.reading import NOT_THERE, BadPart, Wanted, check, load, load_compact
 from search.schema import FINISHED, TABLES, Status
 from search.seal import PartError
 from search.storage import STAGING, NotAFileError, Storage, storage_at
+from search.unjudged import read_unjudged
 
 __all__ = [
     "STAGING",
@@ -41,6 +42,7 @@ __all__ = [
     "StoreError",
     "parse_location",
     "read_table",
+    "read_unjudged",
     "storage_at",
     "trial_key",
 ]
