@@ -129,10 +129,13 @@ def drive(
                     problems[unit.key] = unit, outcome
                 failed = sum(one.status not in FINISHED for _, one in problems.values())
                 account.gave_up = failed >= config.search.max_failures
-                if unit.payload["kind"] != "trial":
+                has_no_row = outcome.status not in FINISHED
+                if lost.is_set() or (has_no_row and _took_our_place(run, token, lost)):
+                    pass  # the run is another driver's, who says how its units end
+                elif unit.payload["kind"] != "trial":
                     # Rows of networks say nothing of those that are not there.
                     notes.ended(unit.key, str(outcome.status), outcome.note, attempts=unit.attempt + 1)
-                elif outcome.status not in FINISHED and not lost.is_set() and not _took_our_place(run, token, lost):
+                elif has_no_row:
                     _publish_ending(run, unit, outcome)
             told(event, unit, outcome)
 
