@@ -337,11 +337,10 @@ def test_a_bad_part_is_left_out_said_and_quarantined(store: Store, fault: Any, r
 
 
 def test_of_many_parts_the_one_with_a_wrong_twin_is_left_out(store, monkeypatch):
-    pack = twin.pack
+    pack, short = twin.pack, (b'["relu","tanh"]', b'["relu"       ]')
     for key in "abc":
         with monkeypatch.context() as patch:
             if key == "b":  # whole, sealed, and with a text that is not in its list
-                short = (b'["relu","tanh"]', b'["relu"       ]')
                 patch.setattr(twin, "pack", lambda *args, **place: pack(*args, **place).replace(*short))
             store.publish("evaluations", key, [{"trial_id": key, "arm": arm} for arm in ("relu", "tanh")])
     for runs in (False, True):
