@@ -18,6 +18,7 @@ import torch
 
 from search.checkpoint import BETWEEN, Checkpoint
 from search.driver_lock import LeftBehindError, driver_lock, require_driver
+from search.durable import StoreError
 from search.launch import Account
 from search.ledger import Ledger
 from search.leg import Leg
@@ -285,6 +286,24 @@ def test_a_batch_that_hangs_again_and_again_is_noted_and_judged_on_resume(
     assert (told.finished, account.problems) == ([unit.key], [])
     assert read_unjudged(run.store.storage) == []
     assert_same_rows(run.path, undisturbed.path)
+
+
+def test_a_batch_that_fails_because_another_driver_has_come_is_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run = new_run(tmp_path, method="gradient", search={"trials": 1})
+
+    def work(unit: Unit, **arguments: Any) -> Outcome:
+        if unit.payload["kind"] == "evaluation":
+            claim = {"host": "x", "pid": 1, "boot_id": None, "started_at": "then", "token": "another"}
+            (run.path / ".driver.json").write_text(json.dumps(claim))
+        return do_unit(unit, **arguments)
+
+    monkeypatch.setattr("search.work.do_unit", work)
+    with pytest.raises(StoreError, match="was taken over by another driver"):
+        drive_here(run)
+    assert read_unjudged(run.store.storage) == []
+    assert list((run.path / "evaluations").iterdir()) == []
 
 
 class TestNotes:
