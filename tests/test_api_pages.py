@@ -3,6 +3,7 @@
 import inspect
 import re
 import sys
+from collections import Counter
 from importlib import import_module
 from pathlib import Path
 
@@ -121,6 +122,10 @@ def test_ranges_are_those_that_are_checked(made):
 def test_links_within_the_pages_lead_somewhere(made):
     for name, text in made.items():
         heads = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
-        anchors = {re.sub(r"[^\w -]", "", head).replace(" ", "-").lower() for head in heads}
-        for target in re.findall(r"\]\(#([^)]+)\)", text):
-            assert target in anchors, f"{name} links to #{target}"
+        anchors, seen = {}, Counter()
+        for head in heads:  # as code hosts make them
+            plain = re.sub(r"[^\w -]", "", head).replace(" ", "-").lower()
+            anchors[f"{plain}-{seen[plain]}" if seen[plain] else plain] = head
+            seen[plain] += 1
+        for words, target in re.findall(r"\[`?([^]`]+)`?\]\(#([^)]+)\)", text):
+            assert anchors[target] == words, f"{name} links to #{target}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
@@ -89,7 +90,8 @@ def pages() -> dict[str, str]:
     result = {}
     for package, modules in public_names().items():
         lines = [f"# {package}", "", MADE, "", INTRODUCTIONS[package], ""]
-        lines += [_row(path, objects) for path, objects in modules.items()]
+        seen: Counter[str] = Counter()
+        lines += [_row(path, objects, seen) for path, objects in modules.items()]
         for path, objects in modules.items():
             lines += ["", f"## {path}", "", _first_paragraph(_module(objects[0])), ""]
             for one in objects:
@@ -100,9 +102,16 @@ def pages() -> dict[str, str]:
     return result
 
 
-def _row(path: str, objects: list[Docs]) -> str:
-    names = ", ".join(f"[`{one.name}`](#{one.name.lower()})" for one in objects)
+def _row(path: str, objects: list[Docs], seen: Counter[str]) -> str:
+    names = ", ".join(f"[`{one.name}`](#{_anchor(one.name, seen)})" for one in objects)
     return f"- [{path}](#{path.replace('.', '')}): {names}"
+
+
+def _anchor(name: str, seen: Counter[str]) -> str:
+    """Where a heading is found; code hosts know no capital letters, and number those that are equal without them."""
+    seen[name.lower()] += 1
+    earlier = seen[name.lower()] - 1
+    return f"{name.lower()}-{earlier}" if earlier else name.lower()
 
 
 def _first_paragraph(module: Docs) -> str:
@@ -113,7 +122,7 @@ def entry(found: Docs, level: int = 3, name: str = "") -> Iterator[str]:
     """The lines of one name: what to write, what it does, its arguments, and what it has."""
     yield from ("#" * level + f" {name or found.name}", "", *_signature(found, name), *_described(found))
     if found.is_attribute and isinstance(found.value, griffe.ExprDict):
-        yield f"Keys: {', '.join(f'`{_plain(key)}`' for key in found.value.keys)}."
+        yield from (f"Keys: {', '.join(f'`{_plain(key)}`' for key in found.value.keys)}.", "")
     if found.is_class:
         members = [one for one in found.members.values() if not one.is_alias and _is_shown(found, one)]
         values = [one for one in members if one.is_attribute]
