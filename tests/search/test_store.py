@@ -15,7 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import search
+from search import twin
 from search.durable import CRASH_EXIT, CRASH_POINTS
+from search.runs import spread
 from search.schema import SCHEMA_VERSION, TABLES
 from search.store import MOVE_CRASH_POINTS, Published, SchemaError, Store, StoreError, read_table, trial_key
 
@@ -332,6 +334,21 @@ def test_a_bad_part_is_left_out_said_and_quarantined(store: Store, fault: Any, r
     assert store.read("evaluations", columns=["arm"])["arm"].to_pylist() == ["a", "c"]
     assert store.publish("evaluations", "b", [{"arm": "b"}]) is Published.NEW
     assert len(pd.read_parquet(store.root / "evaluations")) == 3
+
+
+def test_of_many_parts_the_one_with_a_wrong_twin_is_left_out(store, monkeypatch):
+    pack, short = twin.pack, (b'["relu","tanh"]', b'["relu"       ]')
+    for key in "abc":
+        with monkeypatch.context() as patch:
+            if key == "b":  # whole, sealed, and with a text that is not in its list
+                patch.setattr(twin, "pack", lambda *args, **place: pack(*args, **place).replace(*short))
+            store.publish("evaluations", key, [{"trial_id": key, "arm": arm} for arm in ("relu", "tanh")])
+    for runs in (False, True):
+        rows, [bad] = store.read_checked("evaluations", columns=["trial_id", "arm"], runs=runs)
+        assert spread(rows["trial_id"]).to_pylist() == ["a", "a", "c", "c"]
+        assert bad.path.name == "part-b.parquet"
+        assert bad.reason == "its twin cannot be read: a text has a place outside the list of texts"
+        assert bad.size == bad.path.stat().st_size
 
 
 def test_quarantine_keeps_what_it_has(store: Store) -> None:
