@@ -99,6 +99,7 @@ def read_table(
         columns: the columns wanted; all if None.
         where: column → values that its rows may have.
         dictionaries: whether text comes as Arrow dictionaries.
+        runs: whether, besides, what is the same in many rows one after the other is held once.
 
     Raises:
         LocationError: the address is none.
