@@ -34,7 +34,7 @@ from analysis.tables import (
     settings_rows,
     trials_table,
 )
-from search.store import Location, storage_at
+from search.store import Location, read_unjudged, storage_at
 
 
 @dataclass(frozen=True)
@@ -212,6 +212,8 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     ]
     if run.left_out:
         facts.append(("damaged parts left out", str(len(run.left_out))))
+    if notes := read_unjudged(storage_at(run.path)):
+        facts.append(("batches of networks not judged", str(len(notes))))
     return facts
 
 
@@ -225,6 +227,8 @@ def _provenance(run: Run) -> Iterator[tuple[str, str]]:
             yield f"{column} (of the rows)", ", ".join(values)
     for bad in run.left_out:
         yield "left out", f"{bad.table}/{bad.path.name}: {bad.reason}"
+    for note in read_unjudged(storage_at(run.path)):
+        yield "not judged", f"{note['unit']}: {note['status']}, {note['error']}"
 
 
 def _template() -> Any:

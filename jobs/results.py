@@ -32,6 +32,8 @@ from analysis.pareto import pareto_sentence
 from analysis.passport_table import passport_summary
 from analysis.tables import Table, accuracy_tables, advantage_tables, comparison_tables, pareto_tables
 from search.location import Location
+from search.storage import storage_at
+from search.unjudged import read_unjudged, unjudged_words
 
 CLUSTER_FILES: Final = Path(str(files("jobs"))) / "cluster"
 _CLUSTER_FILES: Final = {
@@ -55,6 +57,7 @@ def print_verdict(path: Location) -> None:
     for table in pareto_tables(run):
         _print_table(out, table)
     _print_sentences(out, [*found.headlines, *filter(None, [pareto_sentence(run)])])
+    _print_sentences(out, unjudged_words(read_unjudged(storage_at(run.path))))
     if set(run.trials["method"].dropna()) == {"gradient", "evolution"}:
         _print_sentences(out, compare(run).sentences)
 
@@ -64,7 +67,8 @@ def verdict_json(path: Location) -> dict[str, Any]:
     run = load_run(path)
     found = verdict(run)
     pareto = {"objectives": list(objectives_of(run)), "trials": _records(pareto_table(run))}
-    return {"sentences": list(found.sentences), "rows": _records(found.table), "pareto": pareto}
+    missing = read_unjudged(storage_at(run.path))
+    return {"sentences": list(found.sentences), "rows": _records(found.table), "pareto": pareto, "not_judged": missing}
 
 
 def show_comparison(paths: Sequence[Location], *, as_json: bool) -> None:

@@ -30,6 +30,7 @@ from search.runs import cells_and_counts, is_in_runs, spread
 from search.schema import FINISHED, TABLES, Status
 from search.seal import PartError
 from search.storage import STAGING, NotAFileError, Storage, storage_at
+from search.unjudged import read_unjudged
 
 __all__ = [
     "STAGING",
@@ -44,6 +45,7 @@ __all__ = [
     "is_in_runs",
     "parse_location",
     "read_table",
+    "read_unjudged",
     "spread",
     "storage_at",
     "trial_key",
