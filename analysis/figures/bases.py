@@ -60,7 +60,7 @@ def curves_by_base(data: pd.DataFrame, *, x_limit: float = 4.0) -> Figure:
             own = data[data["base"] == base]
             _curves(axes, own, x_limit)
             axes.set_title(f"from {base} ({trial})")
-        for axes in grid[:, 0]:
+        for axes in places[: len(bases) : columns]:
             axes.set_ylabel("activation")
         for axes in places[max(0, len(bases) - columns) : len(bases)]:
             axes.set_xlabel("pre-activation")
