@@ -145,9 +145,9 @@ FIGURES: Final[dict[str, FigureRecipe]] = {
     ),
     "curves_by_base": FigureRecipe(
         "What was learned from different base functions",
-        "The best set from each base function (dashed), with the odd share of each curve's energy on [-2, 2]:"
-        " 100 % is an odd function, 0 % an even one; a constant counts as even. The squares say how far apart"
-        " the sets are.",
+        "The best set from each base function (dashed), a column for each number of types if there are several, with "
+        "the odd share of each curve's energy on [-2, 2]: 100 % is an odd function, 0 % an even one; a constant counts "
+        "as even. The squares say how far apart the sets are.",
         curves_by_base_data,
         curves_by_base,
         "trials from at least two base functions",

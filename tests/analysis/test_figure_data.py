@@ -150,15 +150,31 @@ def test_one_base_is_nothing_to_compare(make_run):
     assert curves_by_base_data(load_run(folder.path)).empty
 
 
-def test_sets_of_unequally_many_types_have_no_distance(make_run):
+def test_sets_with_one_type_stand_beside_sets_with_two_and_have_no_distance_from_them(make_run):
     folder = make_run()
-    folder.trial("gradient-0000", base="sin")
-    folder.activations("gradient-0000", [1], base="sin", num_types=1)
-    folder.trial("gradient-0001", base="tanh")
-    folder.activations("gradient-0001", [1], base="tanh", num_types=2)
+    made = [("sin", 1, 0.7), ("sin", 1, 0.6), ("tanh", 1, 0.5), ("sin", 2, 0.5), ("tanh", 2, 0.6)]
+    for number, (base, types, score) in enumerate(made):
+        folder.trial(f"gradient-{number:04d}", base=base, num_types=types, score=score)
+        folder.activations(f"gradient-{number:04d}", [1], base=base, num_types=types)
+    data = curves_by_base_data(load_run(folder.path))
+    best = data.drop_duplicates(["base", "num_types"]).set_index(["base", "num_types"])["trial_id"]
+    assert best[("sin", 1)] == "gradient-0000"
+    assert len(best) == 4
+    drawn = curves_by_base(data)
+    titles = [axes.get_title(loc="left") for axes in drawn.axes]
+    assert titles[:2] == ["from sin, 1 type\n(gradient-0000)", "from sin, 2 types\n(gradient-0003)"]
+    squares = [axes for axes in drawn.axes if axes.get_title(loc="left") == "distance of the sets"]
+    assert [len(axes.texts) for axes in squares] == [4, 4]
+    assert all(text.get_text() != "–" for axes in squares for text in axes.texts)
+
+
+def test_a_set_that_is_missing_leaves_its_place_empty(make_run):
+    folder = make_run()
+    for number, (base, types) in enumerate([("sin", 1), ("tanh", 2)]):
+        folder.trial(f"gradient-{number:04d}", base=base, num_types=types)
+        folder.activations(f"gradient-{number:04d}", [1], base=base, num_types=types)
     drawn = curves_by_base(curves_by_base_data(load_run(folder.path)))
-    squares = [text.get_text() for text in drawn.axes[2].texts]
-    assert squares == ["0.00", "–", "–", "0.00"]
+    assert [axes.axison for axes in drawn.axes[:4]] == [True, False, False, True]
 
 
 def test_steps_to_fit_are_medians_and_missing_where_most_never_fitted(make_run):
