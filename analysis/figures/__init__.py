@@ -25,9 +25,17 @@ from analysis.figures.found_curves import found_curves, found_curves_data
 from analysis.figures.noise import gradient_noise, gradient_noise_data, noisy_descent, noisy_descent_data
 from analysis.figures.pareto import pareto_set, pareto_set_data
 from analysis.figures.passport import passport_heat_data, scale_passport_data, scale_passport_figure
-from analysis.figures.progress import best_so_far_data, best_so_far_figure, outer_loss, outer_loss_data
+from analysis.figures.progress import (
+    accuracy_by_outer_step,
+    accuracy_by_outer_step_data,
+    best_so_far_data,
+    best_so_far_figure,
+    outer_loss,
+    outer_loss_data,
+)
 from analysis.figures.questions import METHODS_COMPARED, QUESTIONS, by_question
 from analysis.figures.recipe import FigureRecipe, MissingDataError
+from analysis.figures.regimes import ensembles_by_regime, ensembles_by_regime_data
 from analysis.figures.registry import FIGURES, figure
 from analysis.figures.representation import accuracy_and_participation, accuracy_and_participation_data
 from analysis.figures.spectral_bias import spectral_bias, spectral_bias_data
@@ -43,6 +51,8 @@ __all__ = [
     "accuracy_and_participation_data",
     "accuracy_by_epoch",
     "accuracy_by_epoch_data",
+    "accuracy_by_outer_step",
+    "accuracy_by_outer_step_data",
     "accuracy_by_width",
     "accuracy_by_width_data",
     "activation_curves",
@@ -58,6 +68,8 @@ __all__ = [
     "curvature_by_arm_data",
     "curves_by_base",
     "curves_by_base_data",
+    "ensembles_by_regime",
+    "ensembles_by_regime_data",
     "figure",
     "found_curves",
     "found_curves_data",

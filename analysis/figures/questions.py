@@ -25,8 +25,10 @@ QUESTIONS: Final[dict[str, tuple[str, ...]]] = {
         "gradient_noise",
         "noisy_descent",
     ),
+    "What does training change?": ("ensembles_by_regime",),
     METHODS_COMPARED: (
         "best_so_far",
+        "accuracy_by_outer_step",
         "outer_loss",
         "score_slices",
         "parameter_importance",

@@ -26,8 +26,16 @@ from analysis.figures.found_curves import found_curves, found_curves_data
 from analysis.figures.noise import gradient_noise, gradient_noise_data, noisy_descent, noisy_descent_data
 from analysis.figures.pareto import pareto_set, pareto_set_data
 from analysis.figures.passport import scale_passport_data, scale_passport_figure
-from analysis.figures.progress import best_so_far_data, best_so_far_figure, outer_loss, outer_loss_data
+from analysis.figures.progress import (
+    accuracy_by_outer_step,
+    accuracy_by_outer_step_data,
+    best_so_far_data,
+    best_so_far_figure,
+    outer_loss,
+    outer_loss_data,
+)
 from analysis.figures.recipe import FigureRecipe, MissingDataError
+from analysis.figures.regimes import ensembles_by_regime, ensembles_by_regime_data
 from analysis.figures.representation import accuracy_and_participation, accuracy_and_participation_data
 from analysis.figures.spectral_bias import spectral_bias, spectral_bias_data
 from analysis.figures.tuning import (
@@ -219,6 +227,28 @@ FIGURES: Final[dict[str, FigureRecipe]] = {
         _RESUME,
         "Two weights and a formula: it illustrates the claim that flat minima win, and is no evidence for it."
         " Nothing of this run is in it.",
+    ),
+    "ensembles_by_regime": FigureRecipe(
+        "What training regimes change",
+        "Means over networks with 95 % intervals for the mix and ReLU: the snapshots of a training alone, the network at "
+        "its end, and the ensemble of its snapshots; right, how alike the snapshots err: the less, the more an ensemble "
+        "can gain.",
+        ensembles_by_regime_data,
+        ensembles_by_regime,
+        "evaluations that keep snapshots, where the set was learned",
+        "ldnn search distancing",
+        "Regimes are paired by seed, which bars cannot show. Each regime has the strengths and rates that it was given, and "
+        "others may do better.",
+    ),
+    "accuracy_by_outer_step": FigureRecipe(
+        "What a set is worth as the search goes on",
+        "Validation accuracy of fresh networks with the set as it was at a recorded step, a line for each trial; the "
+        "axis is logarithmic from 1 on, at 0 nothing is learned yet.",
+        accuracy_by_outer_step_data,
+        accuracy_by_outer_step,
+        "recorded steps with a validation accuracy",
+        _RESUME,
+        "Few fresh networks at each step, so single dots are uncertain; and the size is that of the search alone.",
     ),
     "outer_loss": FigureRecipe(
         "Learning curves of the search",
