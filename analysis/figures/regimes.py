@@ -29,7 +29,7 @@ def ensembles_by_regime_data(run: Run) -> pd.DataFrame:
     """
     rows = where_learned(headline_networks(run))
     rows = rows[rows["snapshot_accuracies"].notna() & rows["accuracy"].notna() & rows["arm"].isin(["mixed", "relu"])]
-    measured = {
+    measured: dict[str, Any] = {
         "members": [float(np.mean(values)) for values in rows["snapshot_accuracies"]],
         "last": rows["accuracy"],
         "ensemble": rows["ensemble_accuracy"],

@@ -230,15 +230,15 @@ FIGURES: Final[dict[str, FigureRecipe]] = {
     ),
     "ensembles_by_regime": FigureRecipe(
         "What training regimes change",
-        "Means over networks with 95 % intervals for the mix and ReLU: the snapshots of a training alone, the network at "
-        "its end, and the ensemble of its snapshots; right, how alike the snapshots err: the less, the more an ensemble "
-        "can gain.",
+        "Means over networks with 95 % intervals for the mix and ReLU: the snapshots of a training alone, the network "
+        "at its end, and the ensemble of its snapshots; right, how alike the snapshots err: the less, the more an "
+        "ensemble can gain.",
         ensembles_by_regime_data,
         ensembles_by_regime,
         "evaluations that keep snapshots, where the set was learned",
-        "ldnn search distancing",
-        "Regimes are paired by seed, which bars cannot show. Each regime has the strengths and rates that it was given, and "
-        "others may do better.",
+        "ldnn search RECIPE --set regime.snapshots=[5,10,15]",
+        "Regimes are paired by seed, which bars cannot show. Each regime has the strengths and rates that it was "
+        "given, and others may do better.",
     ),
     "accuracy_by_outer_step": FigureRecipe(
         "What a set is worth as the search goes on",
