@@ -9,6 +9,7 @@ import pandas as pd
 
 from analysis.figures.networks import headline_networks, panels, where_learned
 from analysis.load import Run
+from analysis.sets import PLAIN
 from analysis.statistics import Vector, mean_intervals
 from analysis.style import FAINT, arm_colour, canvas, look
 
@@ -57,7 +58,7 @@ def ensembles_by_regime(data: pd.DataFrame) -> Figure:
         data: what `ensembles_by_regime_data` returns, not empty.
     """
     shown = [(title, arm, own) for title, rows in panels(data, _SET) for arm, own in rows.groupby("arm")]
-    regimes = list(dict.fromkeys(data["regime"]))
+    regimes = sorted(set(data["regime"]), key=lambda regime: (regime != PLAIN, regime))
     with look():
         height = 1.3 + 0.3 * len(regimes)
         figure, grid = canvas(len(shown), 2, width=7.0, height=0.4 + height * len(shown), sharex="col", sharey=True)

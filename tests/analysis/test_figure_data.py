@@ -149,7 +149,7 @@ def test_each_base_is_stood_for_by_its_best_set(run):
 def test_regimes_hold_what_snapshots_do_alone_and_together(make_run):
     folder = make_run()
     folder.trial("gradient-0000")
-    ends = {"plain": [0.50, 0.60], "restarts": [0.40, 0.44]}
+    ends = {"both": [0.1, 0.2], "plain": [0.50, 0.60], "restarts": [0.40, 0.44]}
     for regime, accuracies in ends.items():
         for arm, trial_id in (("mixed", "gradient-0000"), ("relu", "usual"), ("tanh", "usual")):
             kept = {"snapshot_accuracies": [0.1, 0.4], "ensemble_accuracy": 0.7, "error_correlation": 0.3}
@@ -163,7 +163,7 @@ def test_regimes_hold_what_snapshots_do_alone_and_together(make_run):
     assert found["relu", "plain", "ensemble"] == pytest.approx(0.7)
     assert found["mixed", "plain", "correlation"] == pytest.approx(0.3)
     drawn = ensembles_by_regime(data)
-    assert [text.get_text() for text in drawn.axes[0].get_yticklabels()] == ["plain", "restarts"]
+    assert [text.get_text() for text in drawn.axes[0].get_yticklabels()] == ["plain", "both", "restarts"]
 
 
 def test_networks_without_snapshots_are_not_in_the_picture_of_regimes(make_run):
