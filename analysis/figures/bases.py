@@ -53,7 +53,7 @@ def curves_by_base(data: pd.DataFrame, *, x_limit: float = 4.0) -> Figure:
         data: what `curves_by_base_data` returns, not empty.
         x_limit: the curves are shown on [-x_limit, x_limit].
     """
-    sets = dict(data.groupby(["base", "num_types"], sort=False))
+    sets = dict(iter(data.groupby(["base", "num_types"], sort=False)))
     bases, counts = list(data["base"].unique()), sorted(data["num_types"].unique())
     columns = max(2, len(counts))
     lines = len(bases) + 1 if len(counts) > 1 else -(-(len(bases) + 1) // columns)
