@@ -56,27 +56,29 @@ def curves_by_base(data: pd.DataFrame, *, x_limit: float = 4.0) -> Figure:
     sets = dict(iter(data.groupby(["base", "num_types"], sort=False)))
     bases, counts = list(data["base"].unique()), sorted(data["num_types"].unique())
     columns = max(2, len(counts))
-    lines = len(bases) + 1 if len(counts) > 1 else -(-(len(bases) + 1) // columns)
+    order = [(base, number) for base in bases for number in counts]
+    lines = -(-len(order) // columns)
     with look():
-        figure, grid = canvas(lines, columns, width=3.2 * columns, height=0.3 + 2.6 * lines)
-        order = [(base, number) for base in bases for number in counts]
-        places = dict(zip([*order, *((None, number) for number in counts)], grid.flat, strict=False))
-        for axes in set(grid.flat) - set(places.values()):
-            axes.set_axis_off()
+        figure, grid = canvas(
+            lines + len(counts), columns, width=3.2 * columns, height=0.3 + 2.6 * (lines + len(counts))
+        )
+        places = dict(zip(order, grid.flat, strict=False))
         shown = [(axes, sets[key]) for key, axes in places.items() if key in sets]
         for axes, own in shown:
             _curves(axes, own, x_limit)
             one = own.iloc[0]
             types = f", {count(int(one['num_types']), 'type')}\n" if len(counts) > 1 else " "
             axes.set_title(f"from {one['base']}{types}({one['trial_id']})")
+            axes.set_xlabel("pre-activation")
             if axes in set(grid[:, 0]):
                 axes.set_ylabel("activation")
-            axes.set_xlabel("pre-activation")
-        for (base, number), axes in places.items():
-            if base is None:
-                _distances(axes, data[data["num_types"] == number])
-            elif (base, number) not in sets:
-                axes.set_axis_off()
+        for axes in set(grid[:lines].flat) - {axes for axes, _ in shown}:
+            axes.set_axis_off()
+        for line, number in enumerate(counts, start=lines):
+            whole = grid[line, 0].get_gridspec()[line, :]
+            for axes in grid[line]:
+                axes.remove()
+            _distances(figure.add_subplot(whole), data[data["num_types"] == number])
         label_right(figure, [_names(axes, own, x_limit) for axes, own in shown])
     return figure
 
@@ -111,4 +113,5 @@ def _distances(axes: Axes, data: pd.DataFrame) -> None:
     trials = data.drop_duplicates("trial_id").set_index("trial_id")["base"]
     between = [[set_distance(table, one, other) for other in trials.index] for one in trials.index]
     distance_table(axes, np.array(between), [f"from {base}" for base in trials])
-    axes.set_title("distance of the sets")
+    axes.set_aspect("auto")  # six numbers in a line need more room than squares give them
+    axes.set_title(f"distance of the sets with {count(int(data['num_types'].iloc[0]), 'type')}")

@@ -29,6 +29,7 @@ from analysis.figures import (
 from analysis.figures.accuracy import violin_shape
 from analysis.figures.representation import density_region
 from search.schema import CONTROLS
+from tests.analysis.drawn import overlaps
 from tests.analysis.rich_run import ARMS, rich_run
 
 
@@ -201,9 +202,19 @@ def test_sets_with_one_type_stand_beside_sets_with_two_and_have_no_distance_from
     drawn = curves_by_base(data)
     titles = [axes.get_title(loc="left") for axes in drawn.axes]
     assert titles[:2] == ["from sin, 1 type\n(gradient-0000)", "from sin, 2 types\n(gradient-0003)"]
-    squares = [axes for axes in drawn.axes if axes.get_title(loc="left") == "distance of the sets"]
+    squares = [axes for axes in drawn.axes if axes.get_title(loc="left").startswith("distance of the sets")]
     assert [len(axes.texts) for axes in squares] == [4, 4]
     assert all(text.get_text() != "–" for axes in squares for text in axes.texts)
+
+
+def test_distances_of_sets_from_six_bases_have_room_for_their_numbers(make_run):
+    folder = make_run()
+    for number, base in enumerate(["zero", "identity", "sigmoid", "sin", "tanh", "elu"] * 2):
+        types = 1 + number // 6
+        folder.trial(f"gradient-{number:04d}", base=base, num_types=types)
+        folder.activations(f"gradient-{number:04d}", [1], base=base, num_types=types)
+    drawn = curves_by_base(curves_by_base_data(load_run(folder.path)))
+    assert overlaps(drawn) == []
 
 
 def test_a_set_that_is_missing_leaves_its_place_empty(make_run):
