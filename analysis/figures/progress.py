@@ -81,7 +81,7 @@ def accuracy_by_outer_step_data(run: Run) -> pd.DataFrame:
 
 
 def accuracy_by_outer_step(data: pd.DataFrame) -> Figure:
-    """Validation accuracy against the logarithm of the outer step or generation, a panel per method, a line per trial.
+    """Validation accuracy against outer step or generation, one panel per method and one line per trial.
 
     Args:
         data: what `accuracy_by_outer_step_data` returns, not empty.
@@ -96,12 +96,7 @@ def accuracy_by_outer_step(data: pd.DataFrame) -> Figure:
                 fade = 0.45 + 0.5 * place / max(len(lines) - 1, 1)
                 style: dict[str, Any] = {"color": METHOD_COLOURS[method], "alpha": fade, "markersize": 3.5}
                 axes.plot(trial["step"], 100 * trial["val_accuracy"], "o-", linewidth=1.1, **style)
-            last = int(own["step"].max())
-            axes.set_xscale("symlog", linthresh=1)
-            ticks = [0, *(10**power for power in range(len(str(max(last, 1)))))]
-            axes.set_xticks(ticks, [str(tick) for tick in ticks])
-            axes.set_xlim(-0.15, 1.15 * max(last, 1))
-            axes.minorticks_off()
+            axes.xaxis.get_major_locator().set_params(integer=True)
             axes.set_title(f"{method}, {count(len(lines), 'trial')}")
             axes.set_xlabel("outer step" if method == "gradient" else "generation")
             horizontal_grid(axes)

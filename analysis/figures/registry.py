@@ -242,8 +242,8 @@ FIGURES: Final[dict[str, FigureRecipe]] = {
     ),
     "accuracy_by_outer_step": FigureRecipe(
         "What a set is worth as the search goes on",
-        "Validation accuracy of fresh networks with the set as it was at a recorded step, a line for each trial; the "
-        "axis is logarithmic from 1 on, at 0 nothing is learned yet.",
+        "Validation accuracy of fresh networks with the set as it was at a recorded step, a line for each trial; at 0 "
+        "nothing is learned yet.",
         accuracy_by_outer_step_data,
         accuracy_by_outer_step,
         "recorded steps with a validation accuracy",
