@@ -11,6 +11,7 @@ or written.
 from analysis.comparison import Comparison, compare
 from analysis.cross_size import cross_size_table
 from analysis.figures import FIGURES, FigureRecipe, MissingDataError, figure
+from analysis.initial_variance import initial_variance_table
 from analysis.judgement import Outcome, Verdict, verdict
 from analysis.load import Run, RunFolderError, counted_attempts, load_run
 from analysis.pareto import objectives_of, pareto_front, pareto_table
@@ -18,6 +19,7 @@ from analysis.passport import Passport, PassportError, scale_passport
 from analysis.passport_file import write_passport
 from analysis.passport_label import Label, Rules, Standing
 from analysis.passport_table import headline_passports, passport_table
+from analysis.regimes import regime_table
 from analysis.report import write_report
 from analysis.sets import headline_sets
 from analysis.statistics import (
@@ -54,6 +56,7 @@ __all__ = [
     "figure",
     "headline_passports",
     "headline_sets",
+    "initial_variance_table",
     "load_run",
     "mean_interval",
     "mean_intervals",
@@ -62,6 +65,7 @@ __all__ = [
     "pareto_front",
     "pareto_table",
     "passport_table",
+    "regime_table",
     "save_figure",
     "scale_passport",
     "share_won",

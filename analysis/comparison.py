@@ -19,9 +19,10 @@ from analysis.cross_size import SIZE
 from analysis.function_space import curve_distances, curve_points, set_distance
 from analysis.load import Run, counted_attempts
 from analysis.merit import LOSS, metric_of
+from analysis.paired import paired_columns
 from analysis.sets import METHODS, headline_sets, judging_regime, judging_split, of_sets, one_rate, regime_of
 from analysis.settings import outer_loss_unit, pooling_sentence
-from analysis.statistics import Estimate, Interval, Vector, difference_of_means, mean_intervals, pair, share_won
+from analysis.statistics import Estimate, Interval, Vector, difference_of_means, mean_intervals, pair
 from analysis.words import count, number, percent, points, seconds
 
 BUDGETS: Final = {"inner_steps_total": "inner steps", "wall_seconds": "seconds"}
@@ -166,7 +167,7 @@ def final_sets(runs: Sequence[Run]) -> pd.DataFrame:
     alike = (rows["arm"] == "mixed") & rows["accuracy"].notna() & (regime_of(rows) == judging_regime(rows))
     mixed = one_rate(of_sets(rows[alike], best))
     records = []
-    samples = []
+    found = []
     for key, group in mixed.groupby([*SIZE, "mixing"], dropna=False):
         own = {str(method): part.set_index("seed") for method, part in group.groupby("method")}
         if set(METHODS) - set(own):
@@ -177,10 +178,9 @@ def final_sets(runs: Sequence[Run]) -> pd.DataFrame:
         for method in METHODS:
             record[f"{method}_trial"] = own[method]["trial_id"].iloc[0]
             record[method] = own[method].loc[common, "accuracy"].mean() if len(common) else float("nan")
-        record |= {"pairs": len(pairs.differences), "lost": pairs.lost, "won": share_won(pairs.differences)}
         records.append(record)
-        samples.append(pairs.differences)
-    filled = [record | _difference(estimate) for record, estimate in zip(records, mean_intervals(samples), strict=True)]
+        found.append(pairs)
+    filled = [record | own for record, own in zip(records, paired_columns(found, "difference"), strict=True)]
     return pd.DataFrame.from_records(filled, columns=_FINAL_COLUMNS)
 
 

@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
-import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 
+from analysis.frames import Backend, repeated_rows, to_frame
 from analysis.measured_later import with_later_curvature
 from search.schema import UNIQUE_KEYS, Status
 from search.store import (
@@ -26,16 +24,7 @@ from search.store import (
     storage_at,
 )
 
-Backend = Literal["numpy_nullable", "pyarrow"]
-
-_GRID_PER_ROW: Final = 32
 _FRAMES: Final = ("trials", "steps", "activations", "evaluations")
-_PANDAS_TYPES: Final = {
-    # Nullable integers and flags, so that a column's type does not depend on whether a value is missing.
-    pa.int64(): pd.Int64Dtype(),
-    pa.bool_(): pd.BooleanDtype(),
-    pa.string(): pd.StringDtype(na_value=float("nan")),
-}
 
 
 class RunFolderError(ValueError):
@@ -208,54 +197,14 @@ def read_frame(
     keys = UNIQUE_KEYS.get(table, ())
     read = None if columns is None else list(dict.fromkeys([*columns, *keys]))
     try:
-        rows, bad = read_table(folder, table, columns=read, where=wanted, dictionaries=True)
+        rows, bad = read_table(folder, table, columns=read, where=wanted, runs=True)
     except (StoreError, SchemaError) as error:
         raise RunFolderError(str(error)) from error
-    repeated = _repeated(rows, keys)
-    if repeated is not None:
-        rows = rows.filter(pa.array(~repeated))
+    repeated = repeated_rows(rows, keys)
     if columns is not None:
         rows = rows.select(list(columns))
-    if not categories:
-        plain = [pa.types.is_dictionary(field.type) for field in rows.schema]
-        kinds = [
-            field.with_type(field.type.value_type) if coded else field
-            for field, coded in zip(rows.schema, plain, strict=True)
-        ]
-        rows = rows.cast(pa.schema(kinds))
-    mapper = pd.ArrowDtype if dtype_backend == "pyarrow" else _PANDAS_TYPES.get
-    # Column by column, each freed when it is converted: the rows are not there twice.
-    frame: pd.DataFrame = rows.to_pandas(types_mapper=mapper, split_blocks=True, self_destruct=True)
-    return frame, bad
-
-
-def _repeated(rows: pa.Table, keys: Sequence[str]) -> np.ndarray[Any, np.dtype[np.bool_]] | None:
-    """Which rows have a key that an earlier row has; None if none has."""
-    place, places = np.zeros(rows.num_rows, dtype=np.int64), 1
-    for name in keys:
-        column = rows.column(name).combine_chunks()
-        if not pa.types.is_dictionary(column.type):
-            column = column.dictionary_encode()
-        if isinstance(column, pa.ChunkedArray):
-            column = column.unify_dictionaries().combine_chunks()
-        has_gaps = column.indices.null_count > 0
-        count = len(column.dictionary) + has_gaps
-        if count <= 1:
-            continue
-        if places * count >= 2**62:
-            distinct, place = np.unique(place, return_inverse=True)
-            places = len(distinct)
-        codes = pc.fill_null(column.indices, count - 1) if has_gaps else column.indices
-        place = place * count + codes.to_numpy(zero_copy_only=False)
-        places *= count
-    # The keys of a run nearly fill the grid of their values, so that a table of all places is small; else a hash table.
-    if places <= _GRID_PER_ROW * rows.num_rows:
-        is_taken = np.zeros(places, dtype=np.bool_)
-        is_taken[place] = True
-        if int(is_taken.sum()) == rows.num_rows:
-            return None
-    repeated = pd.Series(place).duplicated().to_numpy()
-    return repeated if repeated.any() else None
+    frame = to_frame(rows, categories=categories, dtype_backend=dtype_backend)
+    return (frame if repeated is None else frame[~repeated].reset_index(drop=True)), bad
 
 
 def counted_attempts(frame: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:

@@ -18,10 +18,11 @@ from typing import Any, Final
 import pandas as pd
 
 from analysis.comparison import compare
-from analysis.figures import FIGURES, METHODS_COMPARED, by_question
+from analysis.figures import FIGURES, METHODS_COMPARED, REGIMES_COMPARED, by_question
 from analysis.judgement import verdict
 from analysis.load import Run, load_run
 from analysis.passport_table import passport_tables
+from analysis.regime_tables import regime_tables
 from analysis.statistics import MIN_PAIRS
 from analysis.style import save_figure
 from analysis.tables import (
@@ -34,7 +35,7 @@ from analysis.tables import (
     settings_rows,
     trials_table,
 )
-from search.store import Location, storage_at
+from search.store import Location, read_unjudged, storage_at
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class _Group:
     question: str
     pictures: tuple[_Picture, ...]
     compares_methods: bool
+    compares_regimes: bool
 
 
 _FEWEST_PIXELS: Final = 54
@@ -112,7 +114,13 @@ def _write(run: Run, page: Path) -> Path:
     _replace(page.parent / "cross_size.csv", csv_text(judged.sizes))
     pictures, missing = _figures(run, page.parent / "figures")
     groups = [
-        _Group(f"question-{place}", question, tuple(pictures[name] for name in names), question == METHODS_COMPARED)
+        _Group(
+            f"question-{place}",
+            question,
+            tuple(pictures[name] for name in names),
+            question == METHODS_COMPARED,
+            question == REGIMES_COMPARED,
+        )
         for place, (question, names) in enumerate(by_question(pictures).items(), start=1)
     ]
     comparison = compare(run)
@@ -127,6 +135,7 @@ def _write(run: Run, page: Path) -> Path:
         comparison=comparison,
         comparisons=list(comparison_tables(comparison)),
         groups=groups,
+        regimes=list(regime_tables(run)),
         missing=missing,
         pareto=list(pareto_tables(run)),
         trials=trials_table(run),
@@ -212,6 +221,8 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     ]
     if run.left_out:
         facts.append(("damaged parts left out", str(len(run.left_out))))
+    if notes := read_unjudged(storage_at(run.path)):
+        facts.append(("batches of networks not judged", str(len(notes))))
     return facts
 
 
@@ -225,6 +236,8 @@ def _provenance(run: Run) -> Iterator[tuple[str, str]]:
             yield f"{column} (of the rows)", ", ".join(values)
     for bad in run.left_out:
         yield "left out", f"{bad.table}/{bad.path.name}: {bad.reason}"
+    for note in read_unjudged(storage_at(run.path)):
+        yield "not judged", f"{note['unit']}: {note['status']}, {note['error']}"
 
 
 def _template() -> Any:

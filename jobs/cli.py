@@ -219,6 +219,9 @@ def evaluate(
     spectral_bias: Annotated[
         bool, typer.Option("--spectral-bias", help="Measure how soon the arms learn sinusoids of rising frequency.")
     ] = False,
+    initial_variance: Annotated[
+        bool, typer.Option("--initial-variance", help="Measure the signal of every layer before the first step.")
+    ] = False,
     task: Annotated[
         str | None, typer.Option(help="Tasks to judge them on, e.g. digits,van_der_pol; by default the run's.")
     ] = None,
@@ -247,6 +250,7 @@ def evaluate(
         controls=tuple(CONTROLS) if controls == "all" else _names(controls),
         curvature=curvature,
         spectral_bias=spectral_bias,
+        initial_variance=initial_variance,
         tasks=_names(task),
         architectures=_names(architecture),
         mixings=_names(mixing),

@@ -63,6 +63,10 @@ class Display:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Show the last state, and leave the terminal to others."""
         self._ended.set()
         self._ticker.join()
         self._refresh()

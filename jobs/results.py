@@ -28,10 +28,14 @@ from analysis import (
     scale_passport,
     verdict,
 )
+from analysis.figures import regimes_and_ensembles_data
 from analysis.pareto import pareto_sentence
 from analysis.passport_table import passport_summary
+from analysis.regime_tables import regime_tables
 from analysis.tables import Table, accuracy_tables, advantage_tables, comparison_tables, pareto_tables
 from search.location import Location
+from search.storage import storage_at
+from search.unjudged import read_unjudged, unjudged_words
 
 CLUSTER_FILES: Final = Path(str(files("jobs"))) / "cluster"
 _CLUSTER_FILES: Final = {
@@ -52,19 +56,29 @@ def print_verdict(path: Location) -> None:
     found = verdict(run)
     for table in (*accuracy_tables(found, intervals=False), *advantage_tables(found)):
         _print_table(out, table)
-    for table in pareto_tables(run):
+    for table in (*regime_tables(run, arms=("mixed",), intervals=False), *pareto_tables(run)):
         _print_table(out, table)
     _print_sentences(out, [*found.headlines, *filter(None, [pareto_sentence(run)])])
+    _print_sentences(out, unjudged_words(read_unjudged(storage_at(run.path))))
     if set(run.trials["method"].dropna()) == {"gradient", "evolution"}:
         _print_sentences(out, compare(run).sentences)
 
 
 def verdict_json(path: Location) -> dict[str, Any]:
-    """The verdict for programs: sentences, a record per set, size and rival, and one per trial with all objectives."""
+    """The verdict for programs: sentences, a record per set, size and rival, one per trial with all objectives.
+
+    Where networks were trained under several regimes, or kept as snapshots, also one per arm, size and regime.
+    """
     run = load_run(path)
     found = verdict(run)
     pareto = {"objectives": list(objectives_of(run)), "trials": _records(pareto_table(run))}
-    return {"sentences": list(found.sentences), "rows": _records(found.table), "pareto": pareto}
+    return {
+        "sentences": list(found.sentences),
+        "rows": _records(found.table),
+        "pareto": pareto,
+        "regimes": _records(regimes_and_ensembles_data(run)),
+        "not_judged": read_unjudged(storage_at(run.path)),
+    }
 
 
 def show_comparison(paths: Sequence[Location], *, as_json: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import threading
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from jobs.descent import as_it_may_go_on, extended, made, made_as_fork
 from jobs.display import Display
@@ -22,6 +23,7 @@ from search.conditions import Wanted, conditions
 from search.config import ResourcesConfig, RunConfig, methods, stored_config
 from search.config_errors import ConfigError, Problem, checked
 from search.launch import Account, drive
+from search.limits import briefly
 from search.location import Location
 from search.plan import Plan, Watch
 from search.ray_setup import check_resources, cluster_nodes
@@ -134,6 +136,7 @@ def judge_more(
     controls: tuple[str, ...] | None,
     curvature: str | None,
     spectral_bias: bool,
+    initial_variance: bool,
     tasks: tuple[str, ...] | None,
     architectures: tuple[str, ...] | None,
     mixings: tuple[str, ...] | None,
@@ -182,6 +185,7 @@ def judge_more(
         controls=evaluation.controls,
         curvature=config.curvature,
         spectral_bias=evaluation.spectral_bias or spectral_bias,
+        initial_variance=evaluation.initial_variance or initial_variance,
         wanted=Wanted((*own, *evaluation.tasks), evaluation.architectures, evaluation.mixings),
     )
     resources = resources_of(run, workers)
@@ -192,10 +196,26 @@ def judge_more(
 def _drive(run: RunFolder, resources: ResourcesConfig, *, address: str | None, as_json: bool, **options: Any) -> None:
     display = Display(run, quiet=as_json)
     begin: Callable[[Plan, Account], Watch] = display.begin
+
+    def say(account: Account) -> None:
+        display.stop()
+        _end(run, account, as_json=as_json)
+        sys.stdout.flush()
+
+    def leave(account: Account) -> NoReturn:
+        briefly(say, account)
+        # Not sys.exit: the thread that hangs is the main one, and would have to do the rest.
+        os._exit(EXIT_FAILED)
+
     with _asked_to_stop(display.say_stopping) as stop, display:
-        account = drive(run, resources, begin, address=address, stop=stop, **options)
+        account = drive(run, resources, begin, address=address, stop=stop, leave=leave, **options)
+    sys.exit(_end(run, account, as_json=as_json))
+
+
+def _end(run: RunFolder, account: Account, *, as_json: bool) -> int:
+    """Say how it ended, on the terminal or as JSON, and return the exit code."""
     failed = [one for one in account.problems if one[1].status is not Status.DIVERGED]
-    if account.gave_up:
+    if account.gave_up or account.hung:
         code = EXIT_FAILED
     else:
         code = EXIT_INTERRUPTED if account.interrupted else EXIT_FAILED if failed or not _any_ok(run) else EXIT_DONE
@@ -204,7 +224,7 @@ def _drive(run: RunFolder, resources: ResourcesConfig, *, address: str | None, a
         print(json.dumps(_summary(run, account, code, report)))  # noqa: T201
     else:
         _say_end(run, account, code, report)
-    sys.exit(code)
+    return code
 
 
 def _write_report(run: RunFolder) -> Location:
@@ -229,6 +249,12 @@ def _say_end(run: RunFolder, account: Account, code: int, report: Location | Non
             f"`ldnn resume {run.path}` goes on",
             **_AS_IT_IS,
         )
+    if account.hung:
+        out.print(
+            "Stopped: a unit in this process did not end in time, and only the process can be ended. What is finished "
+            f"is on disk; `ldnn resume {run.path}` goes on, with `--workers 1` also past units that hang",
+            **_AS_IT_IS,
+        )
     for unit, outcome in account.problems:
         out.print(f"{unit.key} {outcome.status}: {outcome.note}", **_AS_IT_IS)
     if report is None:
@@ -245,6 +271,7 @@ def _summary(run: RunFolder, account: Account, code: int, report: Location | Non
         "skipped": account.skipped,
         "quarantined": [str(part) for part in account.quarantined],
         "gave_up": account.gave_up,
+        "hung": account.hung,
         "warnings": account.warnings,
         "problems": [{"unit": u.key, "status": o.status, "note": o.note} for u, o in account.problems],
         "report": None if report is None else str(report),

@@ -24,6 +24,7 @@ from search.schema import OBJECTIVES, Status
 from search.search_plan import trial_id
 from search.storage import Storage
 from search.store import QUARANTINE
+from search.unjudged import read_unjudged, unjudged_words
 
 _COLUMNS: Final = {
     "cross_size_drop": ("drop [0..1]", "{:.3f}"),
@@ -91,6 +92,7 @@ def run_status(path: Location) -> dict[str, Any]:
         "pareto_set": pareto.loc[pareto["front"], "trial_id"].tolist(),
         "pareto_words": pareto_sentence(found),
         "evaluated_networks": evaluations.num_rows,
+        "not_judged": read_unjudged(run.store.storage),
         "damaged_parts": [str(part) for part in (*bad, *bad_evaluations)],
         "disk_bytes": sum(folders.values()),
         "disk_bytes_by_folder": folders,
@@ -172,6 +174,8 @@ def show_status(path: Location, *, as_json: bool) -> None:
         out.print(f"{rate:.3g} trials an hour{words}.")
     for one in found["failures"]:
         out.print(f"{one['count']} attempts {one['status']}, first {one['first']}: {one['words']}", markup=False)
+    for words in unjudged_words(found["not_judged"]):
+        out.print(words, markup=False, soft_wrap=True)
     for one in found["revisions"]:
         changes = ", ".join(f"{change['key']}: {change['old']} -> {change['new']}" for change in one["changes"])
         out.print(f"{one['created_at'][:19]} {one['reason']}: {changes}", markup=False)

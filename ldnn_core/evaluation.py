@@ -248,6 +248,17 @@ def evaluate_sizes(
     }
 
 
+def fresh_networks(network: Network, seeds: Sequence[int], root_seed: int) -> Tensor:
+    """The networks of these seeds before their first inner step, (S, Θ) on the CPU; the same for all arms."""
+    return network.initial_parameters([generator(root_seed, "network", *network.channels, s) for s in seeds])
+
+
+def rows_of_steps(train_rows: Rows, batch_size: int, steps: int, seeds: Sequence[int], root_seed: int) -> Tensor:
+    """Which rows the networks of these seeds see at their first inner steps, (steps, S, batch size)."""
+    sources = [generator(root_seed, "batches", s) for s in seeds]
+    return shuffled_rows(len(train_rows), batch_size, steps, sources).to(train_rows.x.device)
+
+
 def _judge_group(
     examination: Examination,
     arms: Mapping[str, Arm],
@@ -260,9 +271,8 @@ def _judge_group(
     started = time.perf_counter()
     data, network, per_epoch = examination.data, examination.network, len(train_rows) // training.batch_size
     device, count = train_rows.x.device, len(arms) * len(seeds)
-    fresh = network.initial_parameters([generator(root_seed, "network", *network.channels, s) for s in seeds])
-    sources = [generator(root_seed, "batches", s) for s in seeds]
-    rows = shuffled_rows(len(train_rows), training.batch_size, training.steps, sources).to(device)
+    fresh = fresh_networks(network, seeds, root_seed)
+    rows = rows_of_steps(train_rows, training.batch_size, training.steps, seeds, root_seed)
     noise_seeds = tuple(derive_seed(root_seed, "noise", s) for s in seeds) if network.dropped else ()
     batches = Batches(train_rows.x, train_rows.y, rows, noise_seeds=noise_seeds).repeated(len(arms))
     own = {name: arm.make(seeds) if isinstance(arm, PerSeed) else arm for name, arm in arms.items()}

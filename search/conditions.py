@@ -6,7 +6,7 @@ networks are judged, and back into the few words that a unit's payload carries w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from search.config import RegimeConfig, RunConfig
 from search.config_tasks import TaskTable, task_table
 from search.config_types import ArchitectureName, MixingName
+from search.schema import USUAL_TRIAL
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,27 @@ def conditions(run: RunConfig, wanted: Wanted) -> list[RunConfig]:
     mixings = wanted.mixings or evaluation.mixings or (ldnn.mixing,)
     found = [_under(run, *each) for each in product(tasks, architectures, mixings, run.regimes)]
     return [one for one in found if one.ldnn.architecture == "mlp" or one.task.image_size != 0]
+
+
+def judged_under(
+    run: RunConfig, wanted: Wanted, trial_ids: tuple[str, ...]
+) -> Iterator[tuple[RunConfig, tuple[str, ...]]]:
+    """Each condition with those that are judged under it: the sets of trials, and once also the usual activations.
+
+    A usual activation is the same however types are mixed: it is judged as if they were mixed as in the run.
+    """
+    with_usual: list[RunConfig] = []
+    for condition in conditions(run, wanted):
+        unmixed = condition.model_copy(update={"ldnn": condition.ldnn.model_copy(update={"mixing": run.ldnn.mixing})})
+        if unmixed in with_usual:
+            yield condition, trial_ids
+            continue
+        with_usual.append(unmixed)
+        if condition == unmixed:
+            yield condition, (*trial_ids, USUAL_TRIAL)
+        else:
+            yield condition, trial_ids
+            yield unmixed, (USUAL_TRIAL,)
 
 
 def difference(condition: RunConfig, run: RunConfig) -> dict[str, Any]:

@@ -303,6 +303,14 @@ class TrialConfig(Table):
         """Width and depth of each of those networks."""
         return tuple((width, depth) for depth in self.depths for width in self.widths)
 
+    @property
+    def outer_steps(self) -> int:
+        """Outer steps or generations."""
+        if self.gradient is not None:
+            return self.gradient.outer_steps
+        assert self.evolution is not None  # the configuration has exactly one of the two
+        return self.evolution.generations
+
 
 def methods(run: RunConfig) -> tuple[Method, ...]:
     """The methods that a run searches with, in a fixed order."""

@@ -137,6 +137,8 @@ class EvaluationConfig(Table):
     """Further tasks that found sets are judged on; each a table like [task], with the same sizes and training."""
     spectral_bias: bool = False
     """Whether it is measured how soon networks with the arms of a set learn sinusoids of rising frequency."""
+    initial_variance: bool = False
+    """Whether the variance of what goes into and comes out of every activation is measured before the first step."""
 
     @property
     def training(self) -> TrainingConfig:

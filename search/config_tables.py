@@ -242,7 +242,8 @@ class SearchConfig(Table):
     space: Space = Field(default_factory=dict)
     """What is sampled: key → {low, high, log, step} or {choices}; keys of the other method are passed over."""
     max_retries: Annotated[int, Field(ge=0, le=100)] = 2
-    """How often a trial whose process died is tried again."""
+    """How often a trial whose process died is tried again, and a batch of judged networks also when its time was over;
+    counted anew when the run is resumed."""
     max_trial_seconds: Annotated[float, Field(ge=0, le=1e8)] = 0.0
     """What a trial may take, with all it goes on from, before it ends with the status timeout; 0 for any time."""
     max_failures: Annotated[int, Field(ge=1, le=100_000)] = 100_000
@@ -314,8 +315,11 @@ class ResourcesConfig(Table):
     checkpoint_seconds: Annotated[float, Field(ge=0, le=1e6)] = 60.0
     """How often a running trial keeps a checkpoint, from which another attempt goes on; 0 for never."""
     memory_per_trial: Annotated[int, Field(ge=0, le=2**24)] = 0
-    """Megabytes (2^20 bytes) that a trial may ask for before it ends with the status oom; 0 for any number. Host memory
-    only, and that of the trial's own process, not of its shards' workers."""
+    """Megabytes (2^20 bytes) that a trial, or a batch of judged networks, may ask for before it ends with the status
+    oom; 0 for any number. Host memory only, and of each process: a trial's own, and each worker of its shards."""
+    max_evaluation_seconds: Annotated[float, Field(ge=0, le=1e8)] = 0.0
+    """What a batch of judged networks, or a measurement of them, may take before its worker is ended and it is tried
+    again, search.max_retries times; 0 for any time."""
 
     def _relations(self) -> Iterator[Relation]:
         gpus = self.gpus_per_trial

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from ldnn_core.activations import UsualActivation
 from ldnn_core.arms import WIDENED, controls_of, pure_names, widened
 from ldnn_core.evaluation import Arm, Judgement, TrainedGroup, Training, evaluate_arms
+from ldnn_core.initial_variance import InitialVariance, measure_initial_variance
 from ldnn_core.layout import Mixing
 from ldnn_core.network import Network
 from ldnn_core.randomness import derive_seed
@@ -115,7 +116,27 @@ class Contest:
             tried = self._tried(missing)
             yield VALIDATION, tried
             rates |= {arm: best_rate([one for one in tried if one.arm == arm]) for arm in missing}
-        yield FINAL, self._trained(seeds, rates, FINAL, derive_seed(self.run.seed, "evaluation"), observe)
+        yield FINAL, self._trained(seeds, rates, FINAL, self._root_seed, observe)
+
+    def initial_variances(self, seeds: Sequence[int]) -> list[InitialVariance]:
+        """The signal in the networks that are judged, before their first step."""
+        measured = []
+        for network, arms in self.sides:
+            measured += measure_initial_variance(
+                self.data,
+                network,
+                arms,
+                seeds,
+                batch_size=self.run.evaluation.batch_size,
+                root_seed=self._root_seed,
+                split=FINAL,
+            )
+        return measured
+
+    @property
+    def _root_seed(self) -> int:
+        """Of the networks that are judged."""
+        return derive_seed(self.run.seed, "evaluation")
 
     def _tried(self, arms: Sequence[str]) -> list[Judgement]:
         evaluation = self.run.evaluation

@@ -11,10 +11,11 @@ from typing import Any
 
 from ldnn_core.evaluation import Judgement
 from ldnn_core.randomness import derive_seed
-from search.conditions import Wanted, condition_of, conditions, difference, title
+from search.conditions import Wanted, condition_of, difference, judged_under, title
 from search.config import CurvatureConfig, RunConfig
 from search.contest import FINAL, Contest, Ring, arm_names
 from search.found_set import FoundSet, found_set
+from search.initial_variance import initial_variance_units
 from search.plan import Unit
 from search.recorder import Row
 from search.schema import USUAL_TRIAL
@@ -44,6 +45,7 @@ class Request:
         controls: controls of the sets; None for those that the run names.
         curvature: how the Hessian is measured; None for what the run says.
         spectral_bias: whether that is measured; None for what the run says.
+        initial_variance: whether that is measured; None for what the run says.
         wanted: on which tasks and in which networks; by default what the run names.
     """
 
@@ -55,6 +57,7 @@ class Request:
     controls: tuple[str, ...] | None = None
     curvature: CurvatureConfig | None = None
     spectral_bias: bool | None = None
+    initial_variance: bool | None = None
     wanted: Wanted = field(default_factory=Wanted)
 
 
@@ -76,37 +79,31 @@ def evaluation_units(run: RunConfig, store: Store, request: Request) -> tuple[li
     """
     units: list[Unit] = []
     complete = 0
-    with_usual: list[RunConfig] = []
-    for condition in conditions(run, request.wanted):
-        # A usual activation is the same however types are mixed: it is judged once, as if they were as in the run.
-        unmixed = condition.model_copy(update={"ldnn": condition.ldnn.model_copy(update={"mixing": run.ldnn.mixing})})
-        judged = [(condition, request.trial_ids)]
-        if unmixed not in with_usual:
-            with_usual.append(unmixed)
-            if condition == unmixed:
-                judged = [(condition, (*request.trial_ids, USUAL_TRIAL))]
-            else:
-                judged.append((unmixed, (USUAL_TRIAL,)))
-        for where, trial_ids in judged:
-            missing, done = _units_under(where, run, store, replace(request, trial_ids=trial_ids))
-            units, complete = units + missing, complete + done
+    for where, trial_ids in judged_under(run, request.wanted, request.trial_ids):
+        missing, done = _units_under(where, run, store, replace(request, trial_ids=trial_ids))
+        units, complete = units + missing, complete + done
     if run.evaluation.spectral_bias if request.spectral_bias is None else request.spectral_bias:
         usual = run.evaluation.usual if request.usual is None else request.usual
         missing, done = spectral_bias_units(store, request.trial_ids, usual)
+        units, complete = units + missing, complete + done
+    if run.evaluation.initial_variance if request.initial_variance is None else request.initial_variance:
+        missing, done = initial_variance_units(
+            run,
+            store,
+            _arms(run, store, request, (*request.trial_ids, USUAL_TRIAL)),
+            sizes=list(product(request.widths, request.depths)),
+            seeds=request.seeds,
+            wanted=request.wanted,
+        )
         units, complete = units + missing, complete + done
     return units, complete
 
 
 def _units_under(run: RunConfig, whole: RunConfig, store: Store, request: Request) -> tuple[list[Unit], int]:
     """`evaluation_units` under one condition of the whole run; what is not the run's own stands in the payload."""
-    usual = run.evaluation.usual if request.usual is None else request.usual
-    controls = run.evaluation.controls if request.controls is None else request.controls
     curvature = request.curvature or run.curvature
     present, measured = _present(store, run), _present(store, run, table="spectra")
-    arms = {
-        trial_id: arm_names(found_set(store, trial_id).spec, controls) if trial_id != USUAL_TRIAL else usual
-        for trial_id in request.trial_ids
-    }
+    arms = _arms(run, store, request, request.trial_ids)
     sharp = range(min(curvature.networks, request.seeds)) if curvature.method != "none" else range(0)
     units, complete = [], 0
     sizes = [(width, depth) for depth in request.depths for width in request.widths]
@@ -136,6 +133,16 @@ def _units_under(run: RunConfig, whole: RunConfig, store: Store, request: Reques
             key = f"{trial_id}-{title(run, whole)}-w{width}-d{depth}-{run.evaluation.lr_protocol}-{digest}"
             units.append(Unit(key, 0, payload))
     return units, complete
+
+
+def _arms(run: RunConfig, store: Store, request: Request, trial_ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The names of the arms of each set, and of the usual activations."""
+    usual = run.evaluation.usual if request.usual is None else request.usual
+    controls = run.evaluation.controls if request.controls is None else request.controls
+    return {
+        trial_id: usual if trial_id == USUAL_TRIAL else arm_names(found_set(store, trial_id).spec, controls)
+        for trial_id in trial_ids
+    }
 
 
 def _missing(

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import Any, NoReturn
 
 from search import checkpoint
 from search.conditions import Wanted, conditions
@@ -20,6 +20,7 @@ from search.data_checksum import require_same_data, task_checksum
 from search.driver_lock import LeftBehindError, driver_lock, new_token, require_driver
 from search.evaluate import Request, evaluation_units
 from search.found_set import best_trials
+from search.limits import Deadline, ShardLimits, briefly, deadline_of
 from search.plan import ChainPlan, ListPlan, Outcome, Plan, Unit, Watch, run_here
 from search.progress import clear_progress, progress_folder
 from search.provenance import config_hash, hostname
@@ -29,12 +30,10 @@ from search.schedule import make_scheduler
 from search.schema import FINISHED, OBJECTIVES, Status
 from search.search_plan import Finished, SearchPlan, trial_id
 from search.store import BadPart, Store, StoreError, trial_key
+from search.unjudged import Notes
 from search.warm_start import EarlierTrial, earlier_trials
 
 _AS_PLANNED = (Status.OK, Status.PRUNED)
-
-GRACE_SECONDS: Final = 60.0
-"""How much longer than it may a trial runs before it is ended from outside: it may be in the middle of a long step."""
 
 
 @dataclass
@@ -48,6 +47,7 @@ class Account:
         problems: units that did not end well, also when tried again, with their last outcomes.
         interrupted: whether it was stopped before its end.
         gave_up: whether it stopped by itself, because too many trials failed.
+        hung: whether it ends because a unit in its own process does not.
         warnings: what people should know before it starts.
     """
 
@@ -57,6 +57,7 @@ class Account:
     problems: list[tuple[Unit, Outcome]] = field(default_factory=list)
     interrupted: bool = False
     gave_up: bool = False
+    hung: bool = False
     warnings: list[str] = field(default_factory=list)
 
 
@@ -74,6 +75,7 @@ def drive(
     address: str | None = None,
     stop: Callable[[], bool] | None = None,
     other_code: bool = False,
+    leave: Callable[[Account], NoReturn] | None = None,
 ) -> Account:
     """Do what is missing of a run.
 
@@ -86,6 +88,8 @@ def drive(
         address: of a Ray cluster; None starts one here.
         stop: asked often; once true, running units end and nothing further starts.
         other_code: whether missing trials may be run by other code than those that are there; the run then says so.
+        leave: ends this process; called in another thread when a unit that is done in it is past its deadline, which
+            nothing else can end.  None lets such a unit take as long as it likes.
 
     Raises:
         RunFolderError: another process drives the run, or trials are missing and the code is not that of the run.
@@ -101,7 +105,9 @@ def drive(
         return lost.is_set() or account.gave_up or (stop is not None and stop())
 
     with driver_lock(run, lost, token=token):
+        store.make_added_folders()
         account.quarantined = [*store.repair(), *store.sweep_orphans()]
+        notes = Notes(store.storage, afresh=search)
         clear_progress(progress_folder(run.path))
         earlier = earlier_trials(run.info.warm_start)
         plan = _plan(run, config, search=search, request=request, earlier=earlier)
@@ -124,9 +130,21 @@ def drive(
                     problems[unit.key] = unit, outcome
                 failed = sum(one.status not in FINISHED for _, one in problems.values())
                 account.gave_up = failed >= config.search.max_failures
-                if outcome.status not in FINISHED and not lost.is_set() and not _took_our_place(run, token, lost):
+                has_no_row = outcome.status not in FINISHED
+                if lost.is_set() or (has_no_row and _took_our_place(run, token, lost)):
+                    pass  # the run is another driver's, who says how its units end
+                elif unit.payload["kind"] != "trial":
+                    # Rows of networks say nothing of those that are not there.
+                    notes.ended(unit.key, str(outcome.status), outcome.note, attempts=unit.attempt + 1)
+                elif has_no_row:
                     _publish_ending(run, unit, outcome)
             told(event, unit, outcome)
+
+        def hung(unit: Unit, outcome: Outcome) -> None:
+            if leave is not None:
+                briefly(watch, "finished", unit, outcome)
+                account.problems, account.interrupted, account.hung = list(problems.values()), True, True
+                leave(account)
 
         work_args = {
             "run": str(run.path),
@@ -136,8 +154,7 @@ def drive(
             "memory": resources.memory_per_trial,
         }
         if plan.done < plan.total:
-            patience = partial(_patience, config.search.max_trial_seconds)
-            _run(plan, resources, work_args, watch, address, over, patience)
+            _run(plan, config, resources, work_args, watch, address, over, hung)
         account.problems = list(problems.values())
         if lost.is_set():
             raise StoreError(
@@ -153,18 +170,26 @@ def drive(
 
 def _run(
     plan: Plan,
+    config: RunConfig,
     resources: ResourcesConfig,
     work_args: Mapping[str, Any],
     watch: Watch,
     address: str | None,
     stop: Callable[[], bool] | None,
-    patience: Callable[[Unit], float | None],
+    hung: Callable[[Unit, Outcome], None],
 ) -> None:
+    trial_seconds = config.search.max_trial_seconds
+
+    def deadline(unit: Unit) -> Deadline | None:
+        evaluation_seconds = resources.max_evaluation_seconds
+        return deadline_of(unit.payload["kind"], trial_seconds=trial_seconds, evaluation_seconds=evaluation_seconds)
+
     if resources.workers == 0:
         from search.work import do_unit, threads_limited
 
         with threads_limited(resources.threads):
-            run_here(plan, lambda unit: do_unit(unit, **work_args), watch, stop=stop)
+            work = partial(do_unit, **work_args)
+            run_here(plan, work, watch, stop=stop, deadline=deadline, hung=hung)
         return
     from search.tune import run_with_ray
 
@@ -177,16 +202,12 @@ def _run(
         gpus_per_unit=resources.gpus_per_trial,
         workers_per_unit=resources.workers_per_trial,
         gpus_per_worker=resources.gpus_per_worker,
+        shard_limits=ShardLimits(trial_seconds, resources.memory_per_trial),
         address=address,
         watch=watch,
         stop=stop,
-        patience=patience,
+        deadline=deadline,
     )
-
-
-def _patience(limit: float, unit: Unit) -> float | None:
-    """Seconds after which a unit that has said nothing is ended from outside; None to wait for ever."""
-    return limit + GRACE_SECONDS if limit and unit.payload["kind"] == "trial" else None
 
 
 def _plan(
@@ -215,6 +236,9 @@ def _plan(
         without_mixing = under // max(1, len(evaluation.mixings))
         expected = (learned * under + usual * without_mixing) * len(evaluation.widths) * len(evaluation.depths)
         expected += (learned + usual) * evaluation.spectral_bias
+        # The first step is the same under all regimes.
+        starts = (learned * under + usual * without_mixing) // len(config.regimes)
+        expected += starts * len(evaluation.widths) * len(evaluation.depths) * evaluation.initial_variance
     return ChainPlan(trials, evaluations if expected else ListPlan.empty, expected=expected)
 
 
@@ -310,12 +334,10 @@ def _took_our_place(run: RunFolder, token: str, lost: threading.Event) -> bool:
 
 
 def _publish_ending(run: RunFolder, unit: Unit, outcome: Outcome) -> None:
-    """The row of an attempt that could not write one itself: its process died, or publishing failed.
+    """The row of a trial's attempt that could not write one itself: its process died, or publishing failed.
 
     Where the attempt has written one, that one stands.
     """
-    if unit.payload["kind"] != "trial":
-        return
     config = stored_config(run.info.config, run.path)
     method, number = unit.payload["method"], unit.payload["number"]
     row = {

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from search.plan import PENALTY, Outcome, Plan, Unit, Watch
+from search.plan import PENALTY, Deadlines, Outcome, Plan, Unit, Watch, no_deadline
 from search.schema import Status
 from search.search_plan import METRIC
 
@@ -41,7 +41,7 @@ class Ledger:
         plan: Plan,
         watch: Watch,
         stop: Callable[[], bool] | None,
-        patience: Callable[[Unit], float | None] = lambda unit: None,
+        deadline: Deadlines = no_deadline,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.error: Exception | None = None
@@ -52,7 +52,7 @@ class Ledger:
         self._idle: set[str] = set()
         self._next: Unit | None = None
         self._deaths: dict[str, tuple[Status, str]] = {}
-        self._patience = patience
+        self._deadline = deadline
         self._clock = clock
         self._started: dict[str, float] = {}
         self._waiting: dict[str, float] = {}
@@ -99,13 +99,12 @@ class Ledger:
         self._deaths.setdefault(tune_id, (Status.OOM if no_memory else Status.KILLED, cause))
 
     def overdue(self) -> list[str]:
-        """Trials that have run for longer than there is patience with them, each told once."""
+        """Trials that are past their deadlines, each told once."""
         found = []
         for tune_id, started in self._started.items():
-            seconds, limit = self._clock() - started, self._patience(self._units[tune_id])
-            if limit is not None and seconds > limit and tune_id not in self._deaths:
-                cause = f"it did not answer for {seconds:.0f} s and was ended; search.max_trial_seconds is exceeded"
-                self._deaths[tune_id] = Status.TIMEOUT, cause
+            seconds, deadline = self._clock() - started, self._deadline(self._units[tune_id])
+            if deadline is not None and seconds > deadline.seconds and tune_id not in self._deaths:
+                self._deaths[tune_id] = Status.TIMEOUT, deadline.passed(seconds)
                 found.append(tune_id)
         return found
 

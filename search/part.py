@@ -139,7 +139,10 @@ def decode(table: str, data: bytes, columns: Sequence[str] | None = None) -> pa.
     """
     found = open_part(table, data, columns)
     if isinstance(found, twin.Twin):
-        return twin.assemble([found], TABLES[table].names if columns is None else columns)
+        try:
+            return twin.assemble([found], TABLES[table].names if columns is None else columns)
+        except twin.BAD_TWIN as error:
+            raise PartError(twin.explained(error)) from error
     return found
 
 
@@ -150,8 +153,8 @@ def open_part(table: str, data: bytes, columns: Sequence[str] | None = None) -> 
         try:
             if found := twin.unpack(table, data, start):
                 return found
-        except (pa.ArrowException, ValueError, LookupError, TypeError) as error:
-            raise PartError(f"its twin cannot be read: {str(error).splitlines()[0]}") from error
+        except twin.BAD_TWIN as error:
+            raise PartError(twin.explained(error)) from error
     return _read(table, data, columns)
 
 

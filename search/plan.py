@@ -11,8 +11,10 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Protocol
 
+from search.limits import Deadline, is_out_of_memory, watched
 from search.schema import Status
 
 PENALTY: Final = 0.0
@@ -118,8 +120,8 @@ class ListPlan:
         return self._waiting.popleft() if self._waiting else None
 
     def finish(self, unit: Unit, outcome: Outcome) -> None:
-        """Count the unit as done; hand it out again if its process died and tries are left."""
-        if outcome.status is Status.KILLED and unit.attempt < self._max_retries:
+        """Count the unit as done; hand it out again if its process died or was ended, and tries are left."""
+        if outcome.status in (Status.KILLED, Status.TIMEOUT) and unit.attempt < self._max_retries:
             self._waiting.append(Unit(unit.key, unit.attempt + 1, unit.payload))
         else:
             self._finished += 1
@@ -136,9 +138,7 @@ def attempt(work: Work, unit: Unit) -> Outcome:
         if not all(map(math.isfinite, outcome.values.values())):
             raise ValueError(f"the values of an outcome must be finite, but got {dict(outcome.values)}")
     except Exception as error:
-        # Other libraries name theirs so too: torch.cuda.OutOfMemoryError is no MemoryError.
-        no_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-        return Outcome(Status.OOM if no_memory else Status.FAILED, PENALTY, one_line(error))
+        return Outcome(Status.OOM if is_out_of_memory(error) else Status.FAILED, PENALTY, one_line(error))
     return outcome
 
 
@@ -147,7 +147,23 @@ def one_line(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:500]
 
 
-def run_here(plan: Plan, work: Work, watch: Watch, *, stop: Callable[[], bool] | None = None) -> None:
+Deadlines = Callable[[Unit], Deadline | None]
+"""Says when to give up on a unit; None to wait for ever."""
+
+
+def no_deadline(unit: Unit) -> None:
+    """Of no unit."""
+
+
+def run_here(
+    plan: Plan,
+    work: Work,
+    watch: Watch,
+    *,
+    stop: Callable[[], bool] | None = None,
+    deadline: Deadlines = no_deadline,
+    hung: Callable[[Unit, Outcome], None] = lambda unit, outcome: None,
+) -> None:
     """Run a plan's units one after another in this process: for debugging, tests, and machines without Ray.
 
     Args:
@@ -155,12 +171,20 @@ def run_here(plan: Plan, work: Work, watch: Watch, *, stop: Callable[[], bool] |
         work: how to do a unit.
         watch: told when a unit starts and when it ends.
         stop: asked before each unit; when it says true, no further unit is started.
+        deadline: of each unit.
+        hung: called in another thread when a unit is past it, with what is to be said of the unit; it is expected to
+            end the process, as nothing else can end the unit.
     """
     while not (stop and stop()) and (unit := plan.next_unit()) is not None:
         watch("started", unit, None)
-        outcome = attempt(work, unit)
+        with watched(deadline(unit), partial(_tell, hung, unit)):
+            outcome = attempt(work, unit)
         plan.finish(unit, outcome)
         watch("finished", unit, outcome)
+
+
+def _tell(hung: Callable[[Unit, Outcome], None], unit: Unit, words: str) -> None:
+    hung(unit, Outcome(Status.TIMEOUT, PENALTY, words))
 
 
 class ChainPlan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from search import compacted, twin
 from search.durable import StoreError, describe_failure
 from search.location import Location
 from search.part import NewerSchemaError, open_part, verify
+from search.runs import in_runs, join, spread
 from search.schema import TABLES
 from search.seal import PartError, check_seal_of
 from search.storage import NotAFileError, Storage
@@ -54,12 +56,14 @@ class Wanted:
         columns: the columns wanted, in that order.
         where: column → the values of which its cells must have one.
         dictionaries: whether text comes as dictionaries, each value stored once.
+        runs: whether what is the same in many rows one after the other comes as one run (`search.runs`).
     """
 
     table: str
     columns: tuple[str, ...]
     where: Mapping[str, Collection[Any]]
     dictionaries: bool = False
+    runs: bool = False
 
     @cached_property
     def read(self) -> list[str]:
@@ -70,18 +74,26 @@ class Wanted:
     def as_dictionaries(self) -> list[str]:
         """Those of them that come as dictionaries."""
         return [
-            name for name in self.read if self.dictionaries and pa.types.is_string(TABLES[self.table].field(name).type)
+            name
+            for name in self.read
+            if (self.dictionaries or self.runs) and pa.types.is_string(TABLES[self.table].field(name).type)
         ]
 
     def of(self, rows: pa.Table) -> pa.Table:
         """What is wanted of rows that have all columns of ``read``."""
-        for name in self.as_dictionaries:
-            if not pa.types.is_dictionary(rows.column(name).type):
-                place = rows.schema.get_field_index(name)
-                rows = rows.set_column(place, name, rows.column(name).dictionary_encode())
+        if self.where or not self.runs:
+            coded = self.as_dictionaries
+            columns = [spread(rows.column(name), coded=name in coded) for name in rows.column_names]
+            rows = pa.table(columns, names=rows.column_names)
         for name, values in self.where.items():
             rows = rows.filter(_mask(rows.column(name), values))
-        return rows.select(list(self.columns))
+        rows = rows.select(list(self.columns))
+        return in_runs(rows) if self.runs else rows
+
+    def joined(self, tables: Sequence[pa.Table]) -> pa.Table:
+        """What is wanted of several tables, one below the other."""
+        rows = join(tables) if tables else self.schema.empty_table()
+        return rows.unify_dictionaries() if self.dictionaries or self.runs else rows.combine_chunks()
 
     @property
     def schema(self) -> pa.Schema:
@@ -181,15 +193,7 @@ def _check(storage: Storage, table: str, path: Location, deep: bool) -> BadPart 
 def _load(storage: Storage, wanted: Wanted, paths: Sequence[Location]) -> list[pa.Table | BadPart]:
     """Neighbours that have twins become one table."""
     found: list[pa.Table | BadPart] = []
-    twins: list[twin.Twin] = []
-    coded = wanted.as_dictionaries
-
-    def assemble() -> None:
-        if twins:
-            rows = twin.assemble(list(twins), wanted.read, dictionaries=coded)
-            found.append(wanted.of(rows))
-            twins.clear()
-
+    twins: list[tuple[Location, twin.Twin]] = []
     for path in paths:
         name, size = f"{wanted.table}/{path.name}", 0
         try:
@@ -202,12 +206,26 @@ def _load(storage: Storage, wanted: Wanted, paths: Sequence[Location]) -> list[p
             found.append(_explained(BadPart(wanted.table, path, "", size), error))
             continue
         if isinstance(one, twin.Twin):
-            twins.append(one)
+            twins.append((path, one))
             continue
-        assemble()
+        found += _assembled(wanted, twins)
+        twins = []
         found.append(wanted.of(one))
-    assemble()
-    return found
+    return found + _assembled(wanted, twins)
+
+
+def _assembled(wanted: Wanted, twins: Sequence[tuple[Location, twin.Twin]]) -> list[pa.Table | BadPart]:
+    """The rows of parts in one table, unless one of them is not what a writer makes: then in one for each."""
+    if not twins:
+        return []
+    try:
+        parts, coded = [one for _, one in twins], wanted.as_dictionaries
+        return [wanted.of(twin.assemble(parts, wanted.read, dictionaries=coded, runs=wanted.runs and not wanted.where))]
+    except twin.BAD_TWIN as error:
+        if len(twins) == 1:
+            path, one = twins[0]
+            return [BadPart(wanted.table, path, twin.explained(error), one.size)]
+        return list(itertools.chain.from_iterable(_assembled(wanted, [one]) for one in twins))
 
 
 def _explained(bad: BadPart, error: Exception) -> BadPart:

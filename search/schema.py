@@ -19,7 +19,8 @@ Parts of an earlier version are read as they are: a column that they do not have
 ``activations`` has ``normalized``, ``table_range``, ``table_scale`` and ``table_error``; ``lr`` is part of the key of
 ``evaluations``.  3: ``evaluations`` says by which column networks are judged and keeps curves over epochs, the density
 of pre-activations, more about curvature and about gradient noise; ``spectra`` says which network a density is of; the
-table ``spectral_bias``.
+tables ``spectral_bias`` and ``initial_variance``.  A table that is added changes no part of the others: a run that was
+made before has no rows of it.
 """
 
 
@@ -306,6 +307,27 @@ SPECTRAL_BIAS: Final = pa.schema(
     ]
 )
 
+INITIAL_VARIANCE: Final = pa.schema(
+    [
+        *_COMMON,
+        *_ORIGIN,
+        _field("arm", _TEXT, "arm of the network, before its first training step"),
+        _field("num_types", _INT, "K of the set the arm is taken from; 1 for usual arms"),
+        _field("base", _TEXT, "base function of the set; null for usual arms"),
+        _field("architecture", _TEXT, "as in evaluations"),
+        _field("width", _INT, "as in evaluations"),
+        _field("depth", _INT, "as in evaluations"),
+        _field("mixing", _TEXT, "as in evaluations"),
+        _field("batch_size", _INT, "rows of the network's first batch, on which it is measured"),
+        _field(
+            "variance_in",
+            _REALS,
+            "variance over rows and units of what goes into each activation, first to last; null inside if not finite",
+        ),
+        _field("variance_out", _REALS, "the same of what comes out of each activation"),
+    ]
+)
+
 TABLES: Final[dict[str, pa.Schema]] = {
     "trials": TRIALS,
     "steps": STEPS,
@@ -313,6 +335,7 @@ TABLES: Final[dict[str, pa.Schema]] = {
     "evaluations": EVALUATIONS,
     "spectra": SPECTRA,
     "spectral_bias": SPECTRAL_BIAS,
+    "initial_variance": INITIAL_VARIANCE,
 }
 
 UNIQUE_KEYS: Final[dict[str, tuple[str, ...]]] = {
@@ -327,6 +350,7 @@ UNIQUE_KEYS: Final[dict[str, tuple[str, ...]]] = {
         "trial_id", "arm", "task", "architecture", "width", "depth", "mixing", "lr_protocol", "regime", "lr", "seed",
     ),
     "spectral_bias": ("trial_id", "arm", "width", "depth", "seed"),
+    "initial_variance": ("trial_id", "arm", "task", "architecture", "width", "depth", "mixing", "seed"),
 }  # fmt: skip
 """Columns whose values together occur at most once in a table."""
 

@@ -26,9 +26,11 @@ from search.durable import StoreError, crash_point, describe_failure
 from search.location import Location, LocationError, parse_location
 from search.part import SchemaError, check_names, check_values, encode
 from search.reading import NOT_THERE, BadPart, Wanted, check, load, load_compacted
+from search.runs import cells_and_counts, is_in_runs, spread
 from search.schema import FINISHED, TABLES, Status
 from search.seal import PartError
 from search.storage import STAGING, NotAFileError, Storage, storage_at
+from search.unjudged import read_unjudged
 
 __all__ = [
     "STAGING",
@@ -39,8 +41,12 @@ __all__ = [
     "SchemaError",
     "Store",
     "StoreError",
+    "cells_and_counts",
+    "is_in_runs",
     "parse_location",
     "read_table",
+    "read_unjudged",
+    "spread",
     "storage_at",
     "trial_key",
 ]
@@ -57,6 +63,9 @@ MOVE_CRASH_POINTS: Final = ("reported", "moved")
 _KEY: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 _COMPACTED_KEY: Final = COMPACTED.removeprefix("part-").removesuffix(".parquet")
 _LEFT_BEHIND_SECONDS: Final = 3600.0
+ADDED_TABLES: Final = ("spectral_bias", "initial_variance")
+"""Tables that runs of earlier code were made without."""
+
 TRIAL_TABLES: Final = ("steps", "activations")
 """Tables of which a trial's attempt publishes one part each before its row in ``trials``."""
 
@@ -85,10 +94,11 @@ def read_table(
     columns: Sequence[str] | None = None,
     where: Mapping[str, Collection[Any]] | None = None,
     dictionaries: bool = False,
+    runs: bool = False,
 ) -> tuple[pa.Table, list[BadPart]]:
     """The sound rows of one table of a run folder, and the parts that were left out; see `Store.read_checked`."""
     store = Store(parse_location(root))
-    return store.read_checked(table, columns=columns, where=where, dictionaries=dictionaries)
+    return store.read_checked(table, columns=columns, where=where, dictionaries=dictionaries, runs=runs)
 
 
 @dataclass(frozen=True)
@@ -113,6 +123,19 @@ class Store:
         except OSError as error:
             raise StoreError(describe_failure(f"make the tables' folders in {root}", error)) from error
         return cls(root)
+
+    def make_added_folders(self) -> None:
+        """Make the folders of tables that the code which made the run did not have; for the driver.
+
+        No other folder: one that is missing was removed, and what it held is not to be passed over in silence.
+
+        Raises:
+            StoreError: the run folder does not exist or is not writable.
+        """
+        try:
+            self.storage.prepare(ADDED_TABLES)
+        except OSError as error:
+            raise StoreError(describe_failure(f"make the tables' folders in {self.root}", error)) from error
 
     @property
     def storage(self) -> Storage:
@@ -199,6 +222,7 @@ class Store:
         keys: Iterable[str] | None = None,
         where: Mapping[str, Collection[Any]] | None = None,
         dictionaries: bool = False,
+        runs: bool = False,
     ) -> tuple[pa.Table, list[BadPart]]:
         """The rows of all sound parts, with the table's schema, and the parts that were left out.
 
@@ -211,6 +235,7 @@ class Store:
             where: column → values: only rows that have one of the values in each of these columns; None among the
                 values stands for a missing one.
             dictionaries: whether text comes as Arrow dictionaries, which take little memory where values repeat.
+            runs: whether, besides, what is the same in many rows one after the other is held once (`search.runs`).
 
         Raises:
             SchemaError: an unknown table or column, a bad key, a value in ``where`` of another type than its column.
@@ -218,15 +243,14 @@ class Store:
         """
         check_names("table", [table], TABLES)
         names = TABLES[table].names
-        wanted = Wanted(table, tuple(names if columns is None else columns), dict(where or {}), dictionaries)
+        wanted = Wanted(table, tuple(names if columns is None else columns), dict(where or {}), dictionaries, runs)
         check_names(f"column of {table}", wanted.read, names)
         for name, values in wanted.where.items():
             check_values(table, name, values)
         loaded = self._load_all(wanted) if keys is None else list(self._load_keys(wanted, sorted(set(keys))))
         bad = [part for part in loaded if isinstance(part, BadPart)]
         good = [part for part in loaded if not isinstance(part, BadPart)]
-        rows = pa.concat_tables([wanted.schema.empty_table(), *good])
-        return rows.unify_dictionaries() if dictionaries else rows.combine_chunks(), bad
+        return wanted.joined(good), bad
 
     def _load_all(self, wanted: Wanted) -> list[pa.Table | BadPart]:
         paths = self._files(wanted.table)

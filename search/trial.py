@@ -16,7 +16,7 @@ from search.evolution import search_by_evolution
 from search.gradient import search_by_gradient
 from search.keeper import Keeper
 from search.leg import AtRung, Leg
-from search.limits import OutOfTime, require_time
+from search.limits import OutOfTime, is_out_of_memory, require_time
 from search.measurement import measured_objectives
 from search.progress import Report, silent
 from search.provenance import config_hash
@@ -117,11 +117,8 @@ def run_trial(
         status, outcome = Status.DIVERGED, _words(error)
     except OutOfTime as error:
         status, outcome = Status.TIMEOUT, _words(error)
-    except MemoryError as error:
-        status, outcome = Status.OOM, _words(error)
     except Exception as error:  # a failed trial is a recorded value, never a lost one
-        out_of_memory = "out of memory" in str(error).lower() or "can't allocate memory" in str(error).lower()
-        status, outcome = (Status.OOM if out_of_memory else Status.FAILED), _words(error)
+        status, outcome = (Status.OOM if is_out_of_memory(error) else Status.FAILED), _words(error)
     origin = {
         "method": config.method,
         "estimator": config.gradient.estimator if config.gradient else None,

@@ -15,6 +15,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -34,7 +35,8 @@ from ray.tune.search import Searcher  # noqa: E402
 
 from search.booking import Booking  # noqa: E402
 from search.ledger import IDLE, IDLE_SECONDS_PER_WORKER, Ledger  # noqa: E402
-from search.plan import PENALTY, Outcome, Plan, Unit, Watch, attempt  # noqa: E402
+from search.limits import ShardLimits  # noqa: E402
+from search.plan import PENALTY, Deadlines, Outcome, Plan, Unit, Watch, attempt, no_deadline  # noqa: E402
 from search.ray_setup import ClusterError  # noqa: E402
 from search.ray_shards import RayShards  # noqa: E402
 from search.search_plan import METRIC  # noqa: E402
@@ -58,10 +60,11 @@ def run_with_ray(
     gpus_per_unit: float = 0.0,
     workers_per_unit: int = 0,
     gpus_per_worker: float = 0.0,
+    shard_limits: ShardLimits = ShardLimits(),  # noqa: B008 - it is frozen
     address: str | None = None,
     watch: Watch,
     stop: Callable[[], bool] | None = None,
-    patience: Callable[[Unit], float | None] = lambda unit: None,
+    deadline: Deadlines = no_deadline,
 ) -> None:
     """Run a plan's units as Ray Tune trials, several at a time, in processes that are used again.
 
@@ -79,10 +82,11 @@ def run_with_ray(
         workers_per_unit: further processes for each unit, which do shards for it; then the work is called with a
             further argument ``shards``.  Where nodes are lost a unit has as many as the others can hold.
         gpus_per_worker: whole GPUs, or a part of one, for each of those.
+        shard_limits: what each of those may take for a shard.
         address: host:port of a Ray cluster that this machine is a node of, or "auto"; None starts a Ray of our own.
         watch: told when a unit starts and when it ends.
         stop: asked often; once it says true no further unit starts, and the call returns when the running ones end.
-        patience: seconds after which a unit that has not ended is ended with its process, and its status is timeout.
+        deadline: at which a unit that has not ended is ended with its process, and its status is timeout.
 
     Raises:
         ValueError: an argument is out of its range, or `work` cannot be imported by its name.
@@ -101,14 +105,14 @@ def run_with_ray(
     python_path = ray_setup.python_path(sys.modules[__name__], sys.modules[name.partition(":")[0]])
     if plan.done >= plan.total:
         return
-    ledger = Ledger(plan, watch, stop, patience)
+    ledger = Ledger(plan, watch, stop, deadline)
     job = json.dumps(
         {
             "work": name,
             "work_args": dict(work_args),
             "threads": threads,
             "pause": IDLE_SECONDS_PER_WORKER * workers,
-            "gpus_per_worker": gpus_per_worker if workers_per_unit else None,
+            "shards": {"gpus": gpus_per_worker, "limits": asdict(shard_limits)} if workers_per_unit else None,
         }
     )
     with ray_setup.scratch() as scratch, _ray(scratch, address, python_path, booking, workers=workers):
@@ -226,8 +230,9 @@ class _UnitTrainable(tune.Trainable):
         # Read when the mathematical libraries are loaded, which the import of the work does first.
         ray_setup.limit_threads(self._job["threads"])
         self._shards: RayShards | None = None
-        if (gpus := self._job["gpus_per_worker"]) is not None:
-            self._shards = RayShards(threads=self._job["threads"], gpus=gpus)
+        if (shards := self._job["shards"]) is not None:
+            limits = ShardLimits(**shards["limits"])
+            self._shards = RayShards(threads=self._job["threads"], gpus=shards["gpus"], limits=limits)
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

@@ -1,10 +1,16 @@
 """The rows of a small part once more, in a form that is read in microseconds: its *twin*.
 
 To open a Parquet file takes some 300 µs and each column 10 µs more, however few the rows; for 10^5 parts that is a
-minute.  So a small part also carries its rows like this: JSON with the cells of the columns that have one value in the
-whole part, once, and an Arrow message with the other columns, which is used where it lies.  Many parts together are
-then a concatenation, and a repetition of each part's one value.  Both stand in front of the seal, in bytes that no
-footer refers to: other readers do not see them, and the seal covers them.
+minute.  So a small part also carries its rows like this, in front of the seal, in bytes that no footer refers to (other
+readers do not see them, and the seal covers them):
+
+- *lists*: an Arrow message with the columns of lists, which is looked at only if one of them is wanted;
+- *cells*: one column after the other, 8 bytes for each row: numbers as they are, texts as places in a list of their
+  values; behind a column that has gaps, one of 0 where a cell is missing and 1 elsewhere;
+- two lines of JSON: the *layout*, which nearly all parts of a run share, and what is this part's own, the values of
+  the columns that are the same in all its rows and the texts.
+
+The rows of many parts together are then a concatenation, and a repetition of each part's one value.
 
 A twin is used only if its fingerprint says that it was written under exactly the present schema of its table;
 otherwise the Parquet pages are read, which is always possible.
@@ -18,40 +24,88 @@ import json
 import struct
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property, lru_cache
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
+from search.runs import join
 from search.schema import SCHEMA_VERSION, TABLES
 
-_MARK: Final = b"LDNN-TWIN-ARROW1"
-_TRAILER: Final = struct.Struct(f"<8sII{len(_MARK)}s")  # fingerprint, bytes of JSON, bytes of Arrow, mark
+_MARK: Final = b"LDNN-TWIN-CELLS2"
+_TRAILER: Final = struct.Struct(f"<8sII{len(_MARK)}s")  # fingerprint, bytes of JSON, bytes of lists, mark
 _ALIGNMENT: Final = 64
+_CELL: Final = 8
+
+BAD_TWIN: Final = (pa.ArrowException, ValueError, LookupError, TypeError, RecursionError)
+"""What is raised about a twin that is not what a writer makes."""
 
 
 @dataclass(frozen=True)
+class _Layout:
+    """Where the cells of a part lie.
+
+    Attributes:
+        rows: how many the part has.
+        cells: columns of ``Twin.cells``, each with whether it has gaps.
+        lists: columns of ``Twin.lists``.
+    """
+
+    rows: int
+    cells: tuple[tuple[str, bool], ...]
+    lists: tuple[str, ...]
+
+    @cached_property
+    def places(self) -> Mapping[str, tuple[int, bool]]:
+        """Column → how many stand before it, and whether the next one says where its gaps are."""
+        before = itertools.accumulate((1 + has_gaps for _, has_gaps in self.cells), initial=0)
+        return {name: (place, has_gaps) for place, (name, has_gaps) in zip(before, self.cells, strict=False)}
+
+    @cached_property
+    def bytes_of_column(self) -> int:
+        """Of each column of cells."""
+        return self.rows * _CELL
+
+    @cached_property
+    def bytes_of_cells(self) -> int:
+        """Of all of them."""
+        return sum(1 + has_gaps for _, has_gaps in self.cells) * self.bytes_of_column
+
+
+@dataclass(frozen=True, slots=True)
 class Twin:
     """The rows of one part.
 
     Attributes:
         table: name of the table.
-        rows: how many.
+        layout: where the cells lie.
         same: column → its value in all rows; columns that are nowhere here have none.
-        own: the other columns; None if there are none.
+        texts: column of text among the cells → its values.
+        lists: an Arrow message.
+        cells: see the module.
+        size: bytes of the whole part.
     """
 
     table: str
-    rows: int
+    layout: _Layout
     same: Mapping[str, Any]
-    own: pa.RecordBatch | None
+    texts: Mapping[str, list[str]]
+    lists: memoryview
+    cells: memoryview
+    size: int
 
     @property
-    def varying(self) -> tuple[str, ...]:
-        """The columns in ``own``."""
-        return () if self.own is None else tuple(self.own.schema.names)
+    def rows(self) -> int:
+        """How many."""
+        return self.layout.rows
+
+    def column(self, place: int) -> memoryview:
+        """The cells of one column."""
+        size = self.layout.bytes_of_column
+        return self.cells[place * size : (place + 1) * size]
 
 
 def pack(table: str, rows: pa.Table, *, place: int) -> bytes:
@@ -65,22 +119,39 @@ def pack(table: str, rows: pa.Table, *, place: int) -> bytes:
     versions = rows.column("schema_version")
     if rows.num_rows == 0 or versions.null_count or not pc.all(pc.equal(versions, SCHEMA_VERSION)).as_py():
         return b""
-    same, varying = {}, []
+    same: dict[str, Any] = {}
+    texts: dict[str, list[str]] = {}
+    cells: list[bytes] = []
+    described: list[tuple[str, bool]] = []
+    lists = []
     for name, column in zip(rows.column_names, rows.columns, strict=True):
         if column.null_count == rows.num_rows:
             continue
         if _is_same(column):
             cell = column[0]
             same[name] = cell.value if pa.types.is_timestamp(column.type) else cell.as_py()
+        elif pa.types.is_list(column.type):
+            lists.append(name)
         else:
-            varying.append(name)
-    described = json.dumps({"rows": rows.num_rows, "own": varying, "same": same}, separators=(",", ":")).encode()
+            array = column.combine_chunks()
+            if pa.types.is_string(array.type):
+                array = array.dictionary_encode()
+                texts[name] = array.dictionary.to_pylist()
+                array = array.indices
+            kind = pa.float64() if pa.types.is_floating(array.type) else pa.int64()
+            cells.append(pc.fill_null(array.cast(kind), 0).to_numpy().tobytes())
+            if has_gaps := array.null_count > 0:
+                cells.append(array.is_valid().cast(pa.int64()).to_numpy().tobytes())
+            described.append((name, has_gaps))
     message = b""
-    if varying:
-        arrays = [rows.column(name).combine_chunks() for name in varying]
-        message = pa.RecordBatch.from_arrays(arrays, schema=_schema(table, tuple(varying))).serialize().to_pybytes()
-    trailer = _TRAILER.pack(_fingerprint(table), len(described), len(message), _MARK)
-    return b"".join([bytes(-place % _ALIGNMENT), message, described, trailer])
+    if lists:
+        arrays = [rows.column(name).combine_chunks() for name in lists]
+        message = pa.RecordBatch.from_arrays(arrays, schema=_schema(table, tuple(lists))).serialize().to_pybytes()
+    layout = {"rows": rows.num_rows, "cells": described, "lists": lists}
+    lines = [json.dumps(one, separators=(",", ":")).encode() for one in (layout, {"same": same, "texts": texts})]
+    words = b"\n".join(lines)
+    trailer = _TRAILER.pack(_fingerprint(table), len(words), len(message), _MARK)
+    return b"".join([bytes(-place % _ALIGNMENT), message, *cells, words, trailer])
 
 
 def unpack(table: str, data: bytes, end: int) -> Twin | None:
@@ -92,60 +163,122 @@ def unpack(table: str, data: bytes, end: int) -> Twin | None:
         end: where the seal begins.
 
     Raises:
-        pyarrow.ArrowException, ValueError, LookupError, TypeError: it is not what a writer makes.
+        one of `BAD_TWIN`: it is not what a writer makes.
     """
-    if data[end - len(_MARK) : end] != _MARK:
+    if not data.endswith(_MARK, 0, end):
         return None
-    found, size, size_own, _ = _TRAILER.unpack_from(data, end - _TRAILER.size)
-    end_own = end - _TRAILER.size - size
+    end -= _TRAILER.size
+    found, size, size_lists, _ = _TRAILER.unpack_from(data, end)
     if found != _fingerprint(table):
         return None
-    described = json.loads(data[end_own : end - _TRAILER.size])
-    rows, varying, same = described["rows"], described["own"], described["same"]
-    own = None
-    if varying:
-        message = pa.py_buffer(data).slice(end_own - size_own, size_own)
-        own = pa.ipc.read_record_batch(message, _schema(table, tuple(varying)))
-        # What lies in a buffer is used as it is: offsets that point elsewhere must not be.
-        own.validate(full=True)
-        if own.num_rows != rows:
-            raise ValueError(f"it says {rows} rows and has {own.num_rows}")
-    return Twin(table, rows, same, own)
+    shared, own = data[end - size : end].split(b"\n")
+    layout, described = _layout(table, shared), json.loads(own.decode())
+    end -= size
+    start = end - layout.bytes_of_cells
+    if start < size_lists:
+        raise ValueError(f"it says {layout.rows} rows and is too short for them")
+    view = memoryview(data)
+    lists, cells = view[start - size_lists : start], view[start:end]
+    return Twin(table, layout, described["same"], described["texts"], lists, cells, len(data))
 
 
-def assemble(twins: Sequence[Twin], columns: Sequence[str], *, dictionaries: Collection[str] = ()) -> pa.Table:
+def assemble(
+    twins: Sequence[Twin], columns: Sequence[str], *, dictionaries: Collection[str] = (), runs: bool = False
+) -> pa.Table:
     """The rows of several parts of one table, in their order.
 
     Args:
         twins: at least one.
         columns: the columns wanted, in that order.
         dictionaries: those of them that are wanted as dictionaries.
+        runs: whether what is the same in all rows of a part comes as one run, be it text or not.
 
     Raises:
-        pyarrow.ArrowException, ValueError, TypeError: a twin is not what a writer makes.
+        one of `BAD_TWIN`: a twin is not what a writer makes.
     """
-    alike = [list(group) for _, group in itertools.groupby(twins, key=lambda twin: twin.varying)]
-    return pa.concat_tables([_assemble_alike(group, columns, dictionaries) for group in alike])
+    alike = [list(group) for _, group in itertools.groupby(twins, key=lambda one: (one.layout.cells, one.layout.lists))]
+    return join([_assemble_alike(group, columns, dictionaries, runs) for group in alike])
 
 
-def _assemble_alike(twins: list[Twin], columns: Sequence[str], dictionaries: Collection[str]) -> pa.Table:
-    schema, varying = TABLES[twins[0].table], twins[0].varying
-    in_own = [name for name in columns if name in varying]
-    batches = [twin.own.select(in_own) for twin in twins if twin.own is not None]
-    own = pa.Table.from_batches(batches) if in_own else None
-    places = pa.array(np.repeat(np.arange(len(twins), dtype=np.int32), [twin.rows for twin in twins]))
+def explained(error: Exception) -> str:
+    """One of `BAD_TWIN` in words."""
+    return f"its twin cannot be read: {(str(error) or type(error).__name__).splitlines()[0]}"
+
+
+def _assemble_alike(twins: list[Twin], columns: Sequence[str], dictionaries: Collection[str], runs: bool) -> pa.Table:
+    schema, layout = TABLES[twins[0].table], twins[0].layout
+    counts = np.array([twin.rows for twin in twins])
+    owners = np.repeat(np.arange(len(twins), dtype=np.int32), counts)
+    ends = pa.array(np.cumsum(counts), pa.int32())
+    lists = _lists(twins, [name for name in columns if name in layout.lists])
     arrays, fields = [], []
     for name in columns:
-        field = schema.field(name)
-        if own is not None and name in in_own:
-            array = own.column(name).combine_chunks()
+        field, is_coded = schema.field(name), name in dictionaries
+        if name in layout.places:
+            array = _cells(twins, field, owners)
+            array = array if is_coded or not pa.types.is_dictionary(array.type) else array.dictionary_decode()
+        elif name in layout.lists:
+            array = lists.column(name).combine_chunks()
         else:
             array = pa.array([twin.same.get(name) for twin in twins], field.type)
-        if name in dictionaries:
-            array = array.dictionary_encode()
-        arrays.append(array if name in in_own else array.take(places))
+            if runs and not pa.types.is_list(field.type):
+                array = pa.RunEndEncodedArray.from_arrays(ends, array)
+            else:
+                array = (array.dictionary_encode() if is_coded else array).take(pa.array(owners))
+        arrays.append(array)
         fields.append(field.with_type(array.type))
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+
+
+def _cells(twins: list[Twin], field: pa.Field, owners: NDArray[np.int32]) -> pa.Array:
+    """A column of cells; text as a dictionary."""
+    kind = field.type
+    place, has_gaps = twins[0].layout.places[field.name]
+    found = b"".join([twin.column(place) for twin in twins])
+    missing = None
+    if has_gaps:
+        missing = np.frombuffer(b"".join([twin.column(place + 1) for twin in twins]), np.int64) == 0
+    if pa.types.is_string(kind):
+        return _texts([twin.texts[field.name] for twin in twins], np.frombuffer(found, np.int64), missing, owners)
+    if missing is None and not pa.types.is_boolean(kind):
+        return pa.Array.from_buffers(kind, len(owners), [None, pa.py_buffer(found)])
+    if pa.types.is_floating(kind):
+        return pa.array(np.frombuffer(found, np.float64), kind, mask=missing)
+    numbers = np.frombuffer(found, np.int64)
+    if pa.types.is_boolean(kind):
+        return pa.array(numbers != 0, kind, mask=missing)
+    return pa.array(numbers, pa.int64(), mask=missing).cast(kind)
+
+
+def _texts(
+    values: list[list[str]],
+    codes: NDArray[np.int64],
+    missing: NDArray[np.bool_] | None,
+    owners: NDArray[np.int32],
+) -> pa.Array:
+    """Text of several parts, each with its own values, as a dictionary."""
+    counts = np.array([len(one) for one in values])
+    if codes.min() < 0 or (codes >= counts[owners]).any():
+        raise ValueError("a text has a place outside the list of texts")
+    coded = pa.array(itertools.chain.from_iterable(values), pa.string()).dictionary_encode()
+    starts = np.cumsum(counts) - counts
+    indices = coded.indices.to_numpy()[codes + starts[owners]]
+    return pa.DictionaryArray.from_arrays(pa.array(indices, mask=missing), coded.dictionary)
+
+
+def _lists(twins: list[Twin], names: Sequence[str]) -> pa.Table:
+    """Columns of lists, of all these parts."""
+    if not names:
+        return pa.table({})
+    schema, batches = _schema(twins[0].table, twins[0].layout.lists), []
+    for twin in twins:
+        batch = pa.ipc.read_record_batch(pa.py_buffer(twin.lists), schema)
+        # What lies in a buffer is used as it is: offsets that point elsewhere must not be.
+        batch.validate(full=True)
+        if batch.num_rows != twin.rows:
+            raise ValueError(f"it says {twin.rows} rows and has lists for {batch.num_rows}")
+        batches.append(batch.select(names))
+    return pa.Table.from_batches(batches)
 
 
 def _is_same(column: pa.ChunkedArray) -> bool:
@@ -153,6 +286,19 @@ def _is_same(column: pa.ChunkedArray) -> bool:
     if column.null_count or pa.types.is_floating(column.type) or pa.types.is_list(column.type):
         return False
     return bool(column.slice(1).equals(column.slice(0, len(column) - 1)))
+
+
+@lru_cache(maxsize=1024)
+def _layout(table: str, words: bytes) -> _Layout:
+    """What the first line says; nearly all parts of a run have one of a few."""
+    said = json.loads(words)
+    layout = _Layout(said["rows"], tuple((name, has_gaps) for name, has_gaps in said["cells"]), tuple(said["lists"]))
+    if not isinstance(layout.rows, int) or layout.rows < 1 or not {gaps for _, gaps in layout.cells} <= {True, False}:
+        raise ValueError("it does not say how many rows it has, or which columns have gaps")
+    kinds = [TABLES[table].field(name).type for name in [*layout.places, *layout.lists]]
+    if [pa.types.is_list(kind) for kind in kinds] != [False] * len(layout.cells) + [True] * len(layout.lists):
+        raise ValueError("its lists are not the columns of lists")
+    return layout
 
 
 @cache

@@ -161,7 +161,7 @@ def _across(run: RunFolder) -> Iterator[Finding]:
                 False, table, f"{len(orphans)} parts are of attempts that have not finished: {_some(orphans)}"
             )
     known = {one["trial_id"] for one in trials} | {USUAL_TRIAL}
-    for table in ("evaluations", "spectra", "spectral_bias"):
+    for table in ("evaluations", "spectra", "spectral_bias", "initial_variance"):
         judged = set(
             run.store.read_checked(table, columns=["trial_id"], dictionaries=True)[0]["trial_id"].unique().to_pylist()
         )

@@ -18,6 +18,7 @@ from search.copies import copy_of
 from search.data_checksum import data_checksum, require_same_data
 from search.driver_lock import require_driver
 from search.evaluate import judge
+from search.initial_variance import measure_initial_unit
 from search.keeper import Keeper
 from search.leg import Leg
 from search.limits import memory_limited
@@ -71,7 +72,8 @@ def do_unit(
     """Do a trial or a batch of evaluations; when it returns, its rows are on disk.
 
     Args:
-        unit: what to do; the payload's ``kind`` is ``trial``, ``evaluation`` or ``spectral_bias``.
+        unit: what to do; the payload's ``kind`` is ``trial``, ``evaluation``, ``spectral_bias`` or
+            ``initial_variance``.
         run: the run folder, or its address in an object store.
         device: cpu, cuda or auto.
         shards: does the pieces of a trial's outer steps; None does them in this process.
@@ -97,6 +99,11 @@ def do_unit(
             place.require_driver(store.root)
             store.publish("spectral_bias", unit.key, [row | common for row in rows])
             return Outcome(Status.OK, PENALTY, f"spectral bias of {len(rows)} networks")
+        if unit.payload["kind"] == "initial_variance":
+            rows = measure_initial_unit(config, store, unit.payload, place.device)
+            place.require_driver(store.root)
+            store.publish("initial_variance", unit.key, [row | common for row in rows])
+            return Outcome(Status.OK, PENALTY, f"initial variance of {len(rows)} networks")
         judged = judge(config, store, unit.payload, place.device)
     provenance = _provenance(place.device) | {"config_hash": config_hash(canonical(config))}
     place.require_driver(store.root)

@@ -22,6 +22,7 @@ from analysis.figures.curvature import (
 from analysis.figures.curves import activation_curves, activation_curves_data
 from analysis.figures.epochs import accuracy_by_epoch, accuracy_by_epoch_data
 from analysis.figures.found_curves import found_curves, found_curves_data
+from analysis.figures.initial_variance import initial_variance, initial_variance_data
 from analysis.figures.noise import gradient_noise, gradient_noise_data, noisy_descent, noisy_descent_data
 from analysis.figures.pareto import pareto_set, pareto_set_data
 from analysis.figures.passport import passport_heat_data, scale_passport_data, scale_passport_figure
@@ -33,9 +34,9 @@ from analysis.figures.progress import (
     outer_loss,
     outer_loss_data,
 )
-from analysis.figures.questions import METHODS_COMPARED, QUESTIONS, by_question
+from analysis.figures.questions import METHODS_COMPARED, QUESTIONS, REGIMES_COMPARED, by_question
 from analysis.figures.recipe import FigureRecipe, MissingDataError
-from analysis.figures.regimes import ensembles_by_regime, ensembles_by_regime_data
+from analysis.figures.regimes import regimes_and_ensembles, regimes_and_ensembles_data
 from analysis.figures.registry import FIGURES, figure
 from analysis.figures.representation import accuracy_and_participation, accuracy_and_participation_data
 from analysis.figures.spectral_bias import spectral_bias, spectral_bias_data
@@ -45,6 +46,7 @@ __all__ = [
     "FIGURES",
     "METHODS_COMPARED",
     "QUESTIONS",
+    "REGIMES_COMPARED",
     "FigureRecipe",
     "MissingDataError",
     "accuracy_and_participation",
@@ -68,13 +70,13 @@ __all__ = [
     "curvature_by_arm_data",
     "curves_by_base",
     "curves_by_base_data",
-    "ensembles_by_regime",
-    "ensembles_by_regime_data",
     "figure",
     "found_curves",
     "found_curves_data",
     "gradient_noise",
     "gradient_noise_data",
+    "initial_variance",
+    "initial_variance_data",
     "loss_violins",
     "loss_violins_data",
     "noisy_descent",
@@ -86,6 +88,8 @@ __all__ = [
     "pareto_set",
     "pareto_set_data",
     "passport_heat_data",
+    "regimes_and_ensembles",
+    "regimes_and_ensembles_data",
     "scale_passport_data",
     "scale_passport_figure",
     "score_slices",

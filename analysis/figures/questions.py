@@ -8,6 +8,9 @@ from typing import Final
 METHODS_COMPARED: Final = "Gradient or evolution, and how did the search go?"
 """The question that has an answer without figures too: the comparison of the methods."""
 
+REGIMES_COMPARED: Final = "What do training regimes and ensembles of snapshots change?"
+"""The question that tables answer beside the figure."""
+
 QUESTIONS: Final[dict[str, tuple[str, ...]]] = {
     "At which sizes does the mix win?": (
         "scale_passport",
@@ -22,10 +25,11 @@ QUESTIONS: Final[dict[str, tuple[str, ...]]] = {
         "curvature_by_arm",
         "spectral_densities",
         "spectral_bias",
+        "initial_variance",
         "gradient_noise",
         "noisy_descent",
     ),
-    "What does training change?": ("ensembles_by_regime",),
+    REGIMES_COMPARED: ("regimes_and_ensembles",),
     METHODS_COMPARED: (
         "best_so_far",
         "accuracy_by_outer_step",

@@ -1,87 +1,90 @@
-"""Training regimes: the network at the end, its snapshots alone, and all of them as an ensemble."""
+"""Training regimes and the ensembles of their snapshots, arm by arm."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pandas as pd
 
-from analysis.figures.networks import headline_networks, panels, where_learned
+from analysis.figures.networks import headline_networks, panels, without_controls
 from analysis.load import Run
-from analysis.sets import PLAIN
-from analysis.statistics import Vector, mean_intervals
-from analysis.style import FAINT, arm_colour, canvas, look
+from analysis.regimes import has_regimes, regime_table
+from analysis.style import FAINT, INK, arm_colour, arm_order, look, stacked
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_SET: Final = ["trial_id", "task", "architecture", "mixing", "lr_protocol", "depth", "width"]
-_SHOWN: Final = {"members": ("snapshots alone", "|"), "last": ("end", "o"), "ensemble": ("ensemble", "D")}
-"""Accuracies of a network that keeps snapshots: what they are called, and their mark."""
+_SET: Final = ["trial_id", "task", "architecture", "mixing", "lr_protocol", "depth"]
+_SHOWN: Final = {
+    "member_accuracy": ("a snapshot alone", "o", False),
+    "accuracy": ("after the last step", "o", True),
+    "ensemble_accuracy": ("ensemble of the snapshots", "D", True),
+}
+"""Column → what it is, its mark, and whether that is filled."""
 
 
-def ensembles_by_regime_data(run: Run) -> pd.DataFrame:
-    """Means over networks with intervals, for the mix and ReLU in each regime, where each set was learned.
+def regimes_and_ensembles_data(run: Run) -> pd.DataFrame:
+    """`analysis.regimes.regime_table` of each headline set beside the usual arms.
 
-    ``quantity`` is members (mean accuracy of the snapshots), last (accuracy at the end), ensemble (accuracy of all
-    snapshots together) or correlation (of the snapshots' errors).
+    Empty where there is one regime only, and no snapshot.
     """
-    rows = where_learned(headline_networks(run))
-    rows = rows[rows["snapshot_accuracies"].notna() & rows["accuracy"].notna() & rows["arm"].isin(["mixed", "relu"])]
-    measured: dict[str, Any] = {
-        "members": [float(np.mean(values)) for values in rows["snapshot_accuracies"]],
-        "last": rows["accuracy"],
-        "ensemble": rows["ensemble_accuracy"],
-        "correlation": rows["error_correlation"],
-    }
-    rows = rows.assign(**measured)
-    columns = [*_SET, "regime", "arm"]
-    records: list[dict[str, Any]] = []
-    samples: list[Vector] = []
-    for key, own in rows.groupby(columns, sort=False, dropna=False):
-        for quantity in measured:
-            records.append(dict(zip(columns, key, strict=True)) | {"quantity": quantity, "networks": len(own)})
-            samples.append(own[quantity].to_numpy(float))
-    found = [
-        record | {"mean": estimate.value, "low": estimate.low, "high": estimate.high}
-        for record, estimate in zip(records, mean_intervals(samples), strict=True)
-    ]
-    return pd.DataFrame.from_records(found, columns=[*columns, "quantity", "networks", "mean", "low", "high"])
+    table = regime_table(without_controls(headline_networks(run)))
+    return table if has_regimes(table) else table.head(0)
 
 
-def ensembles_by_regime(data: pd.DataFrame) -> Figure:
-    """Left, the accuracies of each regime, right, how alike the snapshots err; a row of panels for each set and arm.
+def regimes_and_ensembles(data: pd.DataFrame) -> Figure:
+    """Regimes from top to bottom, accuracy from left to right; a row of panels for each arm, a panel for each width.
 
     Args:
-        data: what `ensembles_by_regime_data` returns, not empty.
+        data: what `regimes_and_ensembles_data` returns, not empty.
     """
-    shown = [(title, arm, own) for title, rows in panels(data, _SET) for arm, own in rows.groupby("arm")]
-    regimes = sorted(set(data["regime"]), key=lambda regime: (regime != PLAIN, regime))
+    from matplotlib.lines import Line2D
+
+    shown = list(panels(data, _SET))
+    widths = max(len(rows["width"].unique()) for _, rows in shown)
+    regimes = list(dict.fromkeys(data["regime"]))
+    each = 0.24 * len(regimes) + 0.35
+    heights = [each * rows["arm"].nunique() + 1.1 for _, rows in shown]
+    heights[-1] += 0.3
     with look():
-        height = 1.3 + 0.3 * len(regimes)
-        figure, grid = canvas(len(shown), 2, width=7.0, height=0.4 + height * len(shown), sharex="col", sharey=True)
-        for (left, right), (title, arm, own) in zip(grid, shown, strict=True):
-            for place, (quantity, (name, mark)) in enumerate(_SHOWN.items()):
-                _marks(left, own[own["quantity"] == quantity], regimes, 100, (place - 1) * 0.2, mark, name)
-            _marks(right, own[own["quantity"] == "correlation"], regimes, 1, 0.0, "s", None)
-            left.set_yticks(range(len(regimes)), regimes)
-            left.set_ylim(len(regimes) - 0.45, -0.55)
-            left.set_title(f"{arm}, {title}, width {own['width'].iloc[0]}")
-        grid[-1, 0].set_xlabel("accuracy [%]")
-        grid[-1, 1].set_xlabel("correlation of the snapshots' errors")
-        figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(_SHOWN))
+        figure, parts = stacked([title for title, _ in shown], heights, width=max(6.4, 1.6 + 2.0 * widths))
+        for part, (_, rows) in zip(parts, shown, strict=True):
+            arms, columns = arm_order(rows["arm"]), sorted(rows["width"].unique())
+            grid = part.subplots(len(arms), len(columns), squeeze=False, sharex=True, sharey=True)
+            for line, arm in zip(grid, arms, strict=True):
+                for axes, width in zip(line, columns, strict=True):
+                    _panel(axes, rows[(rows["arm"] == arm) & (rows["width"] == width)], arm, regimes)
+                line[0].set_ylabel(arm, rotation=0, ha="right", va="center", labelpad=8)
+            for axes, width in zip(grid[0], columns, strict=True):
+                axes.set_title(f"width {width}")
+            grid[-1, len(columns) // 2].set_xlabel(f"{rows['split'].iloc[0]} accuracy [%]")
+        handles = []
+        for name, (words, mark, filled) in _SHOWN.items():
+            if data[name].notna().any():
+                face = INK if filled else "white"
+                handles.append(Line2D([], [], color=INK, linestyle="", marker=mark, markerfacecolor=face, label=words))
+        parts[-1].legend(handles=handles, loc="outside lower right", ncols=len(handles))
     return figure
 
 
-def _marks(
-    axes: Axes, rows: pd.DataFrame, regimes: list[str], unit: float, beside: float, mark: str, name: str | None
-) -> None:
-    places = np.array([regimes.index(regime) for regime in rows["regime"]], dtype=float) + beside
-    mean, low, high = (unit * rows[column].to_numpy(float) for column in ("mean", "low", "high"))
-    colour = arm_colour(str(rows["arm"].iloc[0]))
-    axes.hlines(places, low, high, color=colour, linewidth=1.2)
-    style: dict[str, Any] = {"markersize": 11 if mark == "|" else 6, "markerfacecolor": colour, "linestyle": "none"}
-    axes.plot(mean, places, mark, color=colour, label=name, **style)
-    axes.grid(axis="x", color=FAINT, alpha=0.3, linewidth=0.6)
+def _panel(axes: Axes, rows: pd.DataFrame, arm: str, regimes: list[str]) -> None:
+    colour = arm_colour(arm)
+    plain = rows[rows["regime"] == rows["plain"]]
+    if len(plain):
+        axes.axvline(100 * float(plain["accuracy"].iloc[0]), color=FAINT, linewidth=1.0, linestyle=(0, (2, 2)))
+    for place, (name, (_, mark, filled)) in enumerate(_SHOWN.items()):
+        own = rows[rows[name].notna()]
+        y = np.array([regimes.index(regime) for regime in own["regime"]]) + 0.22 * (place - 1)
+        x, low, high = (100 * own[f"{name}{end}"].to_numpy(float) for end in ("", "_low", "_high"))
+        ends = np.maximum(np.nan_to_num(np.stack([x - low, high - x])), 0)
+        axes.errorbar(
+            x, y, xerr=ends, color=colour, marker=mark, markerfacecolor=colour if filled else "white", markersize=4.5,
+            linestyle="", elinewidth=1.1,
+        )  # fmt: skip
+    axes.set_yticks(range(len(regimes)), regimes)
+    axes.set_ylim(len(regimes) - 0.45, -0.55)
+    axes.grid(axis="x", color=FAINT, alpha=0.25, linewidth=0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.locator_params(axis="x", nbins=4)

@@ -23,6 +23,7 @@ from analysis.figures.curvature import (
 from analysis.figures.curves import activation_curves, activation_curves_data
 from analysis.figures.epochs import accuracy_by_epoch, accuracy_by_epoch_data
 from analysis.figures.found_curves import found_curves, found_curves_data
+from analysis.figures.initial_variance import initial_variance, initial_variance_data
 from analysis.figures.noise import gradient_noise, gradient_noise_data, noisy_descent, noisy_descent_data
 from analysis.figures.pareto import pareto_set, pareto_set_data
 from analysis.figures.passport import scale_passport_data, scale_passport_figure
@@ -35,7 +36,7 @@ from analysis.figures.progress import (
     outer_loss_data,
 )
 from analysis.figures.recipe import FigureRecipe, MissingDataError
-from analysis.figures.regimes import ensembles_by_regime, ensembles_by_regime_data
+from analysis.figures.regimes import regimes_and_ensembles, regimes_and_ensembles_data
 from analysis.figures.representation import accuracy_and_participation, accuracy_and_participation_data
 from analysis.figures.spectral_bias import spectral_bias, spectral_bias_data
 from analysis.figures.tuning import (
@@ -205,6 +206,18 @@ FIGURES: Final[dict[str, FigureRecipe]] = {
         "A function of one variable, and not the task; a fast fit of high frequencies may go with worse "
         "generalisation.",
     ),
+    "initial_variance": FigureRecipe(
+        "How large the signal is before the first training step",
+        "Variance over rows and units of what goes into each activation (left) and comes out of it (right), in the "
+        "widest networks before they are trained: mean over seeds, from six seeds on with 95 % intervals; dashed, the "
+        "mix with another gain. A line that rises or falls by the same factor in every layer is a signal that blows up "
+        "or dies; one that ends is no longer finite.",
+        initial_variance_data,
+        initial_variance,
+        "networks that are measured before their first step",
+        f"{_EVALUATE} --initial-variance",
+        "A network that starts well may still train badly; batch normalisation resets the scale after each activation.",
+    ),
     "gradient_noise": FigureRecipe(
         "Gradient noise against sharpness, measured",
         "Cosine between the covariance of one row's gradient and the Hessian, for each network: near 1 the noise of "
@@ -215,6 +228,19 @@ FIGURES: Final[dict[str, FigureRecipe]] = {
         "ldnn search RECIPE --set curvature.method=batched --set curvature.noise=true",
         "Measured at the end of training only. For a model that fits its labels' probabilities the two agree "
         "by theory, so that alignment is expected and favours no arm.",
+    ),
+    "regimes_and_ensembles": FigureRecipe(
+        "Training regimes, and ensembles of their snapshots",
+        "A row of panels for each arm, a panel for each width: mean accuracy over seeds with 95 % intervals, after the "
+        "last step (filled circle), of the ensemble of the snapshots (diamond) and of a snapshot alone (ring). The "
+        "dashed line is the plain regime's network. A diamond far right of its ring is an ensemble whose members err "
+        "on different rows.",
+        regimes_and_ensembles_data,
+        regimes_and_ensembles,
+        "evaluations under several training regimes, or with snapshots",
+        """ldnn search RECIPE --set 'evaluation.regimes=[{name="restarts", schedule="restarts", stepsize=5}]'""",
+        "Intervals hold the spread over seeds, which pairing by seed takes out: differences are in the table. Each "
+        "regime has the settings it was given; others may do better.",
     ),
     "noisy_descent": FigureRecipe(
         "Noisy descent in a toy landscape, simulated",
@@ -227,18 +253,6 @@ FIGURES: Final[dict[str, FigureRecipe]] = {
         _RESUME,
         "Two weights and a formula: it illustrates the claim that flat minima win, and is no evidence for it."
         " Nothing of this run is in it.",
-    ),
-    "ensembles_by_regime": FigureRecipe(
-        "What training regimes change",
-        "Means over networks with 95 % intervals for the mix and ReLU: the snapshots of a training alone, the network "
-        "at its end, and the ensemble of its snapshots; right, how alike the snapshots err: the less, the more an "
-        "ensemble can gain.",
-        ensembles_by_regime_data,
-        ensembles_by_regime,
-        "evaluations that keep snapshots, where the set was learned",
-        "ldnn search RECIPE --set regime.snapshots=[5,10,15]",
-        "Regimes are paired by seed, which bars cannot show. Each regime has the strengths and rates that it was "
-        "given, and others may do better.",
     ),
     "accuracy_by_outer_step": FigureRecipe(
         "What a set is worth as the search goes on",

@@ -21,7 +21,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from analysis.load import _PANDAS_TYPES
+from analysis.frames import _PANDAS_TYPES
 from search.schema import EVALUATIONS, SCHEMA_VERSION, TABLES, USUAL_TRIAL
 
 START: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -58,8 +58,11 @@ def rich_run(path: Path, arms: Mapping[str, Mapping[str, float]] = ARMS, *, seed
     for trial_id, own in arms.items():
         networks = [row for arm, mean in own.items() for row in _networks(trial_id, arm, mean, seeds, rng)]
         folder.write("evaluations", networks)
+        folder.write("evaluations", [_with_snapshots(row, rng) for row in networks if row["task"] == "mnist1d"])
         folder.write("spectra", [row for place, arm in enumerate(own) for row in _densities(trial_id, arm, place)])
         folder.write("spectral_bias", [_fit(trial_id, arm, place) for place, arm in enumerate(own)])
+        starts = [row for place, arm in enumerate(own) for row in _starts(trial_id, arm, place, seeds, rng)]
+        folder.write("initial_variance", starts)
     return folder
 
 
@@ -97,9 +100,6 @@ def _networks(trial_id: str, arm: str, mean: float, seeds: int, rng: np.random.G
                 "loss": None if diverged else float(np.exp(-12 * level)),
                 "diverged": diverged,
                 "epoch_accuracies": None if by_loss else [level * (1 - 0.6 ** (epoch + 1)) for epoch in range(15)],
-                "snapshot_accuracies": None if by_loss else [level - 0.05, level - 0.02, level],
-                "ensemble_accuracy": None if by_loss else level + 0.01,
-                "error_correlation": None if by_loss else 0.6,
                 "participation_ratio_normalized": 0.1 + level / 3 + rng.normal(0, 0.015),
                 "hessian_trace": 60 * rng.lognormal(-4 * (level - 0.5), 0.3),
                 "near_zero_fraction": 0.85 + 0.1 * level + rng.normal(0, 0.01),
@@ -109,6 +109,15 @@ def _networks(trial_id: str, arm: str, mean: float, seeds: int, rng: np.random.G
                 "inner_steps": 240,
                 "num_params": 51 * width,
             }  # fmt: skip
+
+
+def _with_snapshots(row: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+    """The same network under another regime, with an ensemble of two snapshots."""
+    level = row["accuracy"] + 0.01 + rng.normal(0, 0.004)
+    ensemble = {"ensemble_accuracy": level + 0.02, "ensemble_weighted_accuracy": level + 0.018}
+    errors = {"error_correlation": 0.7 + rng.normal(0, 0.02), "snapshot_distance": 0.05 + rng.normal(0, 0.002)}
+    members = {"snapshot_accuracies": [level - 0.02, level]}
+    return row | {"regime": "repulsion", "accuracy": level} | ensemble | errors | members
 
 
 def _densities(trial_id: str, arm: str, place: int) -> Iterator[dict[str, Any]]:
@@ -127,6 +136,18 @@ def _fit(trial_id: str, arm: str, place: int) -> dict[str, Any]:
     identity = {name: value for name, value in _identity(trial_id, arm, 50, 1).items() if name not in _NO_COLUMNS}
     fitted = [count if count < 900 else None for count in steps]
     return identity | {"frequencies": frequencies, "steps_to_fit": fitted, "inner_steps": 900, "seed": 0}
+
+
+def _starts(trial_id: str, arm: str, place: int, seeds: int, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
+    """Every arm multiplies the variance by a factor of its own."""
+    identity = _identity(trial_id, arm, 100, 1)
+    for name in ("lr_protocol", "lr"):
+        del identity[name]
+    for depth in (1, 4):
+        for seed in range(seeds):
+            signal = (0.3 + 0.12 * place) ** np.arange(depth) * rng.lognormal(0, 0.2, depth)
+            both = {"variance_in": list(signal), "variance_out": list(0.4 * signal)}
+            yield identity | both | {"depth": depth, "seed": seed, "batch_size": 100}
 
 
 _NO_COLUMNS = {"architecture", "mixing", "lr_protocol"}

@@ -17,8 +17,6 @@ from analysis.figures import (
     curvature_by_arm_data,
     curves_by_base,
     curves_by_base_data,
-    ensembles_by_regime,
-    ensembles_by_regime_data,
     gradient_noise_data,
     loss_violins_data,
     noisy_descent_data,
@@ -145,33 +143,6 @@ def test_each_base_is_stood_for_by_its_best_set(run):
     sin = data[data["base"] == "sin"].drop_duplicates("type_index").set_index("type_index")["odd"]
     assert sin[0] == pytest.approx(0, abs=1e-3)
     assert sin[1] == pytest.approx(1, abs=1e-3)
-
-
-def test_regimes_hold_what_snapshots_do_alone_and_together(make_run):
-    folder = make_run()
-    folder.trial("gradient-0000")
-    ends = {"both": [0.1, 0.2], "plain": [0.50, 0.60], "restarts": [0.40, 0.44]}
-    for regime, accuracies in ends.items():
-        for arm, trial_id in (("mixed", "gradient-0000"), ("relu", "usual"), ("tanh", "usual")):
-            kept = {"snapshot_accuracies": [0.1, 0.4], "ensemble_accuracy": 0.7, "error_correlation": 0.3}
-            folder.evaluations(trial_id, {arm: accuracies}, regime=regime, **kept)
-    data = ensembles_by_regime_data(load_run(folder.path))
-    found = data.set_index(["arm", "regime", "quantity"])["mean"]
-    assert set(data["arm"]) == {"mixed", "relu"}
-    assert found["mixed", "plain", "last"] == pytest.approx(0.55)
-    assert found["relu", "restarts", "last"] == pytest.approx(0.42)
-    assert found["mixed", "restarts", "members"] == pytest.approx(0.25)
-    assert found["relu", "plain", "ensemble"] == pytest.approx(0.7)
-    assert found["mixed", "plain", "correlation"] == pytest.approx(0.3)
-    drawn = ensembles_by_regime(data)
-    assert [text.get_text() for text in drawn.axes[0].get_yticklabels()] == ["plain", "both", "restarts"]
-
-
-def test_networks_without_snapshots_are_not_in_the_picture_of_regimes(make_run):
-    folder = make_run()
-    folder.trial("gradient-0000")
-    folder.evaluations("gradient-0000", {"mixed": [0.5, 0.6]})
-    assert ensembles_by_regime_data(load_run(folder.path)).empty
 
 
 def test_accuracy_by_outer_step_keeps_what_falls_again(make_run):

@@ -171,7 +171,7 @@ def test_what_cannot_be_asked_for_is_said(full_run, options, words):
 
 @pytest.mark.parametrize("grid", [0, 32], ids=["hashed", "gridded"])
 def test_repeated_rows_are_found_however_the_keys_lie(make_run, monkeypatch, grid):
-    monkeypatch.setattr("analysis.load._GRID_PER_ROW", grid)
+    monkeypatch.setattr("analysis.frames._GRID_PER_ROW", grid)
     folder = make_run()
     folder.evaluations("usual", {"relu": [0.5, 0.6], "sin": [0.7]})
     folder.evaluations("usual", {"relu": {1: 0.9, 10**12: 0.8}})

@@ -379,7 +379,7 @@ def test_controls_usual_activations_and_curvature_can_be_asked_for_later(copy, m
     before = rows(copy, "evaluations")
     judged = before["trial_id"].min()
     options = ["--trial", judged, "--widths", "6", "--usual", "relu, hat", "--controls", "all"]
-    options += ["--curvature", "batched", "--spectral-bias", "--workers", 0, "--json"]
+    options += ["--curvature", "batched", "--spectral-bias", "--initial-variance", "--workers", 0, "--json"]
     answer = ldnn("evaluate", copy, *options)
     assert answer.code == 0, answer.err
     after, measured = rows(copy, "evaluations"), pd.read_parquet(copy / "spectra")
@@ -388,6 +388,7 @@ def test_controls_usual_activations_and_curvature_can_be_asked_for_later(copy, m
     assert len(after) == len(before) + (5 + 1) * 2
     assert set(measured["arm"]) == own | {"mixed", "pure-0", "pure-1", "relu", "hat"}
     assert set(pd.read_parquet(copy / "spectral_bias")["arm"]) == {"mixed", "pure-0", "pure-1", "relu", "hat"}
+    assert set(pd.read_parquet(copy / "initial_variance")["arm"]) == own | {"mixed", "pure-0", "pure-1", "relu", "hat"}
     assert ldnn("evaluate", copy, *options).json["finished"] == 0
 
 

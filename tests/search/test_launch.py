@@ -15,6 +15,7 @@ from search.driver_lock import driver_lock
 from search.durable import CRASH_EXIT
 from search.gradient import search_by_gradient
 from search.launch import default_request, drive, trials_so_far
+from search.limits import ShardLimits
 from search.plan import PENALTY, Outcome, Unit
 from search.run_folder import RunFolderError
 from search.schema import Status
@@ -370,5 +371,6 @@ def test_the_choice_between_here_and_ray_is_the_number_of_workers(monkeypatch, t
     driver = asked["work_args"].pop("driver")
     assert len(driver) == 32
     assert asked["work_args"] == {"run": str(run.path), "device": "cpu", "checkpoint_seconds": 60.0, "memory": 0}
-    assert asked["patience"](Unit("gradient-0000", payload={"kind": "trial"})) is None
+    assert asked["deadline"](Unit("gradient-0000", payload={"kind": "trial"})) is None
+    assert asked["shard_limits"] == ShardLimits()
     assert account.interrupted

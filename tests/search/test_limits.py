@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,16 +18,29 @@ import torch
 
 from search.checkpoint import BETWEEN, Checkpoint
 from search.driver_lock import LeftBehindError, driver_lock, require_driver
+from search.durable import StoreError
+from search.launch import Account
 from search.ledger import Ledger
 from search.leg import Leg
-from search.limits import OutOfTime, memory_limited, require_time
-from search.plan import ListPlan, Outcome, Unit
+from search.limits import (
+    Deadline,
+    OutOfTime,
+    ShardLimits,
+    briefly,
+    deadline_of,
+    is_out_of_memory,
+    memory_limited,
+    require_time,
+    watched,
+)
+from search.plan import ListPlan, Outcome, Unit, attempt
 from search.run_folder import RunFolder
 from search.schema import Status
 from search.search_plan import METRIC
 from search.trial import run_trial
+from search.unjudged import Notes, read_unjudged, unjudged_words
 from search.work import do_unit
-from tests.small_runs import drive_here, new_run, rows, tiny_trial
+from tests.small_runs import assert_same_rows, drive_here, new_run, rows, tiny_trial
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST = Unit("gradient-0000", 0, {"kind": "trial", "method": "gradient", "number": 0, "params": {"inner_lr": 0.01}})
@@ -70,17 +85,81 @@ def test_trials_without_time_are_recorded_and_the_run_goes_on(tmp_path: Path):
     assert list((run.path / "steps").iterdir()) == []
 
 
+class TestDeadlines:
+    """When units and shards are given up that say nothing."""
+
+    @pytest.mark.parametrize(
+        ("kind", "trial_seconds", "evaluation_seconds", "seconds"),
+        [
+            ("trial", 0.0, 5.0, None),
+            ("trial", 30.0, 5.0, 90.0),  # it may be in the middle of a long step, and ends by itself after it
+            ("evaluation", 30.0, 0.0, None),
+            ("evaluation", 30.0, 5.0, 5.0),
+            ("spectral_bias", 30.0, 0.0, None),
+            ("spectral_bias", 30.0, 5.0, 5.0),
+        ],
+    )
+    def test_every_kind_of_unit_has_its_own(
+        self, kind: str, trial_seconds: float, evaluation_seconds: float, seconds: float | None
+    ):
+        found = deadline_of(kind, trial_seconds=trial_seconds, evaluation_seconds=evaluation_seconds)
+        key = "search.max_trial_seconds" if kind == "trial" else "resources.max_evaluation_seconds"
+        assert found == (None if seconds is None else Deadline(seconds, key))
+
+    @pytest.mark.parametrize(
+        ("trial_seconds", "outer_steps", "seconds"),
+        [(0.0, 300, None), (3600.0, 300, 120.0), (3600.0, 3, 12_000.0), (10.0, 300, 60.0)],
+    )
+    def test_a_shard_may_take_ten_times_what_a_step_may_and_never_less_than_a_minute(
+        self, trial_seconds: float, outer_steps: int, seconds: float | None
+    ):
+        found = ShardLimits(trial_seconds).deadline(outer_steps)
+        assert (None if found is None else found.seconds) == seconds
+
+    def test_work_that_ends_in_time_is_not_told_of(self):
+        told: list[str] = []
+        before = threading.active_count()
+        for _ in range(3):
+            with watched(Deadline(1000.0, "some.key"), told.append):
+                pass
+        assert told == []
+        assert threading.active_count() <= before + 3  # cancelled timers may not have ended yet
+        with pytest.raises(ZeroDivisionError), watched(Deadline(1000.0, "some.key"), told.append):
+            _ = 1 / 0
+
+    def test_work_that_ends_while_it_is_told_of_waits_for_the_end_of_that(self):
+        order, told = list[str](), threading.Event()
+
+        def expired(words: str) -> None:
+            told.set()
+            time.sleep(0.05)
+            order.append("told")
+
+        with watched(Deadline(0.01, "some.key"), expired):
+            assert told.wait(60)
+        order.append("went on")
+        assert order == ["told", "went on"]
+
+    def test_last_words_are_not_waited_for_without_end(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr("search.limits.LAST_WORDS_SECONDS", 0.01)
+        never, said = threading.Event(), list[str]()
+        briefly(never.wait)
+        briefly(said.append, "words")
+        assert said == ["words"]
+        never.set()
+
+
 class TestOverdueUnits:
     """What the driver does about a unit that does not answer, on a clock of its own."""
 
     def ledger(self, units: int, **options: Any) -> tuple[Ledger, list[float], list[tuple[str, Outcome | None]]]:
         now, told = [0.0], []
-        plan = ListPlan([Unit(f"unit-{i}", payload={"limit": 10.0 if i else None}) for i in range(units)])
+        plan = ListPlan([Unit(f"unit-{i}", payload={"limit": 10.0 if i else 0.0}) for i in range(units)])
         ledger = Ledger(
             plan,
             lambda event, unit, outcome: told.append((unit.key, outcome)),
             None,
-            lambda unit: unit.payload["limit"],
+            lambda unit: Deadline(unit.payload["limit"], "some.key") if unit.payload["limit"] else None,
             lambda: now[0],
         )
         for i in range(units):
@@ -106,7 +185,7 @@ class TestOverdueUnits:
         ledger.ended("t1", None)
         assert told[-1][1] is not None
         assert told[-1][1].status is Status.TIMEOUT
-        assert "did not answer for 11 s" in told[-1][1].note
+        assert told[-1][1].note == "it did not answer for 11 s and was ended; some.key is exceeded"
         assert ledger.overdue() == []
 
     def test_one_that_answers_in_the_last_moment_counts(self):
@@ -145,6 +224,149 @@ class TestMemory:
         assert pd.read_parquet(run.path / "trials")["status"].tolist() == ["oom", "oom"]
         assert told.finished == ["gradient-0000", "gradient-0001"]
         assert not account.interrupted
+
+    def test_so_does_a_batch_of_judged_networks_and_the_run_goes_on(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        run = new_run(tmp_path, resources={"memory_per_trial": 400})
+        monkeypatch.setattr("search.work.judge", lambda *_: torch.ones(2**28))
+        account, _ = drive_here(run)
+        assert not account.interrupted
+        assert set(pd.read_parquet(run.path / "trials")["status"]) == {"ok"}
+        assert [outcome.status for _, outcome in account.problems] == [Status.OOM] * 6
+        assert {note["status"] for note in read_unjudged(run.store.storage)} == {"oom"}
+
+
+@pytest.mark.parametrize(
+    ("error", "is_so"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), True),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), True),
+        (type("OutOfMemoryError", (RuntimeError,), {})("of another library"), True),
+        (RuntimeError("shapes differ"), False),
+    ],
+)
+def test_too_little_memory_is_known_by_whichever_error_says_it(error: Exception, is_so: bool):
+    def work(unit: Unit) -> Outcome:
+        raise error
+
+    assert is_out_of_memory(error) == is_so
+    assert attempt(work, FIRST).status is (Status.OOM if is_so else Status.FAILED)
+
+
+# What judges networks
+
+
+def test_a_batch_that_hangs_again_and_again_is_noted_and_judged_on_resume(
+    undisturbed: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run, attempts = new_run(tmp_path), list[int]()
+    words = "it did not answer for 9 s and was ended; resources.max_evaluation_seconds is exceeded"
+
+    def work(unit: Unit, **arguments: Any) -> Outcome:
+        if unit.payload["kind"] == "evaluation" and (unit.payload["trial_id"], unit.payload["width"]) == ("usual", 6):
+            attempts.append(unit.attempt)
+            return Outcome(Status.TIMEOUT, 0.0, words)
+        return do_unit(unit, **arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("search.work.do_unit", work)
+        account, _ = drive_here(run)
+    assert (attempts, account.interrupted) == ([0, 1, 2], False)
+    [(unit, _)] = account.problems
+    [note] = read_unjudged(run.store.storage)
+    assert (note["unit"], note["status"], note["error"], note["attempts"]) == (unit.key, "timeout", words, 3)
+    assert unjudged_words([note]) == [f"{unit.key} is not judged: timeout, {words}"]
+    missing = pd.concat([rows(run.path, "evaluations"), rows(undisturbed.path, "evaluations")]).astype(str)
+    missing = missing.drop_duplicates(["trial_id", "arm", "width", "seed"], keep=False)
+    assert set(zip(missing["trial_id"], missing["width"], strict=True)) == {("usual", "6")}
+
+    account, told = drive_here(run)
+    assert (told.finished, account.problems) == ([unit.key], [])
+    assert read_unjudged(run.store.storage) == []
+    assert_same_rows(run.path, undisturbed.path)
+
+
+def test_a_batch_that_fails_because_another_driver_has_come_is_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run = new_run(tmp_path, method="gradient", search={"trials": 1})
+
+    def work(unit: Unit, **arguments: Any) -> Outcome:
+        if unit.payload["kind"] == "evaluation":
+            claim = {"host": "x", "pid": 1, "boot_id": None, "started_at": "then", "token": "another"}
+            (run.path / ".driver.json").write_text(json.dumps(claim))
+        return do_unit(unit, **arguments)
+
+    monkeypatch.setattr("search.work.do_unit", work)
+    with pytest.raises(StoreError, match="was taken over by another driver"):
+        drive_here(run)
+    assert read_unjudged(run.store.storage) == []
+    assert list((run.path / "evaluations").iterdir()) == []
+
+
+class TestNotes:
+    """What `ldnn status` reads about networks that are not there."""
+
+    def test_a_batch_that_is_judged_after_all_has_none(self, tmp_path: Path):
+        storage = new_run(tmp_path).store.storage
+        notes = Notes(storage, afresh=True)
+        notes.ended("a", "killed", "its process died", attempts=1)
+        notes.ended("b", "failed", "ValueError: no", attempts=1)
+        notes.ended("a", "ok", "8 networks", attempts=2)
+        assert [note["unit"] for note in read_unjudged(storage)] == ["b"]
+
+    def test_those_of_earlier_drives_stay_unless_all_is_looked_into(self, tmp_path: Path):
+        storage = new_run(tmp_path).store.storage
+        Notes(storage, afresh=False).ended("a", "killed", "its process died", attempts=1)
+        Notes(storage, afresh=False)
+        assert [note["unit"] for note in read_unjudged(storage)] == ["a"]
+        Notes(storage, afresh=False).ended("a", "ok", "", attempts=1)
+        assert read_unjudged(storage) == []
+        Notes(storage, afresh=False).ended("a", "killed", "its process died", attempts=1)
+        Notes(storage, afresh=True)
+        assert read_unjudged(storage) == []
+
+    def test_what_is_none_is_passed_over(self, tmp_path: Path):
+        run = new_run(tmp_path)
+        Notes(run.store.storage, afresh=True).ended("a", "oom", "", attempts=1)
+        for name, text in (("b.json", "half a"), ("c.json", "[]"), ("d.json", '{"unit": "d"}')):
+            (tmp_path / "tiny" / "unjudged" / name).write_text(text)
+        assert [note["unit"] for note in read_unjudged(run.store.storage)] == ["a"]
+
+    def test_one_that_cannot_be_written_stops_nothing(self, tmp_path: Path):
+        run = new_run(tmp_path)
+        (tmp_path / "tiny" / "unjudged").write_text("no folder")
+        Notes(run.store.storage, afresh=True).ended("a", "oom", "", attempts=1)
+
+
+# Work in the driver's own process
+
+
+def test_a_trial_that_hangs_in_the_drivers_process_is_recorded_before_the_process_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """What ends the process lets the trial go on here, so that the test does."""
+    run, free, accounts = new_run(tmp_path, search={"max_trial_seconds": 1000.0}), threading.Event(), list[Account]()
+    monkeypatch.setattr("search.limits.GRACE_SECONDS", -999.9)
+
+    def hangs(unit: Unit, **_: Any) -> Outcome:
+        assert free.wait(60)
+        return Outcome(Status.FAILED, 0.0)
+
+    def leave(account: Account) -> Any:
+        accounts.append(replace(account, problems=list(account.problems)))
+        free.set()
+
+    monkeypatch.setattr("search.work.do_unit", hangs)
+    drive_here(run, leave=leave, stop=free.is_set)
+    [account] = accounts
+    assert (account.hung, account.interrupted) == (True, True)
+    assert [(unit.key, outcome.status) for unit, outcome in account.problems] == [("gradient-0000", Status.TIMEOUT)]
+    [row] = pd.read_parquet(run.path / "trials").to_dict("records")
+    assert (row["trial_id"], row["attempt"], row["status"]) == ("gradient-0000", 0, "timeout")
+    assert row["error"] == "it did not answer for 0 s and was ended; search.max_trial_seconds is exceeded"
 
 
 # Failures

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import pytest
 
 from search.ledger import IDLE, LONGEST_WAIT, Ledger
+from search.limits import Deadline
 from search.plan import PENALTY, ListPlan, Outcome, Unit, attempt, run_here
 from search.schema import Status
 
@@ -42,6 +44,14 @@ class TestListPlan:
             plan.finish(unit, KILLED)
         assert attempts == [0, 1, 2]
         assert plan.done == 1
+
+    def test_so_it_does_with_one_whose_process_was_ended_for_its_time(self):
+        plan = ListPlan(units(1), max_retries=1)
+        attempts = []
+        while (unit := plan.next_unit()) is not None:
+            attempts.append(unit.attempt)
+            plan.finish(unit, Outcome(Status.TIMEOUT, PENALTY))
+        assert (attempts, plan.done) == ([0, 1], 1)
 
     def test_does_not_repeat_a_unit_that_failed(self):
         plan = ListPlan(units(1))
@@ -114,6 +124,28 @@ class TestRunHere:
         plan = ListPlan(units(3))
         run_here(plan, lambda unit: OK, ignore, stop=lambda: plan.done == 2)
         assert plan.done == 2
+
+    def test_tells_of_a_unit_that_is_past_its_deadline_while_it_still_runs(self):
+        told: list[tuple[str, Outcome]] = []
+        heard = threading.Event()
+
+        def hung(unit: Unit, outcome: Outcome) -> None:
+            told.append((unit.key, outcome))
+            heard.set()
+
+        def work(unit: Unit) -> Outcome:
+            if unit.key == "unit-1":
+                assert heard.wait(60)
+            return OK
+
+        def deadline(unit: Unit) -> Deadline | None:
+            return Deadline(0.01, "some.key") if unit.key == "unit-1" else None
+
+        plan = ListPlan(units(3))
+        run_here(plan, work, ignore, deadline=deadline, hung=hung)
+        words = "it did not answer for 0 s and was ended; some.key is exceeded"
+        assert told == [("unit-1", Outcome(Status.TIMEOUT, PENALTY, words))]
+        assert plan.done == 3
 
 
 class TestLedger:

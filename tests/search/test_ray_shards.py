@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ import ray
 from search import ray_shards
 from search.config import RunConfig
 from search.launch import Account, drive
+from search.limits import OutOfTime, ShardLimits
 from search.ray_shards import RayShards
 from search.run_folder import RunFolder
 from search.setting import Setting
@@ -117,6 +119,22 @@ def test_a_node_lost_in_mid_generation_costs_time_only(by_itself: RunFolder, sho
     assert_same(run, by_itself)
 
 
+@pytest.mark.parametrize(
+    ("failure", "kind", "words"),
+    [
+        (ray.exceptions.ActorDiedError(), WorkersLostError, "died 3 times"),
+        (ray.exceptions.OutOfMemoryError("the node is running low on memory"), MemoryError, "died 3 times"),
+        (OutOfTime("it did not answer for 61 s"), OutOfTime, r"did not answer 3 times \(it did not answer for 61 s\)"),
+    ],
+)
+def test_a_trial_whose_shard_is_given_up_ends_by_an_error_that_says_its_status(
+    failure: Exception, kind: type[Exception], words: str
+):
+    found = ray_shards._given_up(1, 1, 3, failure)
+    assert type(found) is kind
+    assert re.match(rf"outer step 1: the worker that had shard 2 of 3 {words}", str(found))
+
+
 @pytest.fixture(scope="module")
 def setting() -> Setting:
     return Setting.of(tiny_trial("evolution", 3), "cpu")
@@ -163,6 +181,28 @@ class TestActors:
         while clusters.shard_workers() and time.monotonic() < deadline:
             time.sleep(0.1)
         assert clusters.shard_workers() == []
+
+    def test_a_worker_that_stops_is_ended_and_its_shard_done_again_and_memory_is_limited(
+        self, setting: Setting, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ):
+        monkeypatch.setattr(ray_shards, "PATIENCE_SECONDS", 600.0)
+        monkeypatch.setattr("search.limits.LEAST_SHARD_SECONDS", 8.0)
+        mark = tmp_path / "mark"
+        shards = RayShards(threads=1, workers=1, limits=ShardLimits(trial_seconds=1e-3, memory=400))
+        found = shards.map(toy_shards.stops, setting, 2, self.numbered(3, mark=np.array(str(mark))))
+        assert [part["asked"].tolist() for part in found] == [[3, 2, i] for i in range(3)]
+        stopped = int(mark.read_text())
+        assert stopped not in {int(part["pid"]) for part in found[1:]}
+        deadline = time.monotonic() + 30
+        while Path(f"/proc/{stopped}").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not Path(f"/proc/{stopped}").exists()
+        # The one that came after it; the same worker goes on after what it could not do.
+        with pytest.raises(RuntimeError, match="can't allocate memory"):
+            shards.map(toy_shards.takes_much, setting, 3, self.numbered(1))
+        [part] = shards.map(toy_shards.where, setting, 4, self.numbered(1))
+        assert int(part["pid"]) == int(found[2]["pid"])
+        shards.close()
 
     def test_without_a_worker_that_can_start_shards_are_done_here(
         self, setting: Setting, monkeypatch: pytest.MonkeyPatch

@@ -15,7 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import search
+from search import twin
 from search.durable import CRASH_EXIT, CRASH_POINTS
+from search.runs import spread
 from search.schema import SCHEMA_VERSION, TABLES
 from search.store import MOVE_CRASH_POINTS, Published, SchemaError, Store, StoreError, read_table, trial_key
 
@@ -334,6 +336,21 @@ def test_a_bad_part_is_left_out_said_and_quarantined(store: Store, fault: Any, r
     assert len(pd.read_parquet(store.root / "evaluations")) == 3
 
 
+def test_of_many_parts_the_one_with_a_wrong_twin_is_left_out(store, monkeypatch):
+    pack, short = twin.pack, (b'["relu","tanh"]', b'["relu"       ]')
+    for key in "abc":
+        with monkeypatch.context() as patch:
+            if key == "b":  # whole, sealed, and with a text that is not in its list
+                patch.setattr(twin, "pack", lambda *args, **place: pack(*args, **place).replace(*short))
+            store.publish("evaluations", key, [{"trial_id": key, "arm": arm} for arm in ("relu", "tanh")])
+    for runs in (False, True):
+        rows, [bad] = store.read_checked("evaluations", columns=["trial_id", "arm"], runs=runs)
+        assert spread(rows["trial_id"]).to_pylist() == ["a", "a", "c", "c"]
+        assert bad.path.name == "part-b.parquet"
+        assert bad.reason == "its twin cannot be read: a text has a place outside the list of texts"
+        assert bad.size == bad.path.stat().st_size
+
+
 def test_quarantine_keeps_what_it_has(store: Store) -> None:
     for _ in range(3):
         store.publish("spectra", "a", [{}])
@@ -465,3 +482,14 @@ def test_the_attempts_at_a_trial_are_known_by_their_names(store):
     assert rows.to_pylist() == [{"trial_id": "gradient-0001", "attempt": attempt} for attempt in (0, 1)]
     with pytest.raises(StoreError, match="trials has damaged parts"):
         store.read("trials", keys=store.attempts("gradient-0010"))
+
+
+def test_only_folders_of_tables_that_were_added_later_are_made_again(store):
+    for table in ("initial_variance", "spectral_bias", "steps"):
+        (store.root / table).rmdir()
+    store.make_added_folders()
+    assert (store.root / "initial_variance").is_dir()
+    assert (store.root / "spectral_bias").is_dir()
+    assert not (store.root / "steps").exists()
+    with pytest.raises(StoreError, match="make the tables' folders"):
+        Store(store.root / "nowhere").make_added_folders()

@@ -25,6 +25,7 @@ from ray import tune
 from search import ray_setup
 from search.booking import Booking
 from search.ledger import Ledger
+from search.limits import Deadline
 from search.plan import ListPlan, Outcome, Unit
 from search.ray_setup import ClusterError, check_resources, cluster_nodes
 from search.schema import Status
@@ -117,7 +118,7 @@ class Ran:
 
 
 def run(folder: Path, workers: int, *, deaths: bool) -> Ran:
-    """Six units: one raises, and if deaths are wanted one crashes once, the process of one always ends, one hangs."""
+    """Six units: one raises, and if deaths are wanted one crashes once, the process of one always ends, a 7th hangs."""
     payloads = [{}, {"raises": True}, {"deaths": 1, "segfault": True}, {}, {"deaths": 9}, {}]
     payloads += [{"nap": 600}] if deaths else []
     units = [
@@ -132,7 +133,7 @@ def run(folder: Path, workers: int, *, deaths: bool) -> Ran:
         threads=1,
         work_args={"folder": str(folder)},
         watch=ran.watch,
-        patience=lambda unit: 1.0 if unit.payload.get("nap") else None,
+        deadline=lambda unit: Deadline(1.0, "resources.max_evaluation_seconds") if unit.payload.get("nap") else None,
     )
     return ran
 
@@ -207,6 +208,7 @@ class TestRun:
             ("unit-4", 1): (KILLED, 0.0),
             ("unit-5", 0): (OK, 0.5),
             ("unit-6", 0): (Status.TIMEOUT, 0.0),
+            ("unit-6", 1): (Status.TIMEOUT, 0.0),
         }
         assert list(by_two.published()) == ["unit-0-0", "unit-2-1", "unit-3-0", "unit-5-0"]
 
@@ -218,11 +220,13 @@ class TestRun:
         notes = {(key, attempt): end.note for _, key, attempt, end in by_two.events if end}
         assert notes["unit-1", 0] == "ValueError: this unit raises"
         assert "its process died: The actor died unexpectedly" in notes["unit-4", 1]
-        assert re.match(r"it did not answer for [1-9]\d* s and was ended; search.max_trial", notes["unit-6", 0])
+        for tries in range(2):
+            words = r"it did not answer for [1-9]\d* s and was ended; resources.max_evaluation_seconds is exceeded"
+            assert re.fullmatch(words, notes["unit-6", tries])
 
     def test_tells_of_each_start_before_the_end(self, by_two: Ran):
         steps = [(event, key, attempt) for event, key, attempt, _ in by_two.events]
-        assert len(set(steps)) == len(steps) == 18
+        assert len(set(steps)) == len(steps) == 20
         for event, key, attempt in steps:
             if event == "finished":
                 assert steps.index(("started", key, attempt)) < steps.index((event, key, attempt))
