@@ -74,6 +74,9 @@ def verdict(run: Run) -> Verdict:
     """Judge the mix of every evaluated set against ReLU, its best pure type and the best usual activation.
 
     A claim needs an interval that excludes zero and at least `MIN_PAIRS` seeds; without them the sentence says so.
+
+    Args:
+        run: a run, whole or not; without evaluations the one sentence says how to have them.
     """
     split = judging_split(run.evaluations)
     sets = headline_sets(run)

@@ -102,6 +102,10 @@ METADATA_KEY: Final = b"ldnn.passport"
 def write_passport(passport: Passport, path: str | Path) -> Path:
     """Write a passport, replacing an earlier one at once.
 
+    Args:
+        passport: the passport.
+        path: of the file; its folder is made if it is missing.
+
     Returns:
         The file.
 

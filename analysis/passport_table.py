@@ -25,6 +25,9 @@ def passport_table(passport: Passport) -> Table:
 
     Differences of accuracy are in percentage points, those of loss in hundredths of a natural logarithm, which is about
     the percentage by which the loss is lower.
+
+    Args:
+        passport: the passport, of which a row of the table is one size.
     """
     rivals = list(dict.fromkeys(passport.grid["rival"]))
     unit = " or ".join(_UNITS[metric] for metric in (ACCURACY, LOSS) if metric in set(passport.grid["metric"]))

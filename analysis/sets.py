@@ -60,6 +60,9 @@ def headline_sets(run: Run) -> pd.DataFrame:
 
     It is the evaluated set with the highest score.  Scores are measured on validation rows, so that nothing is
     chosen by the rows that judge it.
+
+    Args:
+        run: the run.
     """
     trials = counted_attempts(run.trials, run.trials)
     scores = trials.loc[trials["status"] == Status.OK, ["run_id", "trial_id", "score"]]

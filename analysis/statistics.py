@@ -133,7 +133,14 @@ def paired_difference(first: pd.Series[float], second: pd.Series[float]) -> Esti
 
 
 def share_won(differences: ArrayLike) -> float:
-    """Share of pairs with a positive difference, ties counted half; NaN without pairs."""
+    """Share of pairs with a positive difference, ties counted half.
+
+    Args:
+        differences: one for each pair; those that are not finite are left out.
+
+    Returns:
+        between 0 and 1; NaN without pairs.
+    """
     values = _finite(differences)
     return float(np.mean((values > 0) + 0.5 * (values == 0))) if len(values) else float("nan")
 

@@ -42,7 +42,11 @@ class Activation(Protocol):
 
 @dataclass(frozen=True)
 class UsualActivation:
-    """One well-known function for all units, e.g. relu."""
+    """One well-known function for all units.
+
+    Attributes:
+        name: of the function: sigmoid, tanh, sin, elu, relu, silu, gelu, hat, or zero and identity.
+    """
 
     name: str
 
@@ -316,5 +320,13 @@ def mixed_functions(hidden: Sequence[int], num_types: int, sets: Tensor | None =
 
 
 def pure_functions(hidden: Sequence[int], function: int) -> tuple[Tensor, ...]:
-    """The functions of pure layers: one function of the bank for all units; for each layer (1, H) int64."""
+    """The functions of pure layers: one function of the bank for all units.
+
+    Args:
+        hidden: units of each hidden layer.
+        function: its index in the bank.
+
+    Returns:
+        for each layer (1, H) int64.
+    """
     return tuple(torch.full((1, width), function) for width in hidden)

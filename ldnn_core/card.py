@@ -106,7 +106,14 @@ def make_card(
     learned: Mapping[str, Any] | None = None,
     passport: Mapping[str, Any] | None = None,
 ) -> ActivationCard:
-    """The card of a set (K, P).
+    """The card of a set.
+
+    Args:
+        spec: what its sub-networks share.
+        genomes: (K, P).
+        observed_inputs: where its inputs lay in networks that were trained with it, if that is known.
+        learned: where it was learned, as plain JSON values.
+        passport: what became of it at other sizes, as plain JSON values, if that was tested.
 
     Raises:
         ValueError: the genomes have the wrong shape or are not finite.

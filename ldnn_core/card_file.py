@@ -43,6 +43,10 @@ _TENSORS: Final = ("coefficients", "gain", "genomes", "offset")
 def write_card(card: ActivationCard, path: str | Path) -> None:
     """Write a card as a file, whole or not at all; a file that is there is replaced.
 
+    Args:
+        card: the card.
+        path: of the file, by custom ``.safetensors``; its folder must be there.
+
     Raises:
         CardError: it is one that `read_card` would refuse, e.g. too large.
         OSError: the file cannot be written.
@@ -64,6 +68,9 @@ def write_card(card: ActivationCard, path: str | Path) -> None:
 
 def read_card(path: str | Path) -> ActivationCard:
     """Read a card from a file.
+
+    Args:
+        path: of the file.
 
     Raises:
         CardError: it is not one, or not a sound one.

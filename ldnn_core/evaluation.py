@@ -165,7 +165,12 @@ class TrainedGroup:
 
 
 def fully_connected(data: TaskData, hidden: tuple[int, ...]) -> MlpSpec:
-    """The fully connected network for a task, with these hidden sizes."""
+    """The fully connected network for a task.
+
+    Args:
+        data: the task, which says how many inputs and outputs there are, and the loss.
+        hidden: units of each hidden layer.
+    """
     return MlpSpec(data.inputs, hidden, data.outputs, data.loss)
 
 

@@ -31,7 +31,15 @@ def load_activation(
     trainable: bool = False,
     dtype: torch.dtype = torch.float32,
 ) -> LearnedActivation:
-    """The activation of a card's file; the arguments are those of `LearnedActivation`.
+    """The activation of a card's file.
+
+    Args:
+        path: the file that ``ldnn export`` or `write_card` wrote.
+        channels: C, if the module is to refuse all other sizes.
+        axis: where the channels are.
+        type_index: use this type for all channels; None mixes all.
+        trainable: make the genomes parameters, at the cost of evaluating the sub-networks.
+        dtype: of the table or the genomes.
 
     Raises:
         CardError: the file is not a sound card.

@@ -26,6 +26,9 @@ def _ratio(first: Tensor, second: Tensor) -> Tensor:
 def participation_ratio(h: Tensor) -> Tensor:
     """R of each network's layer: (N, M, H) → (N,), between 1 and H; NaN for a constant layer.
 
+    Args:
+        h: H units of N networks for M inputs.
+
     Raises:
         ValueError: fewer than two inputs.
     """
@@ -39,6 +42,9 @@ def corrected_participation_ratio(h: Tensor) -> Tensor:
     """R from two halves of the inputs, its numerator and denominator without bias: (N, M, H) → (N,).
 
     Even and odd inputs make the halves.  The result can exceed H slightly by chance.
+
+    Args:
+        h: H units of N networks for M inputs.
 
     Raises:
         ValueError: fewer than four inputs.

@@ -23,5 +23,10 @@ def generator(seed: int, purpose: str, *index: int) -> torch.Generator:
     """A CPU generator seeded by `derive_seed`.
 
     Draw on the CPU and move the tensor: so an accelerator sees the same numbers as the CPU.
+
+    Args:
+        seed: of everything.
+        purpose: what is drawn, e.g. "rows": another purpose is another sequence.
+        index: which of several, e.g. the outer step.
     """
     return torch.Generator().manual_seed(derive_seed(seed, purpose, *index))

@@ -117,6 +117,12 @@ def initial_genomes(spec: ActivationSpec, seed: int, sets: int = 1, dtype: torch
     """Random genomes (sets, K, P), each type from its own generator so that no two types start equal.
 
     Weights and biases of a layer are uniform in ±1/√fan_in, PyTorch's default for linear layers.
+
+    Args:
+        spec: what the sub-networks share.
+        seed: from which they are drawn.
+        sets: how many sets.
+        dtype: of the result; what is drawn is the same, but for rounding.
     """
     rows = [
         torch.rand(spec.genome_size, generator=generator(seed, "genome", m, k), dtype=torch.float64)

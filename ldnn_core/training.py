@@ -105,6 +105,12 @@ class Batches:
 def shuffled_rows(num_rows: int, batch_size: int, steps: int, generators: Sequence[torch.Generator]) -> Tensor:
     """Rows of each step and stream, (T, S, B): whole epochs in random order, an incomplete last batch dropped.
 
+    Args:
+        num_rows: how many there are.
+        batch_size: B.
+        steps: T.
+        generators: one for each of S streams.
+
     Raises:
         ValueError: a batch is larger than the data or empty.
     """

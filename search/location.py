@@ -63,6 +63,9 @@ Location = Path | ObjectUrl
 def parse_location(text: str | Location) -> Location:
     """A folder, or an address in an object store, as it is typed on the command line.
 
+    Args:
+        text: a path, or ``s3://bucket/prefix``; what is a location already comes back as it is.
+
     Raises:
         LocationError: another scheme than s3, a bad name, or more in an address than bucket and prefix.
     """

@@ -220,6 +220,9 @@ def is_run(path: Location) -> bool:
 def open_run(path: Location) -> RunFolder:
     """Open an existing run.
 
+    Args:
+        path: its folder, or its prefix in an object store.
+
     Raises:
         RunFolderError: there is no such folder, it or something in it is a symbolic link, it has no readable
             ``run.json``, that file was edited, or it was written under a newer schema.

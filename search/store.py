@@ -96,7 +96,21 @@ def read_table(
     dictionaries: bool = False,
     runs: bool = False,
 ) -> tuple[pa.Table, list[BadPart]]:
-    """The sound rows of one table of a run folder, and the parts that were left out; see `Store.read_checked`."""
+    """The sound rows of one table of a run folder, and the parts that were left out.
+
+    Args:
+        root: the run folder, or its address in an object store.
+        table: its name; this and the other arguments are those of `Store.read_checked`.
+        columns: the columns wanted; all if None.
+        where: column → values that its rows may have.
+        dictionaries: whether text comes as Arrow dictionaries.
+        runs: whether, besides, what is the same in many rows one after the other is held once.
+
+    Raises:
+        LocationError: the address is none.
+        SchemaError: an unknown table or column.
+        StoreError: the run folder or a part cannot be read at all, or a part was written under a newer schema.
+    """
     store = Store(parse_location(root))
     return store.read_checked(table, columns=columns, where=where, dictionaries=dictionaries, runs=runs)
 

@@ -153,7 +153,7 @@ def _boxes_of_arm(axes: Axes, rows: pd.DataFrame, arm: str) -> None:
         if place and depth != sizes[place - 1][0]:
             axes.axvline(place - 0.5, color="#dddddd", linewidth=0.8)
     names = [f"{width} × {depth}" if len(depths) > 1 else str(width) for depth, width in sizes]
-    crowded = sum(len(name) + 1 for name in names) > 22
+    crowded = sum(len(name) + 1 for name in names) > 16
     axes.set_xticks(range(len(names)), names, rotation=90 if crowded else 0)
     axes.set_xlim(-0.6, len(names) - 0.4)
     axes.set_title(arm, color=text_colour(arm_colour(arm)), fontweight="bold", fontsize=9.5)

@@ -62,7 +62,7 @@ def distance_table(axes: Axes, distances: np.ndarray, names: list[str]) -> None:
     axes.imshow(np.nan_to_num(distances), cmap="Greys", vmin=0, vmax=2.5 * max(highest, 1e-12))
     for i, j in np.ndindex(distances.shape):
         text = "–" if np.isnan(distances[i, j]) else f"{distances[i, j]:.2f}"
-        axes.text(j, i, text, ha="center", va="center", color=INK)
+        axes.text(j, i, text, ha="center", va="center", color=INK, fontsize=min(10.5, 44 / len(names)))
     axes.set_xticks(range(len(names)), names, rotation=90)
     axes.set_yticks(range(len(names)), names)
     axes.tick_params(length=0)
