@@ -78,13 +78,14 @@ def test_half_of_a_normal_density_lies_within_the_radius_that_the_formula_says()
 def test_representation_leaves_controls_out(run):
     data = accuracy_and_participation_data(run)
     assert set(data["arm"]) & set(CONTROLS) == set()
-    assert data.groupby("arm").size().eq(10).all()
+    assert data.groupby(["arm", "regime"]).size().eq(10).all()
     assert data["ratio"].between(0, 1).all()
 
 
 def test_curvature_is_the_mean_over_networks_within_its_interval(run):
-    data = curvature_by_arm_data(run).set_index(["task", "arm", "quantity"])
-    rows = run.evaluations
+    data = curvature_by_arm_data(run)
+    data = data[data["regime"] == "plain"].set_index(["task", "arm", "quantity"])
+    rows = run.evaluations[run.evaluations["regime"].isna()]
     there = (rows["arm"] == "mixed") & (rows["width"] == 50) & (rows["depth"] == 1) & (rows["task"] == "mnist1d")
     trace = data.loc[("mnist1d", "mixed", "hessian_trace")]
     assert trace["value"] == pytest.approx(rows.loc[there, "hessian_trace"].mean())
@@ -124,9 +125,10 @@ def test_spectral_densities_keep_their_mass_and_are_means_over_networks(make_run
 
 def test_epochs_hold_mean_and_standard_error_of_every_depth(run):
     data = accuracy_by_epoch_data(run)
+    data = data[data["regime"] == "plain"]
     assert set(data["depth"]) == {1, 2, 3}
     assert set(data["width"]) == {50}
-    rows = run.evaluations
+    rows = run.evaluations[run.evaluations["regime"].isna()]
     own = rows[(rows["arm"] == "relu") & (rows["width"] == 50) & (rows["depth"] == 2)]
     values = np.stack(own["epoch_accuracies"].to_list())
     found = data[(data["arm"] == "relu") & (data["depth"] == 2)].sort_values("epoch")
