@@ -101,7 +101,8 @@ class _Codes:
     @classmethod
     def of(cls, column: pa.ChunkedArray) -> _Codes:
         """Of a column that may be in runs, or a dictionary with the same values in all chunks."""
-        held = [cells_and_counts(chunk) for chunk in column.chunks]
+        # Without those that have no rows: Arrow leaves some of them out, and some not.
+        held = [cells_and_counts(chunk) for chunk in column.chunks if len(chunk)]
         kind = column.type.value_type if is_in_runs(column) else column.type
         cells = pa.chunked_array([cell for cell, _ in held], kind)
         if not pa.types.is_dictionary(kind):

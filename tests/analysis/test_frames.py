@@ -57,6 +57,18 @@ def test_repeated_rows_are_those_that_pandas_finds(parts, keys):
     np.testing.assert_array_equal(np.zeros(len(frame), bool) if found is None else found, expected)
 
 
+@pytest.mark.parametrize("hold", [compact, lambda part: part], ids=["in runs", "plain"])
+def test_parts_without_rows_change_nothing(hold):
+    # Such as a unit publishes that found all its networks measured.
+    kinds = pa.schema(list(KINDS.items()))
+    some = pa.table({"arm": ["relu"] * 64, "width": [50] * 64, "accuracy": [0.5] * 64, "diverged": [False] * 64}, kinds)
+    rows = join([hold(part) for part in (some.slice(0, 0), some, some.slice(0, 0), some)]).unify_dictionaries()
+    assert repeated_rows(rows, ["arm", "width"]).tolist() == [False] + 127 * [True]
+    for categories in (True, False):
+        frame = to_frame(rows, categories=categories, dtype_backend="numpy_nullable")
+        assert frame["arm"].tolist() == ["relu"] * 128
+
+
 def test_codes_of_categories_are_as_small_as_their_number_allows():
     for count, size in ((2, 1), (100, 1), (200, 2)):
         arms = pa.array([f"arm-{number}" for number in range(count)]).dictionary_encode()
