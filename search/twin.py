@@ -39,8 +39,10 @@ _MARK: Final = b"LDNN-TWIN-CELLS2"
 _TRAILER: Final = struct.Struct(f"<8sII{len(_MARK)}s")  # fingerprint, bytes of JSON, bytes of lists, mark
 _ALIGNMENT: Final = 64
 _CELL: Final = 8
+_MOST_ROWS: Final = 1 << 20
+"""More than any writer gives a twin.  Where all columns are of one value, bytes do not bound the number of rows."""
 
-BAD_TWIN: Final = (pa.ArrowException, ValueError, LookupError, TypeError, RecursionError)
+BAD_TWIN: Final = (pa.ArrowException, ValueError, LookupError, TypeError, OverflowError, RecursionError)
 """What is raised about a twin that is not what a writer makes."""
 
 
@@ -309,8 +311,10 @@ def _layout(table: str, words: bytes) -> _Layout:
     said = json.loads(words)
     cells = tuple((name, has_gaps) for name, has_gaps in said["cells"])
     layout = _Layout(said["rows"], cells, tuple(said["lists"]), tuple(said["own"]))
-    if not isinstance(layout.rows, int) or layout.rows < 1 or not {gaps for _, gaps in layout.cells} <= {True, False}:
+    if not isinstance(layout.rows, int) or not {gaps for _, gaps in layout.cells} <= {True, False}:
         raise ValueError("it does not say how many rows it has, or which columns have gaps")
+    if not 1 <= layout.rows <= _MOST_ROWS:
+        raise ValueError(f"it says {layout.rows} rows")
     kinds = [TABLES[table].field(name).type for name in [*layout.places, *layout.lists]]
     if [pa.types.is_list(kind) for kind in kinds] != [False] * len(layout.cells) + [True] * len(layout.lists):
         raise ValueError("its lists are not the columns of lists")

@@ -351,6 +351,38 @@ def test_of_many_parts_the_one_with_a_wrong_twin_is_left_out(store, monkeypatch)
         assert bad.size == bad.path.stat().st_size
 
 
+@pytest.mark.parametrize(
+    ("said", "instead"),
+    [
+        (b'"rows":2', b'"rows":2000000000000'),  # more than there is memory for
+        (b'"rows":2', b'"rows":%d' % 10**30),
+        (b'"rows":2', b'"rows":"2"'),
+        (b",7]", b",%d]" % 2**70),
+        (b",7]", b',"7"]'),
+    ],
+)
+def test_a_twin_that_says_what_cannot_be_is_left_out(store, monkeypatch, said, instead):
+    trailer = twin._TRAILER
+
+    def forged(*args, **place):
+        found = twin_of(*args, **place)
+        _, size, lists, mark = trailer.unpack(found[-trailer.size :])
+        words = found[-trailer.size - size : -trailer.size]
+        assert words.count(said) == 1
+        changed = words.replace(said, instead)
+        end = trailer.pack(found[-trailer.size :][:8], len(changed), lists, mark)
+        return found[: -trailer.size - size] + changed + end
+
+    twin_of = twin.pack
+    with monkeypatch.context() as patch:
+        patch.setattr(twin, "pack", forged)
+        store.publish("initial_variance", "a", [{"seed": 7}] * 2)
+    store.publish("initial_variance", "b", [{"seed": 8}] * 2)
+    rows, [bad] = store.read_checked("initial_variance", columns=["seed"])
+    assert rows["seed"].to_pylist() == [8, 8]
+    assert bad.reason.startswith("its twin cannot be read: ")
+
+
 def test_quarantine_keeps_what_it_has(store: Store) -> None:
     for _ in range(3):
         store.publish("spectra", "a", [{}])
