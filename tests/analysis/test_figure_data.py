@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis import FIGURES, load_run
+from analysis import FIGURES, figure, load_run
 from analysis.figures import (
     QUESTIONS,
     accuracy_and_participation_data,
@@ -92,6 +92,11 @@ def test_curvature_is_the_mean_over_networks_within_its_interval(run):
     assert trace["low"] < trace["value"] < trace["high"]
     near_zero = data.loc[("mnist1d", "mixed", "near_zero_fraction"), "value"]
     assert near_zero == pytest.approx(100 * rows.loc[there, "near_zero_fraction"].mean())
+
+
+def test_curvature_is_drawn_with_its_units(run):
+    labels = {axes.get_xlabel().replace("\n", " ") for axes in figure(run, "curvature_by_arm").axes}
+    assert {"trace of the Hessian [nat per squared weight]", "share of eigenvalues near zero [%]"} <= labels
 
 
 def test_weight_norms_alone_are_no_curvature(make_run):
