@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 import analysis
+from search.schema import UNIQUE_KEYS
 from tests.analysis.conftest import RunFolder, fill
 
 ROOT = Path(__file__).parent.parent
@@ -51,6 +52,15 @@ def test_every_tool_makes_the_cross_size_table(tool, place, monkeypatch, capsys)
     for column in ("accuracy", "vs_relu"):
         assert list(found[column]) == pytest.approx(list(expected[column]), abs=1e-12)
     assert capsys.readouterr().out.strip()
+
+
+def test_keys_of_tables_are_those_of_the_schema():
+    page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    said = dict(re.findall(r"^\| `(\w+)` \|[^|]+\| ([^|]+) \|$", page, re.MULTILINE))
+    short = {"trial_id": "trial", "type_index": "type", "lr_protocol": "protocol"}
+    keys = {table: ", ".join(short.get(name, name) for name in names) for table, names in UNIQUE_KEYS.items()}
+    assert tuple(UNIQUE_KEYS["spectra"]) == tuple(name for name in UNIQUE_KEYS["evaluations"] if name != "split")
+    assert said == keys | {"spectra": "as `evaluations`, without split"}
 
 
 def test_our_loader_works_as_the_page_says(place, monkeypatch, capsys):
