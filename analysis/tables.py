@@ -128,6 +128,8 @@ def comparison_tables(comparison: Comparison) -> Iterator[Table]:
 def trials_table(run: Run) -> Table:
     """Every trial: what it tried, how it ended, what it cost."""
     trials = counted_attempts(run.trials, run.trials).sort_values(["method", "number"], ascending=[False, True])
+    # On the columns: a trial whose process was ended has neither.
+    trials = trials.assign(rate=trials["inner_steps_total"].astype(float) / trials["wall_seconds"])
     heads = (
         _left("trial"), _left("status"), Column("score [%]"), Column("± sem"), Column("K"), _left("base"),
         Column("width"), Column("inner lr"), Column("outer lr"), Column("mutation"), Column("outer steps"),
@@ -135,13 +137,12 @@ def trials_table(run: Run) -> Table:
     )  # fmt: skip
     lines = []
     for row in trials.to_dict("records"):
-        rate = row["inner_steps_total"] / row["wall_seconds"] if row["wall_seconds"] else float("nan")
         rates = [_significant(row[name]) for name in ("inner_lr", "outer_lr", "mutation_scale")]
         lines.append((
             _text(row["trial_id"]), _ending(row), percent(row["score"]), percent(row["score_sem"]),
             number(row["num_types"], 0), _text(row["base"]), number(row["width"], 0), *rates,
             number(row["outer_steps"], 0), number(row["inner_steps_total"], 0), seconds(row["wall_seconds"]),
-            number(rate, 0),
+            number(row["rate"], 0),
         ))  # fmt: skip
     caption = "Trials; the score is the mean accuracy of fresh networks on validation rows"
     return Table(caption, heads, tuple(lines)).without_empty_columns()

@@ -76,6 +76,19 @@ def test_pruned_trials_are_no_failures_and_copies_say_of_what(make_run):
     assert [row[1] for row in trials_table(run).rows] == ["ok", "pruned", "ok, copy of gradient-0000"]
 
 
+def test_a_trial_whose_process_was_ended_has_a_line_with_nothing_measured(make_run):
+    folder = make_run()
+    folder.trial("gradient-0000", inner_steps_total=3000, wall_seconds=2.0)
+    nothing = dict.fromkeys(("score", "score_sem", "inner_steps_total", "wall_seconds"))
+    folder.trial("gradient-0001", status="killed", **nothing)
+    table = trials_table(load_run(folder.path))
+    places = [heads(table).index(head) for head in ("status", "inner steps", "time", "inner steps/s")]
+    assert [[row[place] for place in places] for row in table.rows] == [
+        ["ok", "3\u2009000", "2\u2009s", "1\u2009500"],
+        ["killed", NOTHING, NOTHING, NOTHING],
+    ]
+
+
 def test_settings_are_flattened_to_dotted_keys():
     nested = {"a": {"b": [1, 2], "c": None}, "d": {}, "e": True}
     assert list(settings_rows(nested)) == [("a.b", "1, 2"), ("a.c", NOTHING), ("d", NOTHING), ("e", "True")]
