@@ -90,8 +90,11 @@ def measure_initial_variance(
 
 
 def variance(layer: Tensor) -> Tensor:
-    """The variance of all numbers of a layer (S, B, U) for each network, (S,) in float64; not finite if one is not."""
-    return layer.flatten(1).double().var(dim=1, correction=0)
+    """The variance of all numbers of a layer (S, B, U) for each network, (S,) in float64; not finite if one is not.
+
+    One network after the other, as the order in which several are summed up depends on how many there are.
+    """
+    return torch.stack([own.flatten().double().var(correction=0) for own in layer])
 
 
 def _finite(values: Sequence[float]) -> tuple[float | None, ...]:

@@ -163,6 +163,4 @@ def test_neither_other_seeds_nor_other_arms_nor_groups_change_a_number(monkeypat
     assert [(one.arm, one.seed) for one in together] == [(arm, seed) for arm in arms for seed in range(4)]
     monkeypatch.setattr(initial_variance, "GROUP_BYTES", 1)
     alone = [one for arm in arms for seed in range(4) for one in measured(data, network, {arm: arms[arm]}, [seed])]
-    for one, other in zip(together, alone, strict=True):
-        assert one.variance_in == pytest.approx(other.variance_in, rel=1e-6)
-        assert one.variance_out == pytest.approx(other.variance_out, rel=1e-6)
+    assert together == alone
