@@ -40,10 +40,8 @@ def footer_start(data: bytes) -> int:
 
 def check_seal(data: bytes) -> int | None:
     """Where the seal begins, None without one; raises PartError if the bytes are not those that were sealed."""
-    if not data:
-        raise PartError("it is empty")
-    if len(data) < 12 or data[:4] != _MAGIC or data[-4:] != _MAGIC:
-        raise PartError("it is truncated, or no Parquet file")
+    if len(data) < 12 or not data.startswith(_MAGIC) or not data.endswith(_MAGIC):
+        raise PartError("it is truncated, or no Parquet file" if data else "it is empty")
     start = footer_start(data) - _SEAL_SIZE
     if start < 0 or not data.startswith(_SEAL_MARK, start):
         start = data.rfind(_SEAL_MARK)

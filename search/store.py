@@ -61,6 +61,7 @@ MOVE_CRASH_POINTS: Final = ("reported", "moved")
 """The steps of moving a part to quarantine, for `search.durable.crash_point`."""
 
 _KEY: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+_PART: Final = re.compile(rf"part-({_KEY})\.parquet")
 _COMPACTED_KEY: Final = COMPACTED.removeprefix("part-").removesuffix(".parquet")
 _LEFT_BEHIND_SECONDS: Final = 3600.0
 ADDED_TABLES: Final = ("spectral_bias", "initial_variance")
@@ -445,5 +446,5 @@ class Store:
 
 def _key(path: Location) -> str | None:
     """The key in a part's name; None if it is no name of a part."""
-    match = re.fullmatch(rf"part-({_KEY})\.parquet", path.name)
+    match = _PART.fullmatch(path.name)
     return match and match[1]

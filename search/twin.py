@@ -7,8 +7,8 @@ readers do not see them, and the seal covers them):
 - *lists*: an Arrow message with the columns of lists, which is looked at only if one of them is wanted;
 - *cells*: one column after the other, 8 bytes for each row: numbers as they are, texts as places in a list of their
   values; behind a column that has gaps, one of 0 where a cell is missing and 1 elsewhere;
-- two lines of JSON: the *layout*, which nearly all parts of a run share, and what is this part's own, the values of
-  the columns that are the same in all its rows and the texts.
+- two lines of JSON: the *layout*, which nearly all parts of a run share, and what is this part's own: the one value of
+  each column that is the same in all its rows, and the texts.
 
 The rows of many parts together are then a concatenation, and a repetition of each part's one value.
 
@@ -25,7 +25,7 @@ import struct
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -52,17 +52,29 @@ class _Layout:
         rows: how many the part has.
         cells: columns of ``Twin.cells``, each with whether it has gaps.
         lists: columns of ``Twin.lists``.
+        own: columns of ``Twin.own``, those of one value before those of text.
     """
 
     rows: int
     cells: tuple[tuple[str, bool], ...]
     lists: tuple[str, ...]
+    own: tuple[str, ...]
+
+    @cached_property
+    def columns(self) -> tuple[Any, ...]:
+        """What parts must share to be read together: all but the number of their rows."""
+        return self.cells, self.lists, self.own
 
     @cached_property
     def places(self) -> Mapping[str, tuple[int, bool]]:
         """Column → how many stand before it, and whether the next one says where its gaps are."""
         before = itertools.accumulate((1 + has_gaps for _, has_gaps in self.cells), initial=0)
         return {name: (place, has_gaps) for place, (name, has_gaps) in zip(before, self.cells, strict=False)}
+
+    @cached_property
+    def own_places(self) -> Mapping[str, int]:
+        """Column → its place in ``Twin.own``."""
+        return {name: place for place, name in enumerate(self.own)}
 
     @cached_property
     def bytes_of_column(self) -> int:
@@ -75,15 +87,13 @@ class _Layout:
         return sum(1 + has_gaps for _, has_gaps in self.cells) * self.bytes_of_column
 
 
-@dataclass(frozen=True, slots=True)
-class Twin:
-    """The rows of one part.
+class Twin(NamedTuple):
+    """The rows of one part; a tuple, because a hundred thousand are made while somebody waits.
 
     Attributes:
         table: name of the table.
         layout: where the cells lie.
-        same: column → its value in all rows; columns that are nowhere here have none.
-        texts: column of text among the cells → its values.
+        own: of each column that is the same in all rows its value, and of each text among the cells its values.
         lists: an Arrow message.
         cells: see the module.
         size: bytes of the whole part.
@@ -91,8 +101,7 @@ class Twin:
 
     table: str
     layout: _Layout
-    same: Mapping[str, Any]
-    texts: Mapping[str, list[str]]
+    own: list[Any]
     lists: memoryview
     cells: memoryview
     size: int
@@ -147,8 +156,9 @@ def pack(table: str, rows: pa.Table, *, place: int) -> bytes:
     if lists:
         arrays = [rows.column(name).combine_chunks() for name in lists]
         message = pa.RecordBatch.from_arrays(arrays, schema=_schema(table, tuple(lists))).serialize().to_pybytes()
-    layout = {"rows": rows.num_rows, "cells": described, "lists": lists}
-    lines = [json.dumps(one, separators=(",", ":")).encode() for one in (layout, {"same": same, "texts": texts})]
+    layout = {"rows": rows.num_rows, "cells": described, "lists": lists, "own": [*same, *texts]}
+    own = [*same.values(), *texts.values()]
+    lines = [json.dumps(one, separators=(",", ":")).encode() for one in (layout, own)]
     words = b"\n".join(lines)
     trailer = _TRAILER.pack(_fingerprint(table), len(words), len(message), _MARK)
     return b"".join([bytes(-place % _ALIGNMENT), message, *cells, words, trailer])
@@ -172,14 +182,16 @@ def unpack(table: str, data: bytes, end: int) -> Twin | None:
     if found != _fingerprint(table):
         return None
     shared, own = data[end - size : end].split(b"\n")
-    layout, described = _layout(table, shared), json.loads(own.decode())
+    layout, values = _layout(table, shared), json.loads(own.decode())
+    if len(values) != len(layout.own):
+        raise ValueError(f"it has {len(values)} values for {len(layout.own)} columns")
     end -= size
     start = end - layout.bytes_of_cells
     if start < size_lists:
         raise ValueError(f"it says {layout.rows} rows and is too short for them")
     view = memoryview(data)
     lists, cells = view[start - size_lists : start], view[start:end]
-    return Twin(table, layout, described["same"], described["texts"], lists, cells, len(data))
+    return Twin(table, layout, values, lists, cells, len(data))
 
 
 def assemble(
@@ -196,7 +208,7 @@ def assemble(
     Raises:
         one of `BAD_TWIN`: a twin is not what a writer makes.
     """
-    alike = [list(group) for _, group in itertools.groupby(twins, key=lambda one: (one.layout.cells, one.layout.lists))]
+    alike = [list(group) for _, group in itertools.groupby(twins, key=lambda one: one.layout.columns)]
     return join([_assemble_alike(group, columns, dictionaries, runs) for group in alike])
 
 
@@ -220,7 +232,9 @@ def _assemble_alike(twins: list[Twin], columns: Sequence[str], dictionaries: Col
         elif name in layout.lists:
             array = lists.column(name).combine_chunks()
         else:
-            array = pa.array([twin.same.get(name) for twin in twins], field.type)
+            place = layout.own_places.get(name)
+            values = itertools.repeat(None, len(twins)) if place is None else [twin.own[place] for twin in twins]
+            array = pa.array(values, field.type)
             if runs and not pa.types.is_list(field.type):
                 array = pa.RunEndEncodedArray.from_arrays(ends, array)
             else:
@@ -239,7 +253,8 @@ def _cells(twins: list[Twin], field: pa.Field, owners: NDArray[np.int32]) -> pa.
     if has_gaps:
         missing = np.frombuffer(b"".join([twin.column(place + 1) for twin in twins]), np.int64) == 0
     if pa.types.is_string(kind):
-        return _texts([twin.texts[field.name] for twin in twins], np.frombuffer(found, np.int64), missing, owners)
+        own = twins[0].layout.own_places[field.name]
+        return _texts([twin.own[own] for twin in twins], np.frombuffer(found, np.int64), missing, owners)
     if missing is None and not pa.types.is_boolean(kind):
         return pa.Array.from_buffers(kind, len(owners), [None, pa.py_buffer(found)])
     if pa.types.is_floating(kind):
@@ -292,7 +307,8 @@ def _is_same(column: pa.ChunkedArray) -> bool:
 def _layout(table: str, words: bytes) -> _Layout:
     """What the first line says; nearly all parts of a run have one of a few."""
     said = json.loads(words)
-    layout = _Layout(said["rows"], tuple((name, has_gaps) for name, has_gaps in said["cells"]), tuple(said["lists"]))
+    cells = tuple((name, has_gaps) for name, has_gaps in said["cells"])
+    layout = _Layout(said["rows"], cells, tuple(said["lists"]), tuple(said["own"]))
     if not isinstance(layout.rows, int) or layout.rows < 1 or not {gaps for _, gaps in layout.cells} <= {True, False}:
         raise ValueError("it does not say how many rows it has, or which columns have gaps")
     kinds = [TABLES[table].field(name).type for name in [*layout.places, *layout.lists]]
