@@ -23,7 +23,7 @@ from analysis.style import look
 FOLDER: Final = Path(__file__).parent
 ENTRIES: Final = FOLDER / "gallery.toml"
 PAGE: Final = FOLDER / "gallery.md"
-MOST_COLOURS: Final = 256
+MOST_COLOURS: Final = 128
 """Of their palettes: a third of the size, and no difference that can be seen."""
 
 Entry = Mapping[str, Any]

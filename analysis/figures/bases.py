@@ -59,17 +59,18 @@ def curves_by_base(data: pd.DataFrame, *, x_limit: float = 4.0) -> Figure:
     order = [(base, number) for base in bases for number in counts]
     lines = -(-len(order) // columns)
     with look():
-        figure, grid = canvas(
-            lines + len(counts), columns, width=3.2 * columns, height=0.3 + 2.6 * (lines + len(counts))
-        )
+        height = 0.3 + (2.6 if len(counts) == 1 else 2.0) * (lines + len(counts))
+        figure, grid = canvas(lines + len(counts), columns, width=3.2 * columns, height=height)
         places = dict(zip(order, grid.flat, strict=False))
         shown = [(axes, sets[key]) for key, axes in places.items() if key in sets]
+        lowest = {place % columns: axes for place, (key, axes) in enumerate(places.items()) if key in sets}
         for axes, own in shown:
             _curves(axes, own, x_limit)
             one = own.iloc[0]
             types = f", {count(int(one['num_types']), 'type')}\n" if len(counts) > 1 else " "
             axes.set_title(f"from {one['base']}{types}({one['trial_id']})")
-            axes.set_xlabel("pre-activation")
+            if axes in lowest.values():
+                axes.set_xlabel("pre-activation")
             if axes in set(grid[:, 0]):
                 axes.set_ylabel("activation")
         for axes in set(grid[:lines].flat) - {axes for axes, _ in shown}:
