@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 QUANTITIES: Final = {
-    "hessian_trace": "trace of the Hessian\n[nat per squared weight]",
+    "hessian_trace": "trace of the Hessian\n[nat / weight²]",
     "near_zero_fraction": "share of eigenvalues\nnear zero [%]",
     "weight_norm": "norm of all weights",
 }

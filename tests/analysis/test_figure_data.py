@@ -96,7 +96,7 @@ def test_curvature_is_the_mean_over_networks_within_its_interval(run):
 
 def test_curvature_is_drawn_with_its_units(run):
     labels = {axes.get_xlabel().replace("\n", " ") for axes in figure(run, "curvature_by_arm").axes}
-    assert {"trace of the Hessian [nat per squared weight]", "share of eigenvalues near zero [%]"} <= labels
+    assert {"trace of the Hessian [nat / weight²]", "share of eigenvalues near zero [%]"} <= labels
 
 
 def test_weight_norms_alone_are_no_curvature(make_run):
