@@ -14,7 +14,7 @@ from ldnn_core.randomness import derive_seed
 from search.conditions import Wanted, condition_of, difference, judged_under, title
 from search.config import CurvatureConfig, RunConfig
 from search.contest import FINAL, Contest, Ring, arm_names
-from search.found_set import FoundSet, found_set
+from search.found_set import FoundSet, found_set, set_columns
 from search.initial_variance import initial_variance_units
 from search.plan import Unit
 from search.recorder import Row
@@ -195,14 +195,9 @@ def judge(run: RunConfig, store: Store, payload: Mapping[str, Any], device: str)
 def _origin(run: RunConfig, trial_id: str, width: int, depth: int, found: FoundSet | None) -> Row:
     """Columns that the networks of a unit share."""
     evaluation = run.evaluation
-    return {
+    return set_columns(found) | {
         "trial_id": trial_id,
-        "method": found.row["method"] if found else None,
-        "estimator": found.row["estimator"] if found else None,
-        "algorithm": found.row["algorithm"] if found else None,
         "task": run.task.title,
-        "num_types": found.spec.num_types if found else 1,
-        "base": found.spec.base if found else None,
         "architecture": run.ldnn.architecture,
         "width": width,
         "depth": depth,

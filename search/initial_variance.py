@@ -15,7 +15,7 @@ from typing import Any
 from search.conditions import Wanted, condition_of, difference, judged_under, title
 from search.config import RunConfig
 from search.contest import Contest, Ring
-from search.found_set import found_set
+from search.found_set import found_set, set_columns
 from search.plan import Unit
 from search.recorder import Row
 from search.schema import USUAL_TRIAL
@@ -85,14 +85,9 @@ def measure_initial_unit(run: RunConfig, store: Store, payload: Mapping[str, Any
     found = None if trial_id == USUAL_TRIAL else found_set(store, trial_id).to(data.train.x.device)
     ring = Ring(run.ldnn.architecture, run.ldnn.mixing, width, depth)
     measured = Contest.of(run, data, ring, payload["arms"], found).initial_variances(payload["seeds"])
-    shared = {
+    shared = set_columns(found) | {
         "trial_id": trial_id,
-        "method": found.row["method"] if found else None,
-        "estimator": found.row["estimator"] if found else None,
-        "algorithm": found.row["algorithm"] if found else None,
         "task": run.task.title,
-        "num_types": found.spec.num_types if found else 1,
-        "base": found.spec.base if found else None,
         "architecture": run.ldnn.architecture,
         "width": width,
         "depth": depth,

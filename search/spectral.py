@@ -17,7 +17,7 @@ from ldnn_core.optimizers import make_optimizer
 from ldnn_core.randomness import derive_seed
 from ldnn_core.spectral_bias import measure_spectral_bias
 from search.config import RunConfig
-from search.found_set import found_set
+from search.found_set import found_set, set_columns
 from search.plan import Unit
 from search.recorder import Row
 from search.schema import USUAL_TRIAL
@@ -70,13 +70,8 @@ def measure_unit(run: RunConfig, store: Store, payload: Mapping[str, Any], devic
         root_seed=root,
         device=device,
     )
-    shared = {
+    shared = set_columns(found) | {
         "trial_id": trial_id,
-        "method": found.row["method"] if found else None,
-        "estimator": found.row["estimator"] if found else None,
-        "algorithm": found.row["algorithm"] if found else None,
-        "num_types": found.spec.num_types if found else 1,
-        "base": found.spec.base if found else None,
         "width": HIDDEN[0],
         "depth": len(HIDDEN),
         "optimizer": how.optimizer,
