@@ -176,4 +176,4 @@ def _nowhere(judged: pd.DataFrame, failed: pd.DataFrame, rules: Rules) -> Decisi
 def _amount(value: float, row: dict[Any, Any]) -> str:
     if pd.isna(value):
         return "an unknown advantage"
-    return f"{number(100 * value, 1)} {'points' if row['metric'] == ACCURACY else '% of the loss'}"
+    return f"{number(100 * value, 1)} {'points' if row['metric'] == ACCURACY else 'log points of loss'}"

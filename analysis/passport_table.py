@@ -16,7 +16,7 @@ from analysis.sets import PLAIN, headline_sets
 from analysis.tables import Column, Table
 from analysis.words import NOTHING, count, number, percent, points, size_words
 
-_UNITS: Final = {ACCURACY: "points", LOSS: "% of the loss"}
+_UNITS: Final = {ACCURACY: "points", LOSS: "log points of loss"}
 _WITHOUT_ARM: Final = {"relu"}
 
 

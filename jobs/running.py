@@ -19,6 +19,7 @@ from jobs.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED
 from jobs.results import print_verdict, verdict_json
 from jobs.terminal import AS_IT_IS, console, print_json
 from search.booking import Booking
+from search.conditions import Wanted, conditions
 from search.config import ResourcesConfig, RunConfig, methods, stored_config
 from search.config_errors import ConfigError, Problem, checked
 from search.launch import Account, drive
@@ -314,7 +315,7 @@ def _show_plan(config: RunConfig, out: Location, *, as_json: bool) -> None:
     evaluation, names = config.evaluation, methods(config)
     arms = config.ldnn.num_types + 1 + len(evaluation.controls)
     networks = (arms * len(names) * evaluation.best + len(evaluation.usual)) * evaluation.seeds
-    networks *= len(evaluation.widths) * len(evaluation.depths) * (1 + len(evaluation.tasks))
+    networks *= len(evaluation.widths) * len(evaluation.depths) * len(conditions(config, Wanted()))
     spread = config.resources.workers_per_trial
     lines = [
         f"run       {out / config.name}",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import optuna
@@ -152,7 +154,11 @@ class SeededSampler(BaseSampler):
 
     def sample_relative(self, study: Study, trial: FrozenTrial, search_space: Distributions) -> dict[str, Any]:
         """Sample the parameters that are sampled together."""
-        return self._sampler(trial).sample_relative(study, trial, search_space) if search_space else {}
+        if not search_space:
+            return {}
+        if self._settings.name == "qmc" and (combined := _combinations(search_space)) is not None:
+            return combined.at(self._derived("sequence") + trial.number - self._before)
+        return self._sampler(trial).sample_relative(study, trial, search_space)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -198,6 +204,33 @@ class SeededSampler(BaseSampler):
     def _derived(self, what: str) -> int:
         digest = hashlib.sha256(f"{self._seed}/{self._method}/{what}/sampling".encode()).digest()
         return int.from_bytes(digest[:4], "big")
+
+
+@dataclass(frozen=True)
+class _Combinations:
+    """All combinations of choices in an order that passes through each once before any comes again.
+
+    A Sobol sequence knows no choices: of six and two it leaves out a few of the twelve combinations in twelve trials.
+    The stride is coprime to their number and near its golden section, so that a part of them is spread out too.
+    """
+
+    choices: Mapping[str, Sequence[Any]]
+
+    def at(self, place: int) -> dict[str, Any]:
+        number = math.prod(map(len, self.choices.values()))
+        stride = next(one for one in count(round(number * (math.sqrt(5) - 1) / 2)) if math.gcd(one, number) == 1)
+        left = place * stride % number
+        found = {}
+        for key, values in self.choices.items():
+            left, index = divmod(left, len(values))
+            found[key] = values[index]
+        return found
+
+
+def _combinations(space: Distributions) -> _Combinations | None:
+    """Those of a space of choices alone."""
+    found = {key: one.choices for key, one in space.items() if isinstance(one, CategoricalDistribution)}
+    return _Combinations(found) if len(found) == len(space) else None
 
 
 class OptunaSuggester:

@@ -26,7 +26,14 @@ from analysis.figures.initial_variance import initial_variance, initial_variance
 from analysis.figures.noise import gradient_noise, gradient_noise_data, noisy_descent, noisy_descent_data
 from analysis.figures.pareto import pareto_set, pareto_set_data
 from analysis.figures.passport import passport_heat_data, scale_passport_data, scale_passport_figure
-from analysis.figures.progress import best_so_far_data, best_so_far_figure, outer_loss, outer_loss_data
+from analysis.figures.progress import (
+    accuracy_by_outer_step,
+    accuracy_by_outer_step_data,
+    best_so_far_data,
+    best_so_far_figure,
+    outer_loss,
+    outer_loss_data,
+)
 from analysis.figures.questions import METHODS_COMPARED, QUESTIONS, REGIMES_COMPARED, by_question
 from analysis.figures.recipe import FigureRecipe, MissingDataError
 from analysis.figures.regimes import regimes_and_ensembles, regimes_and_ensembles_data
@@ -46,6 +53,8 @@ __all__ = [
     "accuracy_and_participation_data",
     "accuracy_by_epoch",
     "accuracy_by_epoch_data",
+    "accuracy_by_outer_step",
+    "accuracy_by_outer_step_data",
     "accuracy_by_width",
     "accuracy_by_width_data",
     "activation_curves",

@@ -15,6 +15,7 @@ from analysis.function_space import TYPE, curve_distances, curve_points, paritie
 from analysis.load import Run, counted_attempts
 from analysis.sets import of_sets
 from analysis.style import FAINT, canvas, look
+from analysis.words import count
 from search.schema import Status
 
 if TYPE_CHECKING:
@@ -25,17 +26,18 @@ _TYPE_COLOURS: Final = ("#0072b2", "#d55e00", "#009e73")
 
 
 def curves_by_base_data(run: Run) -> pd.DataFrame:
-    """Points of the final curves of each base function's best set, with ``odd``: the odd share of a curve's energy.
+    """Points of the final curves of the best set from each base function with each number of types, ``num_types``.
 
-    Empty unless sets were learned from at least two base functions.
+    ``odd`` is the odd share of a curve's energy.  Empty unless sets were learned from at least two base functions.
     """
     trials = counted_attempts(run.trials, run.trials)
     good = trials[(trials["status"] == Status.OK) & trials["copied_from"].isna()]
-    best = good.sort_values("score", ascending=False, kind="stable").drop_duplicates("base").sort_values("base")
+    good = good.sort_values("score", ascending=False, kind="stable")
+    best = good.drop_duplicates(["base", "num_types"]).sort_values(["base", "num_types"])
     rows = counted_attempts(run.activations, run.trials)
     rows = of_sets(rows[rows["final"].fillna(value=False).astype(bool)], best)
-    columns = ["base", "method", "trial_id", "type_index"]
-    points = curve_points(rows.sort_values(["base", "type_index"]), columns)
+    columns = ["base", "num_types", "method", "trial_id", "type_index"]
+    points = curve_points(rows.sort_values(["base", "num_types", "type_index"]), columns)
     if points["base"].nunique() < 2:
         return points.head(0).assign(odd=pd.Series(dtype=float))
     shares = parities(points)["odd_share"].rename("odd").reset_index()
@@ -43,36 +45,41 @@ def curves_by_base_data(run: Run) -> pd.DataFrame:
 
 
 def curves_by_base(data: pd.DataFrame, *, x_limit: float = 4.0) -> Figure:
-    """A panel for each base function with the curves of its best set, and the distances of the sets from each other.
+    """A panel for each set with its curves, and how far apart the sets are that have equally many types.
+
+    With several numbers of types there is a row for each base function, and a column for each number of types.
 
     Args:
         data: what `curves_by_base_data` returns, not empty.
         x_limit: the curves are shown on [-x_limit, x_limit].
     """
-    bases = list(data["base"].unique())
-    trials = [str(data.loc[data["base"] == base, "trial_id"].iloc[0]) for base in bases]
-    columns = 2
-    lines = -(-(len(bases) + 1) // columns)
+    sets = dict(iter(data.groupby(["base", "num_types"], sort=False)))
+    bases, counts = list(data["base"].unique()), sorted(data["num_types"].unique())
+    columns = max(2, len(counts))
+    order = [(base, number) for base in bases for number in counts]
+    lines = -(-len(order) // columns)
     with look():
-        figure, grid = canvas(lines, columns, width=6.4, height=0.3 + 2.6 * lines)
-        places = list(grid.flat)
-        for axes, base, trial in zip(places, bases, trials, strict=False):
-            own = data[data["base"] == base]
-            _curves(axes, own, x_limit)
-            axes.set_title(f"from {base} ({trial})")
-        for axes in places[: len(bases) : columns]:
-            axes.set_ylabel("activation")
-        for axes in places[max(0, len(bases) - columns) : len(bases)]:
-            axes.set_xlabel("pre-activation")
-        distances = _distances(data, trials)
-        distance_table(places[len(bases)], distances, [f"from {base}" for base in bases])
-        places[len(bases)].set_title("distance of the sets")
-        for axes in places[len(bases) + 1 :]:
-            axes.set_axis_off()
-        label_right(
-            figure,
-            [_names(axes, data[data["base"] == base], x_limit) for axes, base in zip(places, bases, strict=False)],
+        figure, grid = canvas(
+            lines + len(counts), columns, width=3.2 * columns, height=0.3 + 2.6 * (lines + len(counts))
         )
+        places = dict(zip(order, grid.flat, strict=False))
+        shown = [(axes, sets[key]) for key, axes in places.items() if key in sets]
+        for axes, own in shown:
+            _curves(axes, own, x_limit)
+            one = own.iloc[0]
+            types = f", {count(int(one['num_types']), 'type')}\n" if len(counts) > 1 else " "
+            axes.set_title(f"from {one['base']}{types}({one['trial_id']})")
+            axes.set_xlabel("pre-activation")
+            if axes in set(grid[:, 0]):
+                axes.set_ylabel("activation")
+        for axes in set(grid[:lines].flat) - {axes for axes, _ in shown}:
+            axes.set_axis_off()
+        for line, number in enumerate(counts, start=lines):
+            whole = grid[line, 0].get_gridspec()[line, :]
+            for axes in grid[line]:
+                axes.remove()
+            _distances(figure.add_subplot(whole), data[data["num_types"] == number])
+        label_right(figure, [_names(axes, own, x_limit) for axes, own in shown])
     return figure
 
 
@@ -100,10 +107,11 @@ def _smooth(rows: pd.DataFrame) -> Akima1DInterpolator:
     return Akima1DInterpolator(rows["x"].to_numpy(float), rows["y"].to_numpy(float), method="makima")
 
 
-def _distances(data: pd.DataFrame, trials: list[str]) -> np.ndarray:
-    """Between sets, their types matched as well as can be; NaN between sets of unequally many types."""
+def _distances(axes: Axes, data: pd.DataFrame) -> None:
+    """Between sets of equally many types, their types matched as well as can be."""
     table = curve_distances(data)
-    types = data.drop_duplicates(["trial_id", "type_index"])["trial_id"].value_counts()
-    return np.array(
-        [[set_distance(table, a, b) if types[a] == types[b] else np.nan for b in trials] for a in trials], dtype=float
-    )
+    trials = data.drop_duplicates("trial_id").set_index("trial_id")["base"]
+    between = [[set_distance(table, one, other) for other in trials.index] for one in trials.index]
+    distance_table(axes, np.array(between), [f"from {base}" for base in trials])
+    axes.set_aspect("auto")  # six numbers in a line need more room than squares give them
+    axes.set_title(f"distance of the sets with {count(int(data['num_types'].iloc[0]), 'type')}")

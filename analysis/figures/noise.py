@@ -94,7 +94,7 @@ def gradient_noise(data: pd.DataFrame) -> Figure:
             axes.set_title(f"{title}, width {rows['width'].iloc[0]}")
             axes.set_ylabel("cosine of noise\ncovariance and Hessian")
             horizontal_grid(axes)
-        grid[-1, 0].set_xlabel("trace of the Hessian [nat per squared weight]")
+        grid[-1, 0].set_xlabel("trace of the Hessian [nat per squared weight], logarithmic")
         middles = [rows.groupby("arm")[["trace", "alignment"]].median() for _, rows in shown]
         of_panels = zip(grid[:, 0], middles, strict=True)
         label_right(figure, [names_of_arms(axes, points, "trace", "alignment") for axes, points in of_panels])

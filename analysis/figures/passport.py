@@ -114,7 +114,7 @@ def _heat(axes: Axes, rows: pd.DataFrame) -> None:
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    unit = "percentage points" if rows["metric"].iloc[0] == ACCURACY else "% of the loss"
+    unit = "percentage points" if rows["metric"].iloc[0] == ACCURACY else "log points of loss"
     axes.set_ylabel(f"mixed against\n[{unit}]")
 
 

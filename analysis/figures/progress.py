@@ -73,6 +73,37 @@ def _budget_panel(axes: Axes, rows: pd.DataFrame) -> None:
     horizontal_grid(axes)
 
 
+def accuracy_by_outer_step_data(run: Run) -> pd.DataFrame:
+    """Validation accuracy of probes at every recorded step of every trial, whether it rises or falls."""
+    steps = counted_attempts(run.steps, run.trials)
+    rows = steps.dropna(subset=["val_accuracy"]).sort_values(["method", "trial_id", "step"])
+    return rows[["method", "run_id", "trial_id", "step", "val_accuracy"]].reset_index(drop=True)
+
+
+def accuracy_by_outer_step(data: pd.DataFrame) -> Figure:
+    """Validation accuracy against outer step or generation, one panel per method and one line per trial.
+
+    Args:
+        data: what `accuracy_by_outer_step_data` returns, not empty.
+    """
+    methods = [method for method in METHODS if method in set(data["method"])]
+    with look():
+        figure, grid = canvas(1, len(methods), width=max(4.6, 3.2 * len(methods)), height=3.0, sharey=True)
+        for axes, method in zip(grid[0], methods, strict=True):
+            own = data[data["method"] == method]
+            lines = list(own.groupby(["run_id", "trial_id"]))
+            for place, (_, trial) in enumerate(lines):
+                fade = 0.45 + 0.5 * place / max(len(lines) - 1, 1)
+                style: dict[str, Any] = {"color": METHOD_COLOURS[method], "alpha": fade, "markersize": 3.5}
+                axes.plot(trial["step"], 100 * trial["val_accuracy"], "o-", linewidth=1.1, **style)
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.set_title(f"{method}, {count(len(lines), 'trial')}")
+            axes.set_xlabel("outer step" if method == "gradient" else "generation")
+            horizontal_grid(axes)
+        grid[0, 0].set_ylabel("validation accuracy [%]")
+    return figure
+
+
 def outer_loss_data(run: Run) -> pd.DataFrame:
     """Outer loss of every trial and outer step, and its unit."""
     steps = counted_attempts(run.steps, run.trials)

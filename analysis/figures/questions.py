@@ -32,6 +32,7 @@ QUESTIONS: Final[dict[str, tuple[str, ...]]] = {
     REGIMES_COMPARED: ("regimes_and_ensembles",),
     METHODS_COMPARED: (
         "best_so_far",
+        "accuracy_by_outer_step",
         "outer_loss",
         "score_slices",
         "parameter_importance",

@@ -27,7 +27,14 @@ from analysis.figures.initial_variance import initial_variance, initial_variance
 from analysis.figures.noise import gradient_noise, gradient_noise_data, noisy_descent, noisy_descent_data
 from analysis.figures.pareto import pareto_set, pareto_set_data
 from analysis.figures.passport import scale_passport_data, scale_passport_figure
-from analysis.figures.progress import best_so_far_data, best_so_far_figure, outer_loss, outer_loss_data
+from analysis.figures.progress import (
+    accuracy_by_outer_step,
+    accuracy_by_outer_step_data,
+    best_so_far_data,
+    best_so_far_figure,
+    outer_loss,
+    outer_loss_data,
+)
 from analysis.figures.recipe import FigureRecipe, MissingDataError
 from analysis.figures.regimes import regimes_and_ensembles, regimes_and_ensembles_data
 from analysis.figures.representation import accuracy_and_participation, accuracy_and_participation_data
@@ -147,9 +154,9 @@ FIGURES: Final[dict[str, FigureRecipe]] = {
     ),
     "curves_by_base": FigureRecipe(
         "What was learned from different base functions",
-        "The best set from each base function (dashed), with the odd share of each curve's energy on [-2, 2]:"
-        " 100 % is an odd function, 0 % an even one; a constant counts as even. The squares say how far apart"
-        " the sets are.",
+        "The best set from each base function (dashed), a column for each number of types if there are several, with "
+        "the odd share of each curve's energy on [-2, 2]: 100 % is an odd function, 0 % an even one; a constant counts "
+        "as even. The squares say how far apart the sets are.",
         curves_by_base_data,
         curves_by_base,
         "trials from at least two base functions",
@@ -246,6 +253,16 @@ FIGURES: Final[dict[str, FigureRecipe]] = {
         _RESUME,
         "Two weights and a formula: it illustrates the claim that flat minima win, and is no evidence for it."
         " Nothing of this run is in it.",
+    ),
+    "accuracy_by_outer_step": FigureRecipe(
+        "What a set is worth as the search goes on",
+        "Validation accuracy of fresh networks with the set as it was at a recorded step, a line for each trial; at 0 "
+        "nothing is learned yet.",
+        accuracy_by_outer_step_data,
+        accuracy_by_outer_step,
+        "recorded steps with a validation accuracy",
+        _RESUME,
+        "Few fresh networks at each step, so single dots are uncertain; and the size is that of the search alone.",
     ),
     "outer_loss": FigureRecipe(
         "Learning curves of the search",

@@ -10,6 +10,7 @@ from analysis.figures import (
     QUESTIONS,
     accuracy_and_participation_data,
     accuracy_by_epoch_data,
+    accuracy_by_outer_step_data,
     accuracy_by_width_data,
     arm_violins_data,
     by_question,
@@ -26,6 +27,7 @@ from analysis.figures import (
 from analysis.figures.accuracy import violin_shape
 from analysis.figures.representation import density_region
 from search.schema import CONTROLS
+from tests.analysis.drawn import overlaps
 from tests.analysis.rich_run import ARMS, rich_run
 
 
@@ -76,13 +78,14 @@ def test_half_of_a_normal_density_lies_within_the_radius_that_the_formula_says()
 def test_representation_leaves_controls_out(run):
     data = accuracy_and_participation_data(run)
     assert set(data["arm"]) & set(CONTROLS) == set()
-    assert data.groupby("arm").size().eq(10).all()
+    assert data.groupby(["arm", "regime"]).size().eq(10).all()
     assert data["ratio"].between(0, 1).all()
 
 
 def test_curvature_is_the_mean_over_networks_within_its_interval(run):
-    data = curvature_by_arm_data(run).set_index(["task", "arm", "quantity"])
-    rows = run.evaluations
+    data = curvature_by_arm_data(run)
+    data = data[data["regime"] == "plain"].set_index(["task", "arm", "quantity"])
+    rows = run.evaluations[run.evaluations["regime"].isna()]
     there = (rows["arm"] == "mixed") & (rows["width"] == 50) & (rows["depth"] == 1) & (rows["task"] == "mnist1d")
     trace = data.loc[("mnist1d", "mixed", "hessian_trace")]
     assert trace["value"] == pytest.approx(rows.loc[there, "hessian_trace"].mean())
@@ -122,9 +125,10 @@ def test_spectral_densities_keep_their_mass_and_are_means_over_networks(make_run
 
 def test_epochs_hold_mean_and_standard_error_of_every_depth(run):
     data = accuracy_by_epoch_data(run)
+    data = data[data["regime"] == "plain"]
     assert set(data["depth"]) == {1, 2, 3}
     assert set(data["width"]) == {50}
-    rows = run.evaluations
+    rows = run.evaluations[run.evaluations["regime"].isna()]
     own = rows[(rows["arm"] == "relu") & (rows["width"] == 50) & (rows["depth"] == 2)]
     values = np.stack(own["epoch_accuracies"].to_list())
     found = data[(data["arm"] == "relu") & (data["depth"] == 2)].sort_values("epoch")
@@ -143,6 +147,14 @@ def test_each_base_is_stood_for_by_its_best_set(run):
     assert sin[1] == pytest.approx(1, abs=1e-3)
 
 
+def test_accuracy_by_outer_step_keeps_what_falls_again(make_run):
+    folder = make_run()
+    folder.trial("gradient-0000")
+    folder.steps("gradient-0000", [0.4, None, 0.6, 0.5])
+    data = accuracy_by_outer_step_data(load_run(folder.path))
+    assert data[["step", "val_accuracy"]].to_numpy().tolist() == [[0, 0.4], [2, 0.6], [3, 0.5]]
+
+
 def test_one_base_is_nothing_to_compare(make_run):
     folder = make_run()
     folder.trial("gradient-0000")
@@ -150,15 +162,41 @@ def test_one_base_is_nothing_to_compare(make_run):
     assert curves_by_base_data(load_run(folder.path)).empty
 
 
-def test_sets_of_unequally_many_types_have_no_distance(make_run):
+def test_sets_with_one_type_stand_beside_sets_with_two_and_have_no_distance_from_them(make_run):
     folder = make_run()
-    folder.trial("gradient-0000", base="sin")
-    folder.activations("gradient-0000", [1], base="sin", num_types=1)
-    folder.trial("gradient-0001", base="tanh")
-    folder.activations("gradient-0001", [1], base="tanh", num_types=2)
+    made = [("sin", 1, 0.7), ("sin", 1, 0.6), ("tanh", 1, 0.5), ("sin", 2, 0.5), ("tanh", 2, 0.6)]
+    for number, (base, types, score) in enumerate(made):
+        folder.trial(f"gradient-{number:04d}", base=base, num_types=types, score=score)
+        folder.activations(f"gradient-{number:04d}", [1], base=base, num_types=types)
+    data = curves_by_base_data(load_run(folder.path))
+    best = data.drop_duplicates(["base", "num_types"]).set_index(["base", "num_types"])["trial_id"]
+    assert best[("sin", 1)] == "gradient-0000"
+    assert len(best) == 4
+    drawn = curves_by_base(data)
+    titles = [axes.get_title(loc="left") for axes in drawn.axes]
+    assert titles[:2] == ["from sin, 1 type\n(gradient-0000)", "from sin, 2 types\n(gradient-0003)"]
+    squares = [axes for axes in drawn.axes if axes.get_title(loc="left").startswith("distance of the sets")]
+    assert [len(axes.texts) for axes in squares] == [4, 4]
+    assert all(text.get_text() != "–" for axes in squares for text in axes.texts)
+
+
+def test_distances_of_sets_from_six_bases_have_room_for_their_numbers(make_run):
+    folder = make_run()
+    for number, base in enumerate(["zero", "identity", "sigmoid", "sin", "tanh", "elu"] * 2):
+        types = 1 + number // 6
+        folder.trial(f"gradient-{number:04d}", base=base, num_types=types)
+        folder.activations(f"gradient-{number:04d}", [1], base=base, num_types=types)
     drawn = curves_by_base(curves_by_base_data(load_run(folder.path)))
-    squares = [text.get_text() for text in drawn.axes[2].texts]
-    assert squares == ["0.00", "–", "–", "0.00"]
+    assert overlaps(drawn) == []
+
+
+def test_a_set_that_is_missing_leaves_its_place_empty(make_run):
+    folder = make_run()
+    for number, (base, types) in enumerate([("sin", 1), ("tanh", 2)]):
+        folder.trial(f"gradient-{number:04d}", base=base, num_types=types)
+        folder.activations(f"gradient-{number:04d}", [1], base=base, num_types=types)
+    drawn = curves_by_base(curves_by_base_data(load_run(folder.path)))
+    assert [axes.axison for axes in drawn.axes[:4]] == [True, False, False, True]
 
 
 def test_steps_to_fit_are_medians_and_missing_where_most_never_fitted(make_run):

@@ -183,7 +183,7 @@ def test_losses_are_judged_low_by_their_logarithm():
     made = passport(shape, 0.3)
     assert made.label is Label.SCALE_SAFE
     assert row(made, BEST_USUAL, 50)["advantage"] == pytest.approx(0.3, abs=0.05)
-    assert "mixed – best usual [% of the loss]" in [column.head for column in passport_table(made).columns]
+    assert "mixed – best usual [log points of loss]" in [column.head for column in passport_table(made).columns]
 
 
 def test_a_diverged_network_without_a_loss_is_lost_and_said():

@@ -44,8 +44,8 @@ def outcome_of(params: dict[str, Any], number: int) -> Outcome:
     """Best near an inner learning rate of 0.01 and at great width; some trials do not end well."""
     if number % 5 == 3:
         return Outcome(Status.DIVERGED, PENALTY)
-    score = 0.8 - 0.1 * abs(math.log10(params["inner_lr"]) + 2) + params.get("width", 0) / 1000
-    values = {"num_params": 10.0 * params.get("width", 1), "flatness": params["inner_lr"]}
+    score = 0.8 - 0.1 * abs(math.log10(params.get("inner_lr", 0.01)) + 2) + params.get("width", 0) / 1000
+    values = {"num_params": 10.0 * params.get("width", 1), "flatness": params.get("inner_lr", 0.01)}
     return Outcome(Status.OK, score, values=values)
 
 
@@ -170,6 +170,20 @@ def test_qmc_fills_the_space_more_evenly_than_chance() -> None:
     # Each sixteenth of the range holds one of sixteen points of a Sobol sequence.
     assert largest_gap("qmc") <= 2 / 16
     assert largest_gap("random") > 2 / 16
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize(("bases", "types"), [(6, 2), (3, 3), (5, 1)])
+def test_qmc_goes_through_every_combination_of_choices_before_it_repeats_one(bases: int, types: int, seed: int) -> None:
+    names = ["zero", "identity", "sigmoid", "sin", "tanh", "elu"][:bases]
+    space = {"base": {"choices": names}, "num_types": {"choices": [1, 2, 3][:types]}}
+    every = bases * types
+    found = run(settings("qmc", trials=2 * every, space=space), seed=seed)
+    drawn = [tuple(sorted(params.items())) for params in params_of(found)]
+    assert len(set(drawn[:every])) == every
+    assert drawn[every:] == drawn[:every]
+    # the first half of them already has every base
+    assert {dict(one)["base"] for one in drawn[: -(-every // 2)]} == set(names) or types == 1
 
 
 def test_a_replayed_search_that_samples_otherwise_is_refused() -> None:
