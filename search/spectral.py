@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -40,8 +38,7 @@ def spectral_bias_units(store: Store, trial_ids: Sequence[str], usual: Sequence[
         missing = [arm for arm in names if any((trial_id, arm, seed) not in present for seed in range(SEEDS))]
         if missing:
             payload = {"kind": "spectral_bias", "trial_id": trial_id, "arms": missing}
-            digest = hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()[:8]
-            units.append(Unit(f"{trial_id}-spectral-bias-{digest}", 0, payload))
+            units.append(Unit.of(f"{trial_id}-spectral-bias", payload))
         elif names:
             complete += 1
     return units, complete
