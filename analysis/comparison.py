@@ -19,11 +19,11 @@ from analysis.cross_size import SIZE
 from analysis.function_space import curve_distances, curve_points, set_distance
 from analysis.load import Run, counted_attempts
 from analysis.merit import LOSS, metric_of
-from analysis.paired import paired_columns
+from analysis.paired import AGAINST, paired_columns
 from analysis.sets import METHODS, headline_sets, judging_regime, judging_split, of_sets, one_rate, regime_of
 from analysis.settings import outer_loss_unit, pooling_sentence
-from analysis.statistics import Estimate, Interval, Vector, difference_of_means, mean_intervals, pair
-from analysis.words import count, number, percent, points, seconds
+from analysis.statistics import ENDS, Interval, Vector, difference_of_means, mean_intervals, pair
+from analysis.words import count, number, percent, points, seconds, size_words
 
 BUDGETS: Final = {"inner_steps_total": "inner steps", "wall_seconds": "seconds"}
 """Columns of the steps table by which budgets are measured, and their units."""
@@ -31,18 +31,17 @@ BUDGETS: Final = {"inner_steps_total": "inner steps", "wall_seconds": "seconds"}
 METRICS: Final = {"val_accuracy": "validation accuracy", "outer_loss": "outer loss"}
 """Columns of the steps table that tell how good a set is; the first is better high, the second low."""
 
-_ENDS: Final = ("", "_low", "_high")
 _CURVE_COLUMNS: Final = [
     "task", "budget_kind", "metric", "method", "budget", "value", "low", "high", "trials", "carried",
 ]  # fmt: skip
 _EQUAL_COLUMNS: Final = [
     "task", "budget_kind", "metric", "budget",
-    *(f"{method}{end}" for method in METHODS for end in (*_ENDS, "_trials", "_carried")),
-    "difference", "difference_low", "difference_high", "interval",
+    *(f"{method}{end}" for method in METHODS for end in (*ENDS, "_trials", "_carried")),
+    *(f"difference{end}" for end in ENDS), "interval",
 ]  # fmt: skip
 _FINAL_COLUMNS: Final = [
     *SIZE, "mixing", *(f"{method}_trial" for method in METHODS), *METHODS,
-    "difference", "difference_low", "difference_high", "interval", "pairs", "lost", "won",
+    *(f"difference{end}" for end in ENDS), *AGAINST,
 ]  # fmt: skip
 
 
@@ -147,9 +146,9 @@ def equal_budget(steps: pd.DataFrame, budget: str, metric: str) -> pd.DataFrame:
             values[method] = found[np.isfinite(found)]
             record |= {f"{method}_trials": len(values[method]), f"{method}_carried": int(_ends_before(own, at)[0])}
         for method, estimate in zip(METHODS, mean_intervals([values[name] for name in METHODS]), strict=True):
-            ends = (estimate.value, estimate.low, estimate.high)
-            record.update((f"{method}{end}", value) for end, value in zip(_ENDS, ends, strict=True))
-        records.append(record | _difference(difference_of_means(values["gradient"], values["evolution"])))
+            record |= estimate.columns(method)
+        difference = difference_of_means(values["gradient"], values["evolution"])
+        records.append(record | difference.columns("difference") | {"interval": str(difference.interval)})
     return pd.DataFrame.from_records(records, columns=_EQUAL_COLUMNS)
 
 
@@ -158,9 +157,7 @@ def final_sets(runs: Sequence[Run]) -> pd.DataFrame:
 
     Seeds pair only if both networks were trained under the same conditions; the mean accuracies are over the pairs.
     """
-    candidates = [headline_sets(run) for run in runs]
-    best = pd.concat(candidates, ignore_index=True).sort_values("score", ascending=False, kind="stable")
-    best = best.drop_duplicates("method")
+    best = _best_sets(runs)
     rows = pd.concat(
         [run.evaluations[run.evaluations["split"] == judging_split(run.evaluations)] for run in runs], ignore_index=True
     )
@@ -179,8 +176,8 @@ def final_sets(runs: Sequence[Run]) -> pd.DataFrame:
             record[f"{method}_trial"] = own[method]["trial_id"].iloc[0]
             record[method] = own[method].loc[common, "accuracy"].mean() if len(common) else float("nan")
         records.append(record)
-        found.append(pairs)
-    filled = [record | own for record, own in zip(records, paired_columns(found, "difference"), strict=True)]
+        found.append(("difference", pairs))
+    filled = [record | own for record, own in zip(records, paired_columns(found, prefixed=False), strict=True)]
     return pd.DataFrame.from_records(filled, columns=_FINAL_COLUMNS)
 
 
@@ -208,11 +205,6 @@ def _ends_before(rows: pd.DataFrame, grid: Vector) -> Vector:
     """How many trials ended before each budget of the grid."""
     ends = rows.groupby(["run_id", "trial_id"])["budget"].max().to_numpy(float)
     return np.asarray((ends[:, None] < grid).sum(axis=0), dtype=np.float64)
-
-
-def _difference(estimate: Estimate) -> dict[str, Any]:
-    ends = {"difference": estimate.value, "difference_low": estimate.low, "difference_high": estimate.high}
-    return ends | {"interval": str(estimate.interval)}
 
 
 def _missing_methods(steps: pd.DataFrame) -> Iterator[str]:
@@ -243,9 +235,8 @@ def _final_sentences(table: pd.DataFrame) -> Iterator[str]:
         where = "".join(f", {first[column]}" for column in varying)
         parts = []
         for row in rows.to_dict("records"):
-            depth = "" if row["depth"] == 1 else f", depth {row['depth']}"
             evidence = count(row["pairs"], "seed") + (f", {row['lost']} without a partner" if row["lost"] else "")
-            parts.append(f"width {row['width']}{depth}: {_told_apart(row, evidence)}")
+            parts.append(f"{size_words(row)}: {_told_apart(row, evidence)}")
         yield f"Final sets, {names}{where}, on {first['split']} rows: {'; '.join(parts)}."
 
 
@@ -272,11 +263,15 @@ def _distance_sentences(runs: Sequence[Run], finals: pd.DataFrame) -> Iterator[s
 
 def final_curves(runs: Sequence[Run]) -> pd.DataFrame:
     """Points ``x``, ``y`` of the final functions of each method's best set, those that `final_sets` compares."""
-    best = pd.concat([headline_sets(run) for run in runs], ignore_index=True)
-    best = best.sort_values("score", ascending=False, kind="stable").drop_duplicates("method")
     rows = pd.concat([counted_attempts(run.activations, run.trials) for run in runs], ignore_index=True)
-    rows = of_sets(rows[rows["final"].fillna(value=False).astype(bool)], best)
+    rows = of_sets(rows[rows["final"].fillna(value=False).astype(bool)], _best_sets(runs))
     return curve_points(rows, ["method", "trial_id", "type_index"])
+
+
+def _best_sets(runs: Sequence[Run]) -> pd.DataFrame:
+    """Of each method the headline set with the highest score in any of the runs."""
+    best = pd.concat([headline_sets(run) for run in runs], ignore_index=True)
+    return best.sort_values("score", ascending=False, kind="stable").drop_duplicates("method")
 
 
 def _trial_counts(row: dict[Any, Any]) -> str:
@@ -284,7 +279,7 @@ def _trial_counts(row: dict[Any, Any]) -> str:
 
 
 def _told_apart(row: dict[Any, Any], evidence: str) -> str:
-    value, low, high = (row[f"difference{end}"] for end in _ENDS)
+    value, low, high = (row[f"difference{end}"] for end in ENDS)
     if pd.isna(value):
         return f"no difference can be given ({evidence})"
     words = f"difference {points(value, low, high, signed=True)} points ({evidence})"

@@ -18,8 +18,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analysis.paired import paired_columns
 from analysis.sets import PLAIN, SET, in_order, judging_regime, one_rate, regime_of
-from analysis.statistics import Pairs, Vector, mean_intervals, share_won
+from analysis.statistics import ENDS, Pairs, Vector, mean_intervals
+from analysis.types_of_columns import typed
 from search.schema import USUAL_TRIAL
 
 SIZE: Final = ["task", "architecture", "lr_protocol", "split", "depth", "width"]
@@ -28,18 +30,18 @@ SIZE: Final = ["task", "architecture", "lr_protocol", "split", "depth", "width"]
 RIVALS: Final = ("relu", "best_pure", "best_usual")
 """What every arm is compared with."""
 
-_ESTIMATE: Final = ("", "_low", "_high", "_interval")
-_AGAINST: Final = ("_arm", "_pairs", "_lost", "_won")
 _GROUP: Final = [*SET, "mixing", *SIZE]
 
 COLUMNS: Final = [
     *_GROUP, "learned_width", "learned_depth", "is_learned_size", "arm", "seeds", "diverged",
-    *(f"accuracy{end}" for end in _ESTIMATE),
-    *(f"vs_{rival}{end}" for rival in RIVALS for end in (*_ESTIMATE, *_AGAINST)),
+    *(f"accuracy{end}" for end in (*ENDS, "_interval")),
+    *(f"vs_{rival}{end}" for rival in RIVALS for end in (*ENDS, "_interval", "_arm", "_pairs", "_lost", "_won")),
     "note",
 ]  # fmt: skip
 """Columns of the table; accuracies and differences are shares (0..1)."""
 
+_COUNTS: Final = ("depth", "width", "learned_width", "learned_depth", "seeds", "diverged", "*_pairs", "*_lost")
+_TEXTS: Final = (*SET, "mixing", *SIZE, "arm", "note", "*_interval", "*_arm")
 
 NEEDED: Final = [
     *_GROUP, "learned_width", "learned_depth", "arm", "lr", "seed", "regime", "metric", "accuracy", "loss", "diverged",
@@ -76,18 +78,21 @@ def cross_size_table(evaluations: pd.DataFrame, *, split: str = "test") -> pd.Da
             shared.setdefault(_size_of(group), {}).update(networks)
     records: list[dict[str, Any]] = []
     samples: list[Vector] = []
-    targets: list[tuple[dict[str, Any], str]] = []
+    compared: list[tuple[dict[str, Any], str, Pairs]] = []
     for group, own in groups:
         if group["trial_id"] == USUAL_TRIAL:
             continue
-        for record, to_estimate in _arms(group, own, shared.get(_size_of(group), {})):
+        for record, accuracies, pairs in _arms(group, own, shared.get(_size_of(group), {})):
             records.append(record)
-            samples.extend(to_estimate.values())
-            targets.extend((record, prefix) for prefix in to_estimate)
-    for (record, prefix), estimate in zip(targets, mean_intervals(samples), strict=True):
-        found = (estimate.value, estimate.low, estimate.high, str(estimate.interval))
-        record.update((f"{prefix}{end}", value) for end, value in zip(_ESTIMATE, found, strict=True))
-    return _typed(pd.DataFrame.from_records(records, columns=COLUMNS))
+            samples.append(accuracies)
+            compared += [(record, name, differences) for name, differences in pairs.items()]
+    for record, estimate in zip(records, mean_intervals(samples), strict=True):
+        record.update(estimate.columns("accuracy") | {"accuracy_interval": str(estimate.interval)})
+    columns = paired_columns([(name, differences) for _, name, differences in compared])
+    for (record, _, _), found in zip(compared, columns, strict=True):
+        record.update(found)
+    table = pd.DataFrame.from_records(records, columns=COLUMNS)
+    return in_order(typed(table, counts=_COUNTS, texts=_TEXTS, flags=("is_learned_size",)), [*_GROUP, "arm"])
 
 
 @dataclass(frozen=True)
@@ -167,8 +172,8 @@ def _pair(first: _Networks, second: _Networks) -> Pairs:
 
 def _arms(
     group: Mapping[str, Any], own: Mapping[str, _Networks], usual: Mapping[str, _Networks]
-) -> Iterator[tuple[dict[str, Any], dict[str, Vector]]]:
-    """The rows of one set at one size, each with the samples whose mean and interval it still needs."""
+) -> Iterator[tuple[dict[str, Any], Vector, dict[str, Pairs]]]:
+    """The rows of one set at one size, each with its accuracies and its differences to rivals, which it still needs."""
     # One name is one arm: what a set calls like a usual activation gives way to it, and the note says so.
     clashing = sorted(own.keys() & usual.keys())
     networks = dict(sorted({**own, **usual}.items()))
@@ -188,15 +193,9 @@ def _arms(
         )
     for arm, found in networks.items():
         record = {**size, "arm": arm, "seeds": len(found.seeds), "diverged": found.diverged, "note": note}
-        samples = {"accuracy": found.accuracies}
-        for rival, other in rivals.items():
-            if other is None or other == arm:
-                continue
-            pairs = _pair(found, networks[other])
-            record |= {f"vs_{rival}_arm": other, f"vs_{rival}_pairs": len(pairs.differences)}
-            record |= {f"vs_{rival}_lost": pairs.lost, f"vs_{rival}_won": share_won(pairs.differences)}
-            samples[f"vs_{rival}"] = pairs.differences
-        yield record, samples
+        others = {f"vs_{rival}": other for rival, other in rivals.items() if other and other != arm}
+        record |= {f"{name}_arm": other for name, other in others.items()}
+        yield record, found.accuracies, {name: _pair(found, networks[other]) for name, other in others.items()}
 
 
 def _most(values: Iterable[Any]) -> Any:
@@ -219,19 +218,3 @@ def _missing(rivals: Mapping[str, str | None], has_mixed: bool) -> str:
     if not has_mixed:
         absent.insert(0, "mixed")
     return f"no rows of {', '.join(absent)} at this size" if absent else ""
-
-
-def _typed(table: pd.DataFrame) -> pd.DataFrame:
-    """The same column types whatever the rows are, also when there are none."""
-    for column in table.columns:
-        if column in {"depth", "width", "learned_width", "learned_depth", "seeds", "diverged"} or column.endswith(
-            ("_pairs", "_lost")
-        ):
-            table[column] = table[column].astype("Int64")
-        elif column == "is_learned_size":
-            table[column] = table[column].astype("bool")
-        elif column.endswith(("_low", "_high", "_won")) or column in {"accuracy", *(f"vs_{rival}" for rival in RIVALS)}:
-            table[column] = table[column].astype(np.float64)
-        else:
-            table[column] = table[column].astype("str")
-    return in_order(table, [*_GROUP, "arm"])

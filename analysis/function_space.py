@@ -47,13 +47,9 @@ def curve_distances(curves: pd.DataFrame) -> pd.DataFrame:
     Args:
         curves: points ``x``, ``y`` of one curve for each `TYPE`, all on the same points.
     """
-    by_type = list(curves.sort_values([*TYPE, "x"]).groupby(TYPE, sort=True))
-    values = np.stack([own["y"].to_numpy(float) for _, own in by_type])
-    x = by_type[0][1]["x"].to_numpy(float)
+    x = np.unique(curves["x"].to_numpy(float))
     weights = np.exp(-0.5 * x * x)
-    squares = np.square(values[:, None] - values[None]) @ (weights / weights.sum())
-    labels = pd.MultiIndex.from_tuples([key for key, _ in by_type], names=TYPE)
-    return pd.DataFrame(np.sqrt(squares), index=labels, columns=labels)
+    return _distances(curves, x, weights / weights.sum())
 
 
 def set_distance(distances: pd.DataFrame, one: str, other: str) -> float:
@@ -97,9 +93,7 @@ def measured_distances(curves: pd.DataFrame, density: Sequence[float] | Vector) 
     low, high = DENSITY_ENDS
     places = low + (high - low) * _midpoints(len(shares) * _POINTS_PER_BIN)
     weights = np.repeat(shares / (shares.sum() * _POINTS_PER_BIN), _POINTS_PER_BIN)
-    labels, values = _values_at(curves, places)
-    squares = np.square(values[:, None] - values[None]) @ weights
-    return pd.DataFrame(np.sqrt(squares), index=labels, columns=labels)
+    return _distances(curves, places, weights)
 
 
 def mean_density(evaluations: pd.DataFrame) -> Vector | None:
@@ -136,6 +130,13 @@ def parities(curves: pd.DataFrame) -> pd.DataFrame:
 def _midpoints(count: int) -> Vector:
     middles: Vector = (np.arange(count) + 0.5) / count
     return middles
+
+
+def _distances(curves: pd.DataFrame, places: Vector, weights: Vector) -> pd.DataFrame:
+    """Root mean square differences of all pairs of functions; the weights of the places (places,) add to one."""
+    labels, values = _values_at(curves, places)
+    squares = np.square(values[:, None] - values[None]) @ weights
+    return pd.DataFrame(np.sqrt(squares), index=labels, columns=labels)
 
 
 def _values_at(curves: pd.DataFrame, places: Vector) -> tuple[pd.MultiIndex, Vector]:

@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from analysis.statistics import Vector, mean_intervals
+from analysis.statistics import ENDS, Vector, mean_intervals
 
 NETWORKS: Final = ["run_id", "method", "trial_id", "task", "architecture", "mixing", "depth", "width", "arm"]
 """Columns that say which networks one line is about."""
@@ -15,7 +15,7 @@ NETWORKS: Final = ["run_id", "method", "trial_id", "task", "architecture", "mixi
 _SIDES: Final = ("variance_in", "variance_out")
 COLUMNS: Final = [
     *NETWORKS, "layer", "networks",
-    *(f"{side}{end}" for side in _SIDES for end in ("", "_low", "_high", "_interval", "_not_finite")),
+    *(f"{side}{end}" for side in _SIDES for end in (*ENDS, "_interval", "_not_finite")),
 ]  # fmt: skip
 """Columns of the table; layers are counted from 1, in the order in which a row passes the activations."""
 
@@ -39,7 +39,8 @@ def initial_variance_table(rows: pd.DataFrame) -> pd.DataFrame:
             samples += [values[:, layer] for values in by_side]
     for place, (values, estimate) in enumerate(zip(samples, mean_intervals(samples), strict=True)):
         side = _SIDES[place % 2]
-        found = (estimate.value, estimate.low, estimate.high, str(estimate.interval), int((~np.isfinite(values)).sum()))
-        ends = ("", "_low", "_high", "_interval", "_not_finite")
-        records[place // 2].update((f"{side}{end}", value) for end, value in zip(ends, found, strict=True))
+        records[place // 2] |= estimate.columns(side) | {
+            f"{side}_interval": str(estimate.interval),
+            f"{side}_not_finite": int((~np.isfinite(values)).sum()),
+        }
     return pd.DataFrame.from_records(records, columns=COLUMNS)

@@ -14,7 +14,7 @@ from analysis.load import Run, counted_attempts
 from analysis.merit import LOSS, metric_of
 from analysis.sets import SET, headline_sets, in_order, judging_regime, judging_split, of_sets, regime_of
 from analysis.statistics import MIN_PAIRS
-from analysis.words import count, percent, points
+from analysis.words import count, percent, points, size_words
 
 
 class Outcome(StrEnum):
@@ -117,7 +117,7 @@ def _outside_table(evaluations: pd.DataFrame) -> Iterator[str]:
     shares = evaluations.groupby(keys, sort=True)["outside_table"].mean().reset_index()
     for row in shares[shares["outside_table"] > OUTSIDE_SHARE].to_dict("records"):
         yield (
-            f"{row['arm']} ({row['trial_id']}) at {_size(row)}: {percent(row['outside_table'])} % of the "
+            f"{row['arm']} ({row['trial_id']}) at {size_words(row)}: {percent(row['outside_table'])} % of the "
             "pre-activations lay outside the table, where the curve goes on as a straight line."
         )
 
@@ -203,7 +203,7 @@ def _sentences(subject: str, rows: pd.DataFrame) -> Iterator[str]:
 
 
 def _at_learned_size(subject: str, row: dict[Any, Any]) -> str:
-    rival, where = _rival(row), f"at {_size(row)}, where it was learned"
+    rival, where = _rival(row), f"at {size_words(row)}, where it was learned"
     match row["outcome"]:
         case Outcome.BETTER:
             return f"{subject} beats {rival} {where}, by {_points(row)}, {_seeds(row)}."
@@ -237,14 +237,9 @@ def _by_outcome(rows: pd.DataFrame) -> str:
 
 def _elsewhere(row: dict[Any, Any]) -> str:
     if row["outcome"] in (Outcome.TOO_FEW, Outcome.NOT_MEASURED):
-        return _size(row)
+        return size_words(row)
     arm = "" if row["rival"] == "relu" else f"{row['rival_arm']}, "
-    return f"{_size(row)} ({arm}{points(row['difference'], row['low'], row['high'], signed=True)})"
-
-
-def _size(row: dict[Any, Any]) -> str:
-    depth = "" if row["depth"] == 1 else f", depth {row['depth']}"
-    return f"width {row['width']}{depth}"
+    return f"{size_words(row)} ({arm}{points(row['difference'], row['low'], row['high'], signed=True)})"
 
 
 def _rival(row: dict[Any, Any]) -> str:

@@ -23,7 +23,7 @@ from analysis.passport_grid import Grid, passport_grid
 from analysis.passport_label import Decision, Label, Rules, Standing, decide, where
 from analysis.passport_rows import PassportError, passport_rows
 from analysis.scaling import mean_over_sizes, slopes_per_doubling
-from analysis.statistics import Estimate
+from analysis.types_of_columns import typed
 from analysis.words import count
 from search.schema import CONTROLS
 
@@ -237,19 +237,13 @@ def _summary(grid: Grid) -> pd.DataFrame:
             "worst_width": worst["width"], "worst_depth": worst["depth"], "worst_advantage": worst["advantage"],
             "worst_low": worst["low"], "worst_high": worst["high"],
         }  # fmt: skip
-        record |= _ends("width_slope", by_width) | _ends("depth_slope", by_depth)
+        for name, slope in (("width_slope", by_width), ("depth_slope", by_depth)):
+            record |= slope.columns(name) if slope else {}
         learned = rows[rows["is_learned"]]
         if len(learned) == 1:
             found = learned.iloc[0]
             record |= {f"learned_{end}": found[end] for end in ("advantage", "low", "high")}
         records.append(record)
     table = pd.DataFrame.from_records(records, columns=SUMMARY_COLUMNS)
-    counts, texts = {"sizes", "worst_width", "worst_depth"}, {"task", "architecture", "metric", "mean_note"}
-    kinds = {name: "Int64" if name in counts else "str" if name in texts else "float64" for name in SUMMARY_COLUMNS}
-    return table.astype(kinds)
-
-
-def _ends(name: str, estimate: Estimate | None) -> dict[str, float]:
-    if estimate is None:
-        return {}
-    return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+    counts, texts = ("sizes", "worst_width", "worst_depth"), ("task", "architecture", "metric", "mean_note")
+    return typed(table, counts=counts, texts=texts)

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analysis.passport import SUMMARY_COLUMNS, Passport
+from analysis.whole_files import replace_file
 
 _TEXT: Final = pa.string()
 _INT: Final = pa.int64()
@@ -114,17 +113,7 @@ def write_passport(passport: Passport, path: str | Path) -> Path:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = _content(passport)
-    # Written beside it and renamed, so that nobody reads half of it.
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        Path(name).chmod(0o644)  # a temporary file is readable by its owner only
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    replace_file(path, _content(passport))
     return path
 
 

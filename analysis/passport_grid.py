@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numpy as np
 import pandas as pd
 
 from analysis.passport_cells import BEST_USUAL, SIZE, Cell, cells_of
@@ -24,6 +23,7 @@ from analysis.significance import (
     signed_rank_tests,
 )
 from analysis.statistics import mean_intervals
+from analysis.types_of_columns import typed
 
 COLUMNS: Final = [
     *SIZE, "metric", "is_learned", "rival", "rival_arm", "advantage", "low", "high", "interval", "pairs", "lost",
@@ -31,6 +31,8 @@ COLUMNS: Final = [
     "equivalent_within", "retention", "retention_low", "retention_high", "retention_note", "networks", "diverged",
     "collapsed_share", "usual_collapsed_share", "collapses",
 ]  # fmt: skip
+_COUNTS: Final = ("depth", "width", "pairs", "lost", "needed", "networks", "diverged")
+_TEXTS: Final = ("task", "architecture", "metric", "rival", "rival_arm", "interval", "standing", "retention_note")
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def passport_grid(
     _retain(cells)
     table = pd.DataFrame.from_records([cell.record for cell in cells], columns=COLUMNS)
     differences = {_key(cell): cell.shown for cell in cells if cell.record["rival"] == BEST_USUAL}
-    return Grid(_typed(table), differences)
+    return Grid(typed(table, counts=_COUNTS, texts=_TEXTS, flags=("is_learned", "collapses")), differences)
 
 
 def _estimate(cells: Sequence[Cell]) -> None:
@@ -140,21 +142,3 @@ def _family(cell: Cell) -> tuple[Any, ...]:
 
 def _key(cell: Cell) -> tuple[Any, ...]:
     return tuple(cell.record[column] for column in SIZE)
-
-
-_COUNTS: Final = {"depth", "width", "pairs", "lost", "needed", "networks", "diverged"}
-_FLAGS: Final = {"is_learned", "collapses"}
-_TEXTS: Final = {"task", "architecture", "metric", "rival", "rival_arm", "interval", "standing", "retention_note"}
-
-
-def _typed(table: pd.DataFrame) -> pd.DataFrame:
-    for column in table.columns:
-        if column in _COUNTS:
-            table[column] = table[column].astype("Int64")
-        elif column in _FLAGS:
-            table[column] = table[column].astype("bool")
-        elif column in _TEXTS:
-            table[column] = table[column].astype("str")
-        else:
-            table[column] = table[column].astype(np.float64)
-    return table

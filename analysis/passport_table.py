@@ -14,7 +14,7 @@ from analysis.passport_cells import BEST_USUAL, SIZE
 from analysis.passport_label import Standing, where
 from analysis.sets import PLAIN, headline_sets
 from analysis.tables import Column, Table
-from analysis.words import NOTHING, count, number, percent, points
+from analysis.words import NOTHING, count, number, percent, points, size_words
 
 _UNITS: Final = {ACCURACY: "points", LOSS: "log points of loss"}
 _WITHOUT_ARM: Final = {"relu"}
@@ -125,8 +125,7 @@ def passport_tables(run: Run) -> Iterator[Table]:
 
 
 def _size(row: dict[Any, Any]) -> str:
-    depth = "" if row["depth"] == 1 else f", depth {row['depth']}"
-    return f"width {row['width']}{depth}{' (learned)' if row['is_learned'] else ''}"
+    return f"{size_words(row)}{' (learned)' if row['is_learned'] else ''}"
 
 
 def _kind(row: dict[Any, Any], several: dict[str, bool]) -> str:

@@ -11,7 +11,7 @@ from analysis.figures.regimes import regimes_and_ensembles_data
 from analysis.load import Run
 from analysis.style import arm_order
 from analysis.tables import Column, Table
-from analysis.words import NOTHING, percent, percent_interval, points, real
+from analysis.words import NOTHING, percent, percent_interval, points, real, size_words
 
 _SET: Final = ["trial_id", "task", "architecture", "mixing", "lr_protocol"]
 _PLACE: Final = (Column("size", numeric=False), Column("regime", numeric=False))
@@ -54,7 +54,8 @@ def _regimes(about: str, rows: pd.DataFrame, intervals: bool) -> Table:
     )
     lines = [
         (
-            *_place(row),
+            size_words(row),
+            row["regime"],
             _accuracy(row, "accuracy", intervals),
             _difference(row, "vs_plain"),
             percent(row["vs_plain_won"], 0),
@@ -86,7 +87,8 @@ def _ensembles(about: str, rows: pd.DataFrame, intervals: bool) -> Table:
     )
     lines = [
         (
-            *_place(row),
+            size_words(row),
+            row["regime"],
             _accuracy(row, "member_accuracy", intervals),
             _accuracy(row, "ensemble_accuracy", intervals),
             _accuracy(row, "ensemble_weighted_accuracy", intervals),
@@ -99,11 +101,6 @@ def _ensembles(about: str, rows: pd.DataFrame, intervals: bool) -> Table:
         for row in rows.to_dict("records")
     ]
     return Table(caption, heads, tuple(lines)).without_empty_columns()
-
-
-def _place(row: dict[Any, Any]) -> tuple[str, str]:
-    depth = "" if row["depth"] == 1 else f", depth {row['depth']}"
-    return f"width {row['width']}{depth}", str(row["regime"])
 
 
 def _accuracy(row: dict[Any, Any], name: str, with_interval: bool) -> str:

@@ -13,10 +13,11 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from analysis.paired import AGAINST, ENDS, paired_columns
+from analysis.paired import AGAINST, paired_columns
 from analysis.sets import in_order, judging_regime, judging_split, one_rate, regime_of
 from analysis.significance import holm, signed_rank_tests
-from analysis.statistics import Pairs, Vector, mean_intervals, pair
+from analysis.statistics import ENDS, Pairs, Vector, mean_intervals, pair
+from analysis.types_of_columns import typed
 
 _ARM: Final = ["run_id", "method", "trial_id", "task", "architecture", "mixing", "lr_protocol", "split", "arm"]
 SIZE: Final = ["depth", "width"]
@@ -41,6 +42,9 @@ COLUMNS: Final = [
     ),
 ]  # fmt: skip
 """Columns of the table; accuracies and differences are shares (0..1), ``plain`` names the regime compared with."""
+
+_COUNTS: Final = (*SIZE, "networks", "diverged", "inner_steps", "snapshots", "*_pairs", "*_lost")
+_TEXTS: Final = (*_ARM, "regime", "plain", "*_interval")
 
 
 def regime_table(evaluations: pd.DataFrame, *, split: str | None = None) -> pd.DataFrame:
@@ -72,12 +76,11 @@ def regime_table(evaluations: pd.DataFrame, *, split: str | None = None) -> pd.D
             for name, column in DIFFERENCES.items():
                 compared[name].append((record, pair(own[column], by_regime[plain][column])))
     for place, estimate in enumerate(mean_intervals(samples)):
-        values = (estimate.value, estimate.low, estimate.high)
-        name = MEANS[place % len(MEANS)]
-        records[place // len(MEANS)].update((f"{name}{end}", value) for end, value in zip(ENDS, values, strict=True))
+        records[place // len(MEANS)] |= estimate.columns(MEANS[place % len(MEANS)])
     for name, found in compared.items():
         _compare(name, found)
-    return _typed(pd.DataFrame.from_records(records, columns=COLUMNS))
+    table = typed(pd.DataFrame.from_records(records, columns=COLUMNS), counts=_COUNTS, texts=_TEXTS)
+    return in_order(table, [*_ARM[:-1], *SIZE, "arm"])
 
 
 def has_regimes(table: pd.DataFrame) -> bool:
@@ -88,7 +91,7 @@ def has_regimes(table: pd.DataFrame) -> bool:
 def _compare(name: str, found: list[tuple[dict[str, Any], Pairs]]) -> None:
     """Put the differences of that name into the records; what was never measured stays empty."""
     measured = [(record, pairs) for record, pairs in found if len(pairs.differences)]
-    columns = paired_columns([pairs for _, pairs in measured], name, f"{name}_")
+    columns = paired_columns([(name, pairs) for _, pairs in measured])
     tests = signed_rank_tests([pairs.differences for _, pairs in measured])
     families: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for (record, _), own, test in zip(measured, columns, tests, strict=True):
@@ -105,18 +108,3 @@ def _mean(values: Any) -> float:
 
 def _most(lists: pd.Series[Any]) -> int:
     return max((len(values) for values in lists if np.ndim(values)), default=0)
-
-
-_COUNTS: Final = {"depth", "width", "networks", "diverged", "inner_steps", "snapshots"}
-
-
-def _typed(table: pd.DataFrame) -> pd.DataFrame:
-    """The same column types whatever the rows are, also when there are none."""
-    for column in table.columns:
-        if column in _COUNTS or column.endswith(("_pairs", "_lost")):
-            table[column] = table[column].astype("Int64")
-        elif column in {*_ARM, "regime", "plain"} or column.endswith("_interval"):
-            table[column] = table[column].astype("str")
-        else:
-            table[column] = table[column].astype(np.float64)
-    return in_order(table, [*_ARM[:-1], *SIZE, "arm"])

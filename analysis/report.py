@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import csv
 import io
-import os
 import re
 import shlex
 import tempfile
@@ -35,6 +34,7 @@ from analysis.tables import (
     settings_rows,
     trials_table,
 )
+from analysis.whole_files import replace_file
 from search.store import Location, read_unjudged, storage_at
 
 
@@ -111,7 +111,7 @@ def write_report(run: Run | str | Location, out: str | Path | None = None) -> Lo
 def _write(run: Run, page: Path) -> Path:
     page.parent.mkdir(parents=True, exist_ok=True)
     judged = verdict(run)
-    _replace(page.parent / "cross_size.csv", csv_text(judged.sizes))
+    replace_file(page.parent / "cross_size.csv", csv_text(judged.sizes).encode())
     pictures, missing = _figures(run, page.parent / "figures")
     groups = [
         _Group(
@@ -146,7 +146,7 @@ def _write(run: Run, page: Path) -> Path:
         repeat=_repeat(run),
         min_pairs=MIN_PAIRS,
     )
-    _replace(page, text)
+    replace_file(page, text.encode())
     return page
 
 
@@ -253,17 +253,3 @@ def _unbroken(sentence: str) -> str:
     """A sentence whose numbers stay together with their intervals and units when lines are broken."""
     kept = re.sub(r"\[[^\[\]]*\]", lambda found: found[0].replace(" ", "\u00a0"), sentence)
     return re.sub(r"(?<=\d) (?=[%\[])", "\u00a0", kept)
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old or the new one, never half of it."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        # A temporary file is readable by its owner only; a report is as readable as its folder lets it be.
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -63,25 +63,19 @@ class OverSizes:
     words: str = ""
 
 
-def retention(here: ArrayLike, learned: ArrayLike) -> Ratio:
-    """Mean advantage at a size divided by that where the set was learned, paired by seed, with Fieller's interval.
+def retentions(pairs: Sequence[tuple[ArrayLike, ArrayLike]]) -> list[Ratio]:
+    """Mean advantage at sizes divided by that where the set was learned, paired by seed, with Fieller's intervals.
 
     Fieller (1954) has the interval of a ratio of two correlated means.  It is bounded only if the denominator differs
     from zero; so if the interval of the learned advantage (Student's or the bootstrap's) holds zero, or that advantage
     is negative, the ratio is undefined, and the words say so.
 
     Args:
-        here: differences at the size, shape (seeds,).
-        learned: differences where the set was learned, for the same seeds.
+        pairs: of each size the differences there, shape (seeds,), and where the set was learned, for the same seeds.
 
     Raises:
         ValueError: the two have different lengths.
     """
-    return retentions([(here, learned)])[0]
-
-
-def retentions(pairs: Sequence[tuple[ArrayLike, ArrayLike]]) -> list[Ratio]:
-    """The same for many sizes, each with its learned differences, resampled together."""
     kept = [_both_finite(np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)) for x, y in pairs]
     return [
         _fieller(x, y, interval) for (x, y), interval in zip(kept, mean_intervals([y for _, y in kept]), strict=True)

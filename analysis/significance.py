@@ -58,14 +58,13 @@ class SignedRanks:
         return min(1.0, 2 * min(self.above, self.below))
 
 
-def signed_rank_tests(samples: Sequence[ArrayLike], *, against: float = 0.0) -> list[SignedRanks]:
-    """Test whether the differences of each sample lie above or below a value; samples of equal length go together.
+def signed_rank_tests(samples: Sequence[ArrayLike]) -> list[SignedRanks]:
+    """Test whether the differences of each sample lie above or below zero; samples of equal length go together.
 
     Args:
         samples: differences, each of shape (pairs,); NaN is left out, infinite ones count.
-        against: the value that is tested, in the unit of the differences.
     """
-    arrays: list[Vector] = [_numbers(sample) - np.float64(against) for sample in samples]
+    arrays = [_numbers(sample) for sample in samples]
     found = [SignedRanks(1.0, 1.0)] * len(arrays)
     by_length: dict[int, list[int]] = {}
     for index, array in enumerate(arrays):
@@ -79,11 +78,6 @@ def signed_rank_tests(samples: Sequence[ArrayLike], *, against: float = 0.0) -> 
             for index, high, low in zip(block, above, below, strict=True):
                 found[index] = SignedRanks(float(high), float(low))
     return found
-
-
-def signed_rank_test(differences: ArrayLike, *, against: float = 0.0) -> SignedRanks:
-    """The same for one sample."""
-    return signed_rank_tests([differences], against=against)[0]
 
 
 def against_best(tests: Sequence[SignedRanks]) -> SignedRanks:

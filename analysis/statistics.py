@@ -40,6 +40,9 @@ second and third moments.  Of 20 values on it already lies within 2 % of the len
 far two resamplings differ.
 """
 
+ENDS: Final = ("", "_low", "_high")
+"""What is added to the name of a number: nothing for itself, and the ends of its interval."""
+
 _SEED: Final = 20260101
 _ROWS_AT_ONCE: Final = 64
 _RESAMPLES_AT_ONCE: Final = 1111
@@ -81,6 +84,11 @@ class Estimate:
     high: float
     n: int
     interval: Interval
+
+    def columns(self, name: str) -> dict[str, float]:
+        """As columns of a table: ``name``, ``name_low`` and ``name_high``."""
+        values = (self.value, self.low, self.high)
+        return {f"{name}{end}": value for end, value in zip(ENDS, values, strict=True)}
 
 
 @dataclass(frozen=True)

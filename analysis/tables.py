@@ -15,7 +15,7 @@ from analysis.load import Run, counted_attempts
 from analysis.pareto import objectives_of, pareto_table
 from analysis.sets import METHODS
 from analysis.style import arm_order
-from analysis.words import NOTHING, count, number, percent, percent_interval, points, real, seconds
+from analysis.words import NOTHING, count, number, percent, percent_interval, points, real, seconds, size_words
 from search.schema import OBJECTIVES, Status
 
 
@@ -234,8 +234,7 @@ def _title(key: Any) -> str:
 
 def _size(row: dict[Any, Any]) -> str:
     mark = " (learned)" if row.get("is_learned_size") is True else ""
-    depth = "" if row["depth"] == 1 else f", depth {row['depth']}"
-    return f"width {row['width']}{depth}{mark}"
+    return f"{size_words(row)}{mark}"
 
 
 def _difference(row: dict[Any, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, Final
 
 import pandas as pd
@@ -57,6 +58,12 @@ def seconds(value: Any) -> str:
 def count(amount: int, noun: str) -> str:
     """A number with its noun: 1 seed, 2 seeds."""
     return f"{amount} {noun}" if amount == 1 else f"{amount} {noun}s"
+
+
+def size_words(row: Mapping[Any, Any]) -> str:
+    """The size of the networks that a row of a table is about: width 20, or width 20, depth 2."""
+    depth = "" if row["depth"] == 1 else f", depth {row['depth']}"
+    return f"width {row['width']}{depth}"
 
 
 def _ends(low: float, high: float) -> tuple[str, str]:

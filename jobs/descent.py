@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from jobs.results import console
+from jobs.terminal import AS_IT_IS, console
 from search.config import RunConfig, canonical, stored_config
 from search.data_checksum import require_same_data, task_checksum
 from search.driver_lock import driver_lock
@@ -14,9 +14,8 @@ from search.lineage import revise
 from search.location import Location
 from search.run_folder import Difference, RunFolder, create, difference, is_run, open_run
 from search.task_data import with_data
-from search.warm_start import gather
+from search.warm_start import WarmStart, gather
 
-_AS_IT_IS: Final[dict[str, Any]] = {"markup": False, "soft_wrap": True}
 _NO_DIFFERENCE: Final = ("description",)
 """What changes no number, beside resources and the places of data, which no canonical form has."""
 
@@ -30,14 +29,9 @@ def made(config: RunConfig, out: Location, *, quiet: bool) -> RunFolder:
         RunFolderError: it cannot be made there.
         DataError: the data cannot be had.
     """
-    # Before the folder is made: what it takes over from others is fixed then, and has to be there.
-    warm, checksum = gather(config), task_checksum(config.task)
-    lineage, told = (None, None) if warm is None else (", ".join(warm.run_ids), warm.as_json())
-    run = create(
-        out, config.name, _plain(config), seed=config.seed, lineage=lineage, warm_start=told, data_checksum=checksum
-    )
+    run, warm = _created(config, out)
     if warm is not None and not quiet:
-        console().print(f"Warm start: {warm}", **_AS_IT_IS)
+        console().print(f"Warm start: {warm}", **AS_IT_IS)
     return run
 
 
@@ -53,18 +47,8 @@ def made_as_fork(origin: RunFolder, config: RunConfig, out: Location, *, quiet: 
     names = (config.name, *(f"{config.name[:50]}-fork{number}" for number in range(1, _FORKS)))
     name = next(name for name in names if not is_run(out / name))
     config = config.model_copy(update={"name": name})
-    warm, checksum = gather(config), task_checksum(config.task)
     changes = difference(canonical(stored_config(origin.info.config, origin.path)), canonical(config))
-    run = create(
-        out,
-        name,
-        _plain(config),
-        seed=config.seed,
-        lineage=", ".join([origin.info.run_id, *(warm.run_ids if warm else ())]),
-        warm_start=warm.as_json() if warm else None,
-        data_checksum=checksum,
-        changes=changes,
-    )
+    run, _ = _created(config, out, origin.info.run_id, changes=changes)
     if not quiet:
         _show(f"Fork of {origin.info.run_id}: {run.path}", changes)
     return run
@@ -108,6 +92,25 @@ def extended(run: RunFolder, config: RunConfig, *, quiet: bool) -> RunFolder:
     return open_run(run.path)
 
 
+def _created(
+    config: RunConfig, out: Location, *origins: str, changes: Sequence[Difference] | None = None
+) -> tuple[RunFolder, WarmStart | None]:
+    """The folder of a run that comes from others (their ids), and what it takes over from those of its warm start."""
+    # Before the folder is made: what it takes over from others is fixed then, and has to be there.
+    warm, checksum = gather(config), task_checksum(config.task)
+    run = create(
+        out,
+        config.name,
+        _plain(config),
+        seed=config.seed,
+        lineage=", ".join([*origins, *(warm.run_ids if warm else ())]) or None,
+        warm_start=warm.as_json() if warm else None,
+        data_checksum=checksum,
+        changes=changes,
+    )
+    return run, warm
+
+
 def _stored(config: Mapping[str, Any], run: RunFolder) -> RunConfig:
     return with_data(stored_config(config, run.path), str(run.path))
 
@@ -121,4 +124,4 @@ def _changes(old: RunConfig, new: RunConfig) -> list[Difference]:
 
 
 def _show(head: str, changes: Sequence[Difference]) -> None:
-    console().print("\n".join([head, *(f"  {one}" for one in changes)]), **_AS_IT_IS)
+    console().print("\n".join([head, *(f"  {one}" for one in changes)]), **AS_IT_IS)

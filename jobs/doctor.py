@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -14,7 +13,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from jobs.results import console
+from jobs.terminal import console, print_json
 from search.provenance import code_version, library_versions
 
 if TYPE_CHECKING:
@@ -140,7 +139,7 @@ def show_doctor(*, as_json: bool) -> None:
     """Print the findings; leaves with 1 if one is bad."""
     found = findings()
     if as_json:
-        print(json.dumps([asdict(finding) for finding in found]))  # noqa: T201
+        print_json([asdict(finding) for finding in found])
     else:
         table = RichTable(box=box.SIMPLE_HEAD)
         table.add_column("what")

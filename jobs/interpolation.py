@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +13,7 @@ from rich.table import Table
 
 from jobs.errors import InputError
 from jobs.rational import Rational
-from jobs.results import console
+from jobs.terminal import console, print_json
 from ldnn_core.card import ActivationCard
 from ldnn_core.card_file import read_card
 from ldnn_core.card_rules import CardError
@@ -38,7 +37,7 @@ def show_interpolation(path: Path, points: tuple[int, ...], *, as_json: bool) ->
         raise InputError(str(error)) from error
     rows = interpolation_rows(card, points)
     if as_json:
-        print(json.dumps(rows))  # noqa: T201
+        print_json(rows)
         return
     low, high = card.spec.grid.ends
     table = Table(box=box.SIMPLE_HEAD, title=f"largest errors on [{low:g}, {high:g}] of any type")

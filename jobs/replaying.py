@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
-from typing import Any, Final
 
 from jobs.errors import EXIT_DONE, EXIT_FAILED
-from jobs.results import console
+from jobs.terminal import AS_IT_IS, console, print_json
 from search.config_errors import ConfigError, Problem
 from search.location import Location
 from search.provenance import code_version, library_versions
 from search.run_folder import open_run
-
-_AS_IT_IS: Final[dict[str, Any]] = {"markup": False, "soft_wrap": True}
 
 
 def show_replay(path: Location, trial_id: str, *, as_json: bool) -> None:
@@ -37,16 +34,16 @@ def show_replay(path: Location, trial_id: str, *, as_json: bool) -> None:
     code = EXIT_DONE if found.equal else EXIT_FAILED
     if as_json:
         answer = {"run": str(run.path), "equal": found.equal, **asdict(found)}
-        print(json.dumps(answer))  # noqa: T201
+        print_json(answer)
         sys.exit(code)
     out = console()
     rows_of = ", ".join(f"{count} of {table}" for table, count in found.compared.items())
     if found.equal:
-        out.print(f"{trial_id} is equal to the bit: rows {rows_of}.", **_AS_IT_IS)
+        out.print(f"{trial_id} is equal to the bit: rows {rows_of}.", **AS_IT_IS)
         sys.exit(code)
-    out.print(f"{trial_id} differs (rows compared: {rows_of}):", **_AS_IT_IS)
+    out.print(f"{trial_id} differs (rows compared: {rows_of}):", **AS_IT_IS)
     for one in found.differences:
-        out.print(f"  {one}", **_AS_IT_IS)
+        out.print(f"  {one}", **AS_IT_IS)
     then, now = json.loads(found.stored["versions"] or "{}"), library_versions()
     libraries = [f"{name} {old} -> {now.get(name)}" for name, old in then.items() if now.get(name) != old]
     version, dirty = code_version()
@@ -54,6 +51,6 @@ def show_replay(path: Location, trial_id: str, *, as_json: bool) -> None:
     out.print(
         f"Run then with {found.stored['code_version']} on {found.stored['device']}, now with {version} on cpu, "
         f"{words} uncommitted changes; libraries that differ: {', '.join(libraries) or 'none'}.",
-        **_AS_IT_IS,
+        **AS_IT_IS,
     )
     sys.exit(code)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.resources import files
@@ -33,6 +32,7 @@ from analysis.pareto import pareto_sentence
 from analysis.passport_table import passport_summary
 from analysis.regime_tables import regime_tables
 from analysis.tables import Table, accuracy_tables, advantage_tables, comparison_tables, pareto_tables
+from jobs.terminal import AS_IT_IS, console, print_json
 from search.location import Location
 from search.storage import storage_at
 from search.unjudged import read_unjudged, unjudged_words
@@ -43,11 +43,6 @@ _CLUSTER_FILES: Final = {
     "rayjob.yaml": "Kubernetes: a RayJob of KubeRay, `kubectl create -f`",
     "slurm.sh": "Slurm: `sbatch`",
 }
-
-
-def console() -> Console:
-    """Where results are printed; wide enough for a table when nobody watches."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 
 def print_verdict(path: Location) -> None:
@@ -91,7 +86,7 @@ def show_comparison(paths: Sequence[Location], *, as_json: bool) -> None:
             "equal_budget": _records(found.equal_budget),
             "final_sets": _records(found.final_sets),
         }
-        print(json.dumps(answer))  # noqa: T201
+        print_json(answer)
         return
     out = console()
     for table in comparison_tables(found):
@@ -123,12 +118,12 @@ def show_passports(
     saved = [[str(place) for place in save_passport(run, passport)] for passport in passports]
     if as_json:
         records = [_passport_record(one, places) for one, places in zip(passports, saved, strict=True)]
-        print(json.dumps({"passports": records, "left_out": words}))  # noqa: T201
+        print_json({"passports": records, "left_out": words})
         return
     for passport, places in zip(passports, saved, strict=True):
         _print_table(out, passport_table(passport))
         _print_sentences(out, [*passport.sentences, *passport_summary(passport)])
-        out.print(*places, sep="\n", markup=False, soft_wrap=True)
+        out.print(*places, sep="\n", **AS_IT_IS)
     _print_sentences(out, words)
 
 
@@ -160,7 +155,7 @@ def show_recipes(*, as_json: bool) -> None:
 
     found = list_recipes(RECIPES)
     if as_json:
-        print(json.dumps([{"name": name, "description": text} for name, text in found]))  # noqa: T201
+        print_json([{"name": name, "description": text} for name, text in found])
         return
     table = RichTable(box=box.SIMPLE_HEAD)
     table.add_column("recipe", no_wrap=True)
@@ -174,10 +169,10 @@ def show_cluster_files(*, as_json: bool) -> None:
     """Where the files for clusters are, and what each is for; every one begins with its instructions."""
     found = [(str(CLUSTER_FILES / name), text) for name, text in _CLUSTER_FILES.items()]
     if as_json:
-        print(json.dumps([{"path": path, "description": text} for path, text in found]))  # noqa: T201
+        print_json([{"path": path, "description": text} for path, text in found])
         return
     for path, text in found:
-        console().print(f"{path}\n  {text}", markup=False, soft_wrap=True)
+        console().print(f"{path}\n  {text}", **AS_IT_IS)
 
 
 def _print_table(out: Console, table: Table) -> None:

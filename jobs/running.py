@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -12,12 +11,13 @@ from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 
 from jobs.descent import as_it_may_go_on, extended, made, made_as_fork
 from jobs.display import Display
 from jobs.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED
-from jobs.results import console, print_verdict, verdict_json
+from jobs.results import print_verdict, verdict_json
+from jobs.terminal import AS_IT_IS, console, print_json
 from search.booking import Booking
 from search.conditions import Wanted, conditions
 from search.config import ResourcesConfig, RunConfig, methods, stored_config
@@ -34,9 +34,6 @@ from search.task_data import with_data
 from search.warm_start import gather
 
 RECIPES = Path(str(files("jobs"))) / "recipes"
-
-_AS_IT_IS: Final[dict[str, Any]] = {"markup": False, "soft_wrap": True}
-"""For lines with paths, which are there to be copied: no line breaks of ours."""
 
 
 def start(
@@ -221,7 +218,7 @@ def _end(run: RunFolder, account: Account, *, as_json: bool) -> int:
         code = EXIT_INTERRUPTED if account.interrupted else EXIT_FAILED if failed or not _any_ok(run) else EXIT_DONE
     report = None if account.interrupted else _write_report(run)
     if as_json:
-        print(json.dumps(_summary(run, account, code, report)))  # noqa: T201
+        print_json(_summary(run, account, code, report))
     else:
         _say_end(run, account, code, report)
     return code
@@ -240,27 +237,27 @@ def _any_ok(run: RunFolder) -> bool:
 def _say_end(run: RunFolder, account: Account, code: int, report: Location | None) -> None:
     out = console()
     if code == EXIT_INTERRUPTED:
-        out.print(f"Interrupted. What is finished is on disk; go on with `ldnn resume {run.path}`", **_AS_IT_IS)
+        out.print(f"Interrupted. What is finished is on disk; go on with `ldnn resume {run.path}`", **AS_IT_IS)
         return
     if account.gave_up:
         limit = stored_config(run.info.config, run.path).search.max_failures
         out.print(
             f"Stopped: {limit} trials have failed (search.max_failures). See `ldnn status {run.path}` for the reasons; "
             f"`ldnn resume {run.path}` goes on",
-            **_AS_IT_IS,
+            **AS_IT_IS,
         )
     if account.hung:
         out.print(
             "Stopped: a unit in this process did not end in time, and only the process can be ended. What is finished "
             f"is on disk; `ldnn resume {run.path}` goes on, with `--workers 1` also past units that hang",
-            **_AS_IT_IS,
+            **AS_IT_IS,
         )
     for unit, outcome in account.problems:
-        out.print(f"{unit.key} {outcome.status}: {outcome.note}", **_AS_IT_IS)
+        out.print(f"{unit.key} {outcome.status}: {outcome.note}", **AS_IT_IS)
     if report is None:
         return
     print_verdict(run.path)
-    out.print(f"\nRun:    {run.path}\nReport: {report}", **_AS_IT_IS)
+    out.print(f"\nRun:    {run.path}\nReport: {report}", **AS_IT_IS)
 
 
 def _summary(run: RunFolder, account: Account, code: int, report: Location | None) -> dict[str, Any]:
@@ -313,7 +310,7 @@ def _require_machines(resources: ResourcesConfig, address: str | None) -> None:
 def _show_plan(config: RunConfig, out: Location, *, as_json: bool) -> None:
     warm = gather(config)
     if as_json:
-        print(json.dumps(config.model_dump(mode="json")))  # noqa: T201
+        print_json(config.model_dump(mode="json"))
         return
     evaluation, names = config.evaluation, methods(config)
     arms = config.ldnn.num_types + 1 + len(evaluation.controls)
@@ -332,7 +329,7 @@ def _show_plan(config: RunConfig, out: Location, *, as_json: bool) -> None:
         *([f"scheduler {_scheduler_words(config)}"] if config.search.scheduler != "none" else []),
         f"workers   {config.resources.workers}" + (f", each trial with {spread} more for its shards" if spread else ""),
     ]
-    console().print("\n".join(lines), **_AS_IT_IS)
+    console().print("\n".join(lines), **AS_IT_IS)
 
 
 def _scheduler_words(config: RunConfig) -> str:

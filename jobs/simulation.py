@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import resource
 import time
@@ -15,7 +14,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from jobs.results import console
+from jobs.terminal import AS_IT_IS, console, print_json
 from search.config import RunConfig, methods, stored_config
 from search.config_errors import ConfigError, Problem
 from search.landscape import Landscape
@@ -192,7 +191,7 @@ def show_simulation(path: Path, overrides: Sequence[str], *, as_json: bool, **op
     """Print `simulate`."""
     found = simulate(path, overrides, **options)
     if as_json:
-        print(json.dumps(found))  # noqa: T201
+        print_json(found)
         return
     replayed = ", ".join(f"{number} of {method}" for method, number in found["recorded"].items())
     errors = ", ".join(f"{100 * error:.1f} %" for error in found["landscape_error"].values() if error is not None)
@@ -208,7 +207,7 @@ def show_simulation(path: Path, overrides: Sequence[str], *, as_json: bool, **op
         f"memory     peak {found['peak_megabytes']:.0f} MB, {found['grown_megabytes']:.0f} MB of it while simulating",
     ]
     out = console()
-    out.print("\n".join(lines), markup=False, soft_wrap=True)
+    out.print("\n".join(lines), **AS_IT_IS)
     table = RichTable(box=box.SIMPLE_HEAD)
     for head in ("trials", "virtual time", "best score [%]", "one ask [ms]"):
         table.add_column(escape(head), justify="right")

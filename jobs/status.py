@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -14,7 +13,7 @@ from rich.table import Table as RichTable
 
 from analysis import load_run, objectives_of, pareto_table
 from analysis.pareto import pareto_sentence
-from jobs.results import console
+from jobs.terminal import AS_IT_IS, console, print_json
 from search.checkpoint import rungs_reached
 from search.config import methods, stored_config
 from search.location import Location
@@ -139,7 +138,7 @@ def show_status(path: Location, *, as_json: bool) -> None:
     """Print `run_status`."""
     found = run_status(path)
     if as_json:
-        print(json.dumps(found))  # noqa: T201
+        print_json(found)
         return
     out = console()
     table = RichTable(box=box.SIMPLE_HEAD, title=escape(found["run_id"]), title_justify="left", title_style="bold")
@@ -175,7 +174,7 @@ def show_status(path: Location, *, as_json: bool) -> None:
     for one in found["failures"]:
         out.print(f"{one['count']} attempts {one['status']}, first {one['first']}: {one['words']}", markup=False)
     for words in unjudged_words(found["not_judged"]):
-        out.print(words, markup=False, soft_wrap=True)
+        out.print(words, **AS_IT_IS)
     for one in found["revisions"]:
         changes = ", ".join(f"{change['key']}: {change['old']} -> {change['new']}" for change in one["changes"])
         out.print(f"{one['created_at'][:19]} {one['reason']}: {changes}", markup=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 
@@ -11,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from jobs.errors import EXIT_DONE, EXIT_FAILED
-from jobs.results import console
+from jobs.terminal import console, print_json
 from search.compaction import compact_run
 from search.location import Location
 from search.run_folder import open_run
@@ -25,7 +24,7 @@ def show_verification(path: Location, *, as_json: bool) -> None:
     code = EXIT_DONE if found.is_sound else EXIT_FAILED
     if as_json:
         told = {"run": str(run.path), "run_id": run.info.run_id, "sound": found.is_sound, **asdict(found)}
-        print(json.dumps(told))  # noqa: T201
+        print_json(told)
         sys.exit(code)
     out = console()
     counts = ", ".join(f"{found.rows[table]} rows of {table}" for table in found.rows if found.parts[table])
@@ -54,7 +53,7 @@ def compact_and_show(path: Location, *, remove_parts: bool, as_json: bool) -> No
     run = open_run(path)
     tables = compact_run(run, remove_parts=remove_parts)
     if as_json:
-        print(json.dumps({"run": str(run.path), "tables": [asdict(one) for one in tables]}, default=str))  # noqa: T201
+        print_json({"run": str(run.path), "tables": [asdict(one) for one in tables]})
         return
     out = console()
     for one in tables:

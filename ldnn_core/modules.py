@@ -35,13 +35,13 @@ Initial = Literal["uniform", "he_uniform"]
 class ModuleNetwork:
     """A batch of networks that share the structure of a module; a `Network`.
 
+    They go through each operation together unless the module convolves on a CPU, where they go one after the other.
+
     Args:
         module: one network; slots are numbered in the order of ``module.modules()``.
         loss: what it is trained on.
         inputs: shape of one input; needed only if units are dropped.
         initial: how weights start.
-        together: whether the networks of a batch go through each operation together, under `vmap`, or one after the
-            other.  None for together unless the module convolves on a CPU: there a network alone fills the processor.
 
     Raises:
         ValueError: the module has no slots, has buffers, or drops units otherwise than by `Drop`.
@@ -54,7 +54,6 @@ class ModuleNetwork:
         *,
         inputs: Sequence[int] = (),
         initial: Initial = "uniform",
-        together: bool | None = None,
     ) -> None:
         self._places = [part for part in module.modules() if isinstance(part, Place)]
         self._slots = _numbered(self._places, ActivationSlot)
@@ -71,7 +70,8 @@ class ModuleNetwork:
         self._shapes = {name: parameter.shape for name, parameter in module.named_parameters()}
         self._initial_scheme = initial
         convolves = any(isinstance(part, nn.Conv1d | nn.Conv2d | nn.Conv3d) for part in module.modules())
-        self._together = (None if convolves else True) if together is None else together
+        # Under `vmap`, or one after the other: None for together but on a CPU, which one network's convolutions fill.
+        self._together: bool | None = None if convolves else True
         self._moments: tuple[Moments, ...] = ()
         self.loss = loss
         if self._drops:

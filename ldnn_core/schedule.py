@@ -61,19 +61,6 @@ class Schedule:
         within, length = (step, self.steps) if self.kind == "cosine" else self._place(step)
         return self.floor + (1 - self.floor) * (1 + cos(pi * within / length)) / 2
 
-    def ends_of_cycles(self) -> tuple[int, ...]:
-        """Steps done at the end of each whole cycle: where the rate is lowest and a snapshot is taken.
-
-        Only ``restarts`` has cycles; for the others the end of training is the only one.
-        """
-        if self.kind != "restarts":
-            return (self.steps,)
-        ends, length, end = [], self.stepsize * self.epoch, 0
-        while (end := end + length) <= self.steps:
-            ends.append(end)
-            length *= self.growth
-        return tuple(ends) or (self.steps,)
-
     def _place(self, step: int) -> tuple[int, int]:
         """Steps since the last restart, and the length of the current cycle."""
         length = self.stepsize * self.epoch

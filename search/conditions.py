@@ -6,7 +6,7 @@ networks are judged, and back into the few words that a unit's payload carries w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -14,7 +14,8 @@ from typing import Any
 from search.config import RegimeConfig, RunConfig
 from search.config_tasks import TaskTable, task_table
 from search.config_types import ArchitectureName, MixingName
-from search.schema import USUAL_TRIAL
+from search.schema import TABLES, USUAL_TRIAL
+from search.store import Store
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,37 @@ def title(condition: RunConfig, run: RunConfig) -> str:
     """A condition as part of a key: the task, and what is not the run's own."""
     more = {name: value for name, value in difference(condition, run).items() if name != "task"}
     return "-".join([condition.task.title, *(str(value).replace("_", "-") for value in more.values())])
+
+
+def condition_columns(condition: RunConfig, table: str) -> dict[str, Any]:
+    """What the rows of a table say of a condition."""
+    columns = {
+        "task": condition.task.title,
+        "architecture": condition.ldnn.architecture,
+        "mixing": condition.ldnn.mixing,
+        "lr_protocol": condition.evaluation.lr_protocol,
+        "regime": condition.regime.name,
+    }
+    return {name: value for name, value in columns.items() if name in TABLES[table].names}
+
+
+def rows_under(
+    condition: RunConfig, store: Store, table: str, columns: Sequence[str], trial_id: str | None = None
+) -> list[dict[str, Any]]:
+    """The rows of a table that were made under a condition, of all trials or of one, whose parts are known by name.
+
+    Args:
+        condition: as a run's configuration.
+        store: of the run.
+        table: one that has columns of conditions.
+        columns: which ones are read beside them.
+        trial_id: None for all trials.
+    """
+    wanted = condition_columns(condition, table)
+    keys = None if trial_id is None else [key for key in store.keys(table) if key.startswith(f"{trial_id}-")]
+    rows = store.read(table, columns=[*columns, *wanted], keys=keys).to_pylist()
+    # Rows of earlier code do not say their regime: they had the plain one.
+    return [row for row in rows if all((row[name] or "plain") == value for name, value in wanted.items())]
 
 
 def _under(

@@ -24,6 +24,7 @@ from typing import Any, Final
 
 from search.durable import StoreError, describe_failure
 from search.object_storage import ObjectStorage
+from search.provenance import is_alive
 
 BEAT_SECONDS: Final = 20.0
 DEAD_SECONDS: Final = 120.0
@@ -51,7 +52,7 @@ class Claim:
     def is_gone(self, of_this_machine: Claim) -> bool:
         """Whether its process is known to have ended: one of the same machine that is no more."""
         here = (of_this_machine.host, of_this_machine.machine)
-        return self.machine is not None and (self.host, self.machine) == here and not _alive(self.pid)
+        return self.machine is not None and (self.host, self.machine) == here and not is_alive(self.pid)
 
 
 class Held(Exception):  # noqa: N818 - an answer, which the caller turns into words
@@ -179,13 +180,3 @@ def _machine() -> str | None:
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
     except OSError:
         return None
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return True
-    except (OSError, OverflowError, TypeError):
-        return False
-    return True

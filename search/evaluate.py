@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
@@ -11,10 +9,10 @@ from typing import Any
 
 from ldnn_core.evaluation import Judgement
 from ldnn_core.randomness import derive_seed
-from search.conditions import Wanted, condition_of, difference, judged_under, title
+from search.conditions import Wanted, condition_columns, condition_of, difference, judged_under, rows_under, title
 from search.config import CurvatureConfig, RunConfig
 from search.contest import FINAL, Contest, Ring, arm_names
-from search.found_set import FoundSet, found_set
+from search.found_set import FoundSet, found_set, set_columns
 from search.initial_variance import initial_variance_units
 from search.plan import Unit
 from search.recorder import Row
@@ -27,9 +25,6 @@ from search.store import Store
 Key = tuple[str, str, str, int, int, int, float | None]
 """split, trial_id, arm, width, depth, seed: what distinguishes the networks of a run; and those by which learning rates
 were chosen by their rate, None for judged ones."""
-
-
-_CONDITION = ("task", "architecture", "mixing", "lr_protocol", "regime")
 
 
 @dataclass(frozen=True)
@@ -129,9 +124,8 @@ def _units_under(run: RunConfig, whole: RunConfig, store: Store, request: Reques
                 payload["curvature"] = curvature.model_dump(mode="json")
                 payload["measured"] = sorted({seed for _, seed in unmeasured})
             payload |= difference(run, whole)
-            digest = hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()[:8]
-            key = f"{trial_id}-{title(run, whole)}-w{width}-d{depth}-{run.evaluation.lr_protocol}-{digest}"
-            units.append(Unit(key, 0, payload))
+            name = f"{trial_id}-{title(run, whole)}-w{width}-d{depth}-{run.evaluation.lr_protocol}"
+            units.append(Unit.of(name, payload))
     return units, complete
 
 
@@ -195,26 +189,17 @@ def judge(run: RunConfig, store: Store, payload: Mapping[str, Any], device: str)
 def _origin(run: RunConfig, trial_id: str, width: int, depth: int, found: FoundSet | None) -> Row:
     """Columns that the networks of a unit share."""
     evaluation = run.evaluation
-    return {
+    own = {
         "trial_id": trial_id,
-        "method": found.row["method"] if found else None,
-        "estimator": found.row["estimator"] if found else None,
-        "algorithm": found.row["algorithm"] if found else None,
-        "task": run.task.title,
-        "num_types": found.spec.num_types if found else 1,
-        "base": found.spec.base if found else None,
-        "architecture": run.ldnn.architecture,
         "width": width,
         "depth": depth,
         "learned_width": found.learned_size(width, depth)[0] if found else None,
         "learned_depth": found.learned_size(width, depth)[1] if found else None,
-        "mixing": run.ldnn.mixing,
-        "regime": run.regime.name,
-        "lr_protocol": evaluation.lr_protocol,
         "optimizer": evaluation.optimizer,
         "epochs": evaluation.epochs,
         "batch_size": evaluation.batch_size,
     }
+    return set_columns(found) | condition_columns(run, "evaluations") | own
 
 
 def _measurements(judgement: Judgement, units: int) -> Row:
@@ -260,16 +245,5 @@ def _known_rates(store: Store, run: RunConfig, trial_id: str, width: int, depth:
 
 
 def _rows(store: Store, run: RunConfig, trial_id: str | None, table: str) -> Iterable[Mapping[str, Any]]:
-    columns = ["trial_id", "arm", "width", "depth", "seed", "lr", *_CONDITION]
-    if table == "evaluations":
-        columns.append("split")
-    own = None if trial_id is None else [key for key in store.keys(table) if key.startswith(f"{trial_id}-")]
-    condition = {
-        "task": run.task.title,
-        "architecture": run.ldnn.architecture,
-        "mixing": run.ldnn.mixing,
-        "lr_protocol": run.evaluation.lr_protocol,
-        "regime": run.regime.name,
-    }
-    rows = store.read(table, columns=columns, keys=own).to_pylist()
-    return [row for row in rows if all((row[name] or "plain") == condition[name] for name in _CONDITION)]
+    columns = ["trial_id", "arm", "width", "depth", "seed", "lr", *(["split"] if table == "evaluations" else [])]
+    return rows_under(run, store, table, columns, trial_id)

@@ -50,6 +50,14 @@ class FoundSet:
         return nearest("width", width), nearest("depth", depth)
 
 
+def set_columns(found: FoundSet | None) -> dict[str, Any]:
+    """Columns of networks that say of which set they are; None is for usual activations."""
+    if found is None:
+        return {"method": None, "estimator": None, "algorithm": None, "num_types": 1, "base": None}
+    of_trial = {name: found.row[name] for name in ("method", "estimator", "algorithm")}
+    return of_trial | {"num_types": found.spec.num_types, "base": found.spec.base}
+
+
 def best_trials(store: Store, count: int) -> list[str]:
     """The trials whose sets are judged: the ``count`` of each method with the highest scores, and its best single type.
 

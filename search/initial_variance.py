@@ -6,16 +6,14 @@ sees.  Training regimes and learning rates make no difference yet, so that netwo
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
-from search.conditions import Wanted, condition_of, difference, judged_under, title
+from search.conditions import Wanted, condition_columns, condition_of, difference, judged_under, rows_under, title
 from search.config import RunConfig
 from search.contest import Contest, Ring
-from search.found_set import found_set
+from search.found_set import found_set, set_columns
 from search.plan import Unit
 from search.recorder import Row
 from search.schema import USUAL_TRIAL
@@ -24,8 +22,6 @@ from search.store import Store
 
 Key = tuple[str, str, int, int, int]
 """trial_id, arm, width, depth, seed."""
-
-_CONDITION = ("task", "architecture", "mixing")
 
 
 def initial_variance_units(
@@ -71,9 +67,7 @@ def initial_variance_units(
                 "seeds": sorted({seed for _, seed in missing}),
                 "arms": [arm for arm in names if any(arm == one for one, _ in missing)],
             } | difference(condition, run)
-            digest = hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()[:8]
-            key = f"{trial_id}-{title(condition, run)}-w{width}-d{depth}-initial-variance-{digest}"
-            units.append(Unit(key, 0, payload))
+            units.append(Unit.of(f"{trial_id}-{title(condition, run)}-w{width}-d{depth}-initial-variance", payload))
     return units, complete
 
 
@@ -85,21 +79,9 @@ def measure_initial_unit(run: RunConfig, store: Store, payload: Mapping[str, Any
     found = None if trial_id == USUAL_TRIAL else found_set(store, trial_id).to(data.train.x.device)
     ring = Ring(run.ldnn.architecture, run.ldnn.mixing, width, depth)
     measured = Contest.of(run, data, ring, payload["arms"], found).initial_variances(payload["seeds"])
-    shared = {
-        "trial_id": trial_id,
-        "method": found.row["method"] if found else None,
-        "estimator": found.row["estimator"] if found else None,
-        "algorithm": found.row["algorithm"] if found else None,
-        "task": run.task.title,
-        "num_types": found.spec.num_types if found else 1,
-        "base": found.spec.base if found else None,
-        "architecture": run.ldnn.architecture,
-        "width": width,
-        "depth": depth,
-        "mixing": run.ldnn.mixing,
-        "batch_size": run.evaluation.batch_size,
-    }
-    there = _present(store, run, [key for key in store.keys("initial_variance") if key.startswith(f"{trial_id}-")])
+    shared = set_columns(found) | condition_columns(run, "initial_variance")
+    shared |= {"trial_id": trial_id, "width": width, "depth": depth, "batch_size": run.evaluation.batch_size}
+    there = _present(store, run, trial_id)
     return [
         shared
         | {"arm": one.arm, "seed": one.seed}
@@ -109,14 +91,7 @@ def measure_initial_unit(run: RunConfig, store: Store, payload: Mapping[str, Any
     ]
 
 
-def _present(store: Store, run: RunConfig, keys: Iterable[str] | None = None) -> frozenset[Key]:
-    """The networks that are measured under one condition, or those in parts of these keys."""
-    columns = ["trial_id", "arm", "width", "depth", "seed", *_CONDITION]
-    own = None if keys is None else list(keys)
-    rows = store.read("initial_variance", columns=columns, keys=own).to_pylist()
-    condition = (run.task.title, run.ldnn.architecture, run.ldnn.mixing)
-    return frozenset(
-        (row["trial_id"], row["arm"], row["width"], row["depth"], row["seed"])
-        for row in rows
-        if tuple(row[name] for name in _CONDITION) == condition
-    )
+def _present(store: Store, run: RunConfig, trial_id: str | None = None) -> frozenset[Key]:
+    """The networks that are measured under one condition, or those of one trial."""
+    rows = rows_under(run, store, "initial_variance", ["trial_id", "arm", "width", "depth", "seed"], trial_id)
+    return frozenset((row["trial_id"], row["arm"], row["width"], row["depth"], row["seed"]) for row in rows)

@@ -127,12 +127,11 @@ class LocalStorage(Storage):
             if not path.name.startswith(".") and path.stat().st_mtime < oldest:
                 path.unlink()
 
-    def total_bytes(self) -> int:
-        """Of all regular files; what a running worker has just moved or removed does not count."""
-        return sum(self.bytes_by_folder().values())
-
     def bytes_by_folder(self) -> dict[str, int]:
-        """Of all regular files, by the folder of the run in which they lie."""
+        """Of all regular files, by the folder of the run in which they lie.
+
+        What a running worker has just moved or removed does not count.
+        """
         found: Counter[str] = Counter()
         for path in self.root.rglob("*"):
             if size := _size(path):

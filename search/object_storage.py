@@ -107,10 +107,6 @@ class ObjectStorage(Storage):
     def clear_staging(self, *, older_than: float) -> None:
         """Nothing: an upload that was not completed is no object."""
 
-    def total_bytes(self) -> int:
-        """Of all objects under the prefix."""
-        return sum(self.bytes_by_folder().values())
-
     def bytes_by_folder(self) -> dict[str, int]:
         """Of all objects, by the first part of their names under the run's prefix."""
         found: Counter[str] = Counter()

@@ -7,6 +7,8 @@ depend on timing.  A *runner* (this module's `run_here`, or `search.tune.run_wit
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -34,6 +36,12 @@ class Unit:
     key: str
     attempt: int = 0
     payload: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, name: str, payload: Mapping[str, Any]) -> Unit:
+        """A unit whose key tells it from those of the same name with another payload."""
+        digest = hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()[:8]
+        return cls(f"{name}-{digest}", 0, payload)
 
 
 @dataclass(frozen=True)

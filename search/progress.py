@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from search.location import Location
-from search.provenance import hostname
+from search.provenance import hostname, is_alive
 
 _SUFFIX: Final = ".progress.json"
 _KEYS: Final = frozenset({"done", "total", "loss", "seconds", "host", "pid"})
@@ -83,7 +83,11 @@ def read_progress(folder: Path) -> dict[str, dict[str, Any]]:
             state = json.loads(path.read_bytes())
         except (OSError, ValueError):
             continue
-        if isinstance(state, dict) and state.keys() >= _KEYS and (state["host"] != hostname() or _alive(state["pid"])):
+        if (
+            isinstance(state, dict)
+            and state.keys() >= _KEYS
+            and (state["host"] != hostname() or is_alive(state["pid"]))
+        ):
             states[path.name.removesuffix(_SUFFIX)] = state
     return states
 
@@ -93,13 +97,3 @@ def clear_progress(folder: Path) -> None:
     with suppress(OSError):
         for path in folder.glob("*.progress.*"):
             path.unlink()
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return True
-    except (OSError, OverflowError, TypeError):
-        return False
-    return True

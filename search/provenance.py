@@ -93,6 +93,17 @@ def hostname() -> str:
     return platform.node()
 
 
+def is_alive(pid: int) -> bool:
+    """Whether there is a process of that id on this machine; what no process can have, as damaged files do, is none."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError, TypeError):
+        return False
+    return True
+
+
 def _check_keys(value: object) -> None:
     # json would turn 1 and "1", or None and "null", into the same key.
     if isinstance(value, Mapping):

@@ -13,7 +13,6 @@ from search.config import TrialConfig
 from search.config_errors import checked
 from search.leg import Leg
 from search.part import decode, encode
-from search.progress import Report, silent
 from search.run_folder import RunFolder
 from search.schema import FINISHED, TABLES, Status
 from search.store import trial_key
@@ -81,14 +80,12 @@ class Replay:
         return not self.differences
 
 
-def replay(run: RunFolder, trial_id: str, *, device: str = "cpu", report: Report = silent) -> Replay:
+def replay(run: RunFolder, trial_id: str) -> Replay:
     """Run a trial again in this process; nothing is written.
 
     Args:
         run: the run.
         trial_id: a trial of it that has ended ok, diverged or pruned.
-        device: where networks are trained.
-        report: told about every outer step.
 
     Raises:
         ValueError: there is no such trial, or it has no numbers of its own.
@@ -103,12 +100,11 @@ def replay(run: RunFolder, trial_id: str, *, device: str = "cpu", report: Report
         last = len(row["rung_accuracies"]) - 1
         # A trial that a scheduler has stopped ends where it did then, whatever others do.
         leg = Leg(until=last)
-    records = run_trial(config, report, device=device, leg=leg)
+    records = run_trial(config, leg=leg)
     now = {"trials": [dict(records.trial)], "steps": records.steps, "activations": records.activations}
     if leg.until is not None:
-        now["trials"][0]["rung_threshold"] = row[
-            "rung_threshold"
-        ]  # it was the scheduler's, and is no number of the trial
+        # It was the scheduler's, and is no number of the trial.
+        now["trials"][0]["rung_threshold"] = row["rung_threshold"]
     key = trial_key(trial_id, row["attempt"])
     compared, differences = {}, []
     for table in _TABLES:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -17,7 +15,7 @@ from ldnn_core.optimizers import make_optimizer
 from ldnn_core.randomness import derive_seed
 from ldnn_core.spectral_bias import measure_spectral_bias
 from search.config import RunConfig
-from search.found_set import found_set
+from search.found_set import found_set, set_columns
 from search.plan import Unit
 from search.recorder import Row
 from search.schema import USUAL_TRIAL
@@ -40,8 +38,7 @@ def spectral_bias_units(store: Store, trial_ids: Sequence[str], usual: Sequence[
         missing = [arm for arm in names if any((trial_id, arm, seed) not in present for seed in range(SEEDS))]
         if missing:
             payload = {"kind": "spectral_bias", "trial_id": trial_id, "arms": missing}
-            digest = hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()[:8]
-            units.append(Unit(f"{trial_id}-spectral-bias-{digest}", 0, payload))
+            units.append(Unit.of(f"{trial_id}-spectral-bias", payload))
         elif names:
             complete += 1
     return units, complete
@@ -70,13 +67,8 @@ def measure_unit(run: RunConfig, store: Store, payload: Mapping[str, Any], devic
         root_seed=root,
         device=device,
     )
-    shared = {
+    shared = set_columns(found) | {
         "trial_id": trial_id,
-        "method": found.row["method"] if found else None,
-        "estimator": found.row["estimator"] if found else None,
-        "algorithm": found.row["algorithm"] if found else None,
-        "num_types": found.spec.num_types if found else 1,
-        "base": found.spec.base if found else None,
         "width": HIDDEN[0],
         "depth": len(HIDDEN),
         "optimizer": how.optimizer,

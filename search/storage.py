@@ -109,12 +109,8 @@ class Storage(ABC):
         """Remove what publishing left behind more than so many seconds ago."""
 
     @abstractmethod
-    def total_bytes(self) -> int:
-        """Of everything in the run."""
-
-    @abstractmethod
     def bytes_by_folder(self) -> dict[str, int]:
-        """The same, folder by folder; what lies in none counts as ``.``."""
+        """Of everything in the run, folder by folder; what lies in none counts as ``.``."""
 
 
 def storage_at(root: Location) -> Storage:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 import torch
 
@@ -33,6 +33,9 @@ from search.shards import Shards
 from search.spectral import measure_unit
 from search.store import Store, trial_key
 from search.trial import run_trial
+
+_MEASURED: Final = {"spectral_bias": measure_unit, "initial_variance": measure_initial_unit}
+"""Kind of a unit and table of its rows → what makes them."""
 
 
 @dataclass(frozen=True)
@@ -90,20 +93,15 @@ def do_unit(
     place = _Place(resolve_device(device), shards, driver, checkpoint_seconds, memory)
     require_same_data(config.task.name, _checksum(config.task, place.device), folder.info.data_checksum)
     common = {"run_id": folder.info.run_id, "attempt": unit.attempt}
-    store = folder.store
+    store, kind = folder.store, unit.payload["kind"]
     with memory_limited(memory):
-        if unit.payload["kind"] == "trial":
+        if kind == "trial":
             return _do_trial(unit, config, store, common, place)
-        if unit.payload["kind"] == "spectral_bias":
-            rows = measure_unit(config, store, unit.payload, place.device)
+        if measure := _MEASURED.get(kind):
+            rows = measure(config, store, unit.payload, place.device)
             place.require_driver(store.root)
-            store.publish("spectral_bias", unit.key, [row | common for row in rows])
-            return Outcome(Status.OK, PENALTY, f"spectral bias of {len(rows)} networks")
-        if unit.payload["kind"] == "initial_variance":
-            rows = measure_initial_unit(config, store, unit.payload, place.device)
-            place.require_driver(store.root)
-            store.publish("initial_variance", unit.key, [row | common for row in rows])
-            return Outcome(Status.OK, PENALTY, f"initial variance of {len(rows)} networks")
+            store.publish(kind, unit.key, [row | common for row in rows])
+            return Outcome(Status.OK, PENALTY, f"{kind.replace('_', ' ')} of {len(rows)} networks")
         judged = judge(config, store, unit.payload, place.device)
     provenance = _provenance(place.device) | {"config_hash": config_hash(canonical(config))}
     place.require_driver(store.root)

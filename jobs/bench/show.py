@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 
@@ -15,6 +14,7 @@ from rich.table import Table
 from jobs.bench import check_names, run_benchmarks
 from jobs.bench._base import THREADS, Conditions, DisagreementError, Result, Size, device_name
 from jobs.errors import EXIT_FAILED
+from jobs.terminal import console, print_json
 
 
 def show_benchmarks(names: Sequence[str], *, device: str, quick: bool, as_json: bool) -> None:
@@ -34,9 +34,9 @@ def show_benchmarks(names: Sequence[str], *, device: str, quick: bool, as_json: 
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]error:[/] {escape(str(error))}")
         sys.exit(EXIT_FAILED)
     if as_json:
-        print(json.dumps([result.record() for result in results]))  # noqa: T201
+        print_json([result.record() for result in results])
         return
-    print_results(results, Console(highlight=False, width=None if sys.stdout.isatty() else 140))
+    print_results(results, console())
 
 
 def print_results(results: Sequence[Result], out: Console) -> None:

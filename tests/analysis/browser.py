@@ -6,7 +6,6 @@ answers and events to 4, each a JSON text that ends with a zero byte.
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import select
@@ -79,11 +78,6 @@ class Browser:
         if "exceptionDetails" in found:
             raise RuntimeError(f"{expression}: {found['exceptionDetails']}")
         return found["result"].get("value")
-
-    def screenshot(self, path: Path) -> None:
-        """The whole page, also what one would have to scroll to, as PNG."""
-        found = self.call("Page.captureScreenshot", captureBeyondViewport=True)
-        path.write_bytes(base64.b64decode(found["data"]))
 
     def _receive(self) -> dict[str, Any]:
         deadline = time.monotonic() + PATIENCE

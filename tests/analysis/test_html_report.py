@@ -39,7 +39,7 @@ def full_page(full_run):
 
 def test_the_page_holds_verdict_tables_figures_and_provenance(full_page):
     page = Page(full_page[1].read_text(encoding="utf-8"))
-    assert page.tags.count("img") == 9
+    assert page.tags.count("img") == 10
     for words in (
         "mixed (gradient-0002) beats ReLU at width 50, where it was learned, by 6.0 points [5.5, 6.5]",
         "Accuracy on test rows [%] with 95 % intervals, set of evolution-0002",
@@ -104,7 +104,7 @@ def test_a_run_without_evaluations_shows_the_search_all_the_same(make_run):
     folder.steps("gradient-0000", [0.4, 0.5])
     folder.activations("gradient-0000", [0, 1])
     page = Page(write_report(folder.path).read_text(encoding="utf-8"))
-    assert page.tags.count("img") == 5
+    assert page.tags.count("img") == 6
 
 
 def test_damaged_parts_are_reported(make_run):
@@ -146,7 +146,7 @@ def test_the_verdict_comes_first_then_sizes_then_figures_by_question(full_page):
 
 def test_every_caption_says_what_its_figure_cannot_say(full_page):
     text = full_page[1].read_text(encoding="utf-8")
-    assert text.count("What it cannot say:") == text.count("<figcaption>") == 9
+    assert text.count("What it cannot say:") == text.count("<figcaption>") == 10
 
 
 def test_another_place_can_be_given(make_run, tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.scaling import mean_over_sizes, retention, slopes_per_doubling
+from analysis.scaling import mean_over_sizes, retentions, slopes_per_doubling
 
 
 @pytest.fixture
@@ -23,14 +23,14 @@ def fieller_by_search(here, learned):
 def test_retention_is_the_ratio_with_the_interval_of_the_tests_that_it_inverts(rng):
     learned = rng.normal(0.03, 0.01, 20)
     here = 0.5 * learned + rng.normal(0, 0.005, 20)
-    found = retention(here, learned)
+    found = retentions([(here, learned)])[0]
     assert found.value == pytest.approx(here.mean() / learned.mean())
     assert (found.low, found.high) == pytest.approx(fieller_by_search(here, learned), abs=0.002)
 
 
 def test_retention_where_it_was_learned_is_one(rng):
     learned = rng.normal(0.03, 0.01, 20)
-    found = retention(learned, learned)
+    found = retentions([(learned, learned)])[0]
     assert (found.value, found.low, found.high) == pytest.approx((1.0, 1.0, 1.0))
 
 
@@ -38,24 +38,24 @@ def test_retention_covers_at_its_nominal_rate(rng):
     covered = 0
     for _ in range(200):
         seeds = rng.normal(0, 0.01, 20)
-        found = retention(0.02 + seeds + rng.normal(0, 0.01, 20), 0.04 + seeds + rng.normal(0, 0.01, 20))
+        found = retentions([(0.02 + seeds + rng.normal(0, 0.01, 20), 0.04 + seeds + rng.normal(0, 0.01, 20))])[0]
         covered += found.low <= 0.5 <= found.high
     assert stats.binomtest(covered, 200, 0.95).pvalue > 0.01
 
 
 @pytest.mark.parametrize("mean", [0.0, -0.03])
 def test_retention_of_no_learned_advantage_is_undefined_and_says_so(rng, mean):
-    found = retention(rng.normal(0.03, 0.01, 20), rng.normal(mean, 0.01, 20))
+    found = retentions([(rng.normal(0.03, 0.01, 20), rng.normal(mean, 0.01, 20))])[0]
     assert math.isnan(found.value)
     assert math.isnan(found.low)
     assert found.words == "the learned advantage is not clearly above zero"
 
 
 def test_retention_needs_two_common_seeds_of_equal_number():
-    found = retention([0.1, np.nan, np.inf], [0.1, 0.2, 0.2])
+    found = retentions([([0.1, np.nan, np.inf], [0.1, 0.2, 0.2])])[0]
     assert (found.n, found.words) == (1, "1 common seeds, at least 2 are needed")
     with pytest.raises(ValueError, match="must have the same seeds, but got 1 and 2"):
-        retention([0.1], [0.1, 0.2])
+        retentions([([0.1], [0.1, 0.2])])[0]
 
 
 WIDTHS = [20, 40, 80, 20, 40, 80]

@@ -8,7 +8,7 @@ import pytest
 
 from search.progress import read_progress
 from tests.jobs.calls import ldnn, start
-from tests.jobs.test_quickstart_kill import AGENTS, alive, family, name_of
+from tests.processes import AGENTS, alive, family, name_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.faults]
 

@@ -47,13 +47,7 @@ def test_warm_restarts_follow_pytorch():
         assert ours.factor(step) == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-12)
         optimizer.step()
         theirs.step()
-    assert ours.ends_of_cycles() == (6, 18)
     assert ours.factor(6) == ours.factor(18) == 1
-
-
-def test_only_restarts_have_cycles():
-    assert Schedule("cosine", 30).ends_of_cycles() == (30,)
-    assert Schedule("restarts", 5, epoch=10).ends_of_cycles() == (5,)
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,6 @@ from hypothesis import strategies as st
 from search.part import NewerSchemaError, PartError, SchemaError, check_names, decode, encode, verify
 from search.schema import SCHEMA_VERSION, TABLES
 
-NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
-
 
 def cell_of(kind: pa.DataType) -> st.SearchStrategy[Any]:
     if pa.types.is_string(kind):

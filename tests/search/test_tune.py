@@ -30,6 +30,7 @@ from search.plan import ListPlan, Outcome, Unit
 from search.ray_setup import ClusterError, check_resources, cluster_nodes
 from search.schema import Status
 from search.tune import _Starts, _UnitScheduler, run_with_ray
+from tests.processes import family
 from tests.search import toy_units
 
 ROOT = str(Path(__file__).resolve().parents[2])
@@ -38,20 +39,6 @@ OK, FAILED, KILLED = Status.OK, Status.FAILED, Status.KILLED
 
 def ignore(event: str, unit: Unit, outcome: Outcome | None) -> None:
     pass
-
-
-def family(of: int) -> set[int]:
-    """A process and all that descend from it."""
-    parents = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-    found = {of}
-    while more := {pid for pid, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found
 
 
 def listening(pids: set[int]) -> set[str]:
@@ -258,6 +245,7 @@ DRIVER = """
 import signal, sys
 from search.plan import ListPlan, Unit
 from search.tune import run_with_ray
+from tests.processes import family
 from tests.search import toy_units
 
 stopped = []
