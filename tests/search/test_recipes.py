@@ -26,6 +26,7 @@ SHIPPED = [
     "paper-bases",
     "paper-deep-subnetworks",
     "paper-depths",
+    "paper-noise",
     "paper-outer-steps",
     "paper-three-types",
     "quickstart",
