@@ -113,8 +113,8 @@ def card_of(data: bytes) -> ActivationCard:
         tensors = load(data)
     except (SafetensorError, ValueError) as error:
         raise CardError(f"a card must be a sound safetensors file, but: {error}; {WAY_OUT}") from error
-    for name, tensor in tensors.items():
-        _hold_numbers(name, tensor)
+    for name in shapes:  # in the order of this list: that of the library differs from call to call
+        _hold_numbers(name, tensors[name])
     card = ActivationCard(**(told | tensors))
     _hold_agreement(card)
     return card
