@@ -9,6 +9,7 @@ configuration alone, and one driver at a time hands units out (`search.driver_cl
 
 from __future__ import annotations
 
+import errno
 import functools
 import ipaddress
 import os
@@ -70,8 +71,14 @@ class ObjectStorage(Storage):
 
     def read(self, name: str) -> bytes:
         """The whole contents."""
-        with self._fs.open_input_file(self._inside(name)) as stream:
-            data: bytes = stream.read()
+        try:
+            with self._fs.open_input_file(self._inside(name)) as stream:
+                data: bytes = stream.read()
+        except OSError as error:
+            # To open asks for the size and to read for the bytes: what is deleted in between fails in other words.
+            if isinstance(error, FileNotFoundError) or self.size(name) is not None:
+                raise
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.root / name)) from error
         return data
 
     def open(self, name: str) -> pa.NativeFile:

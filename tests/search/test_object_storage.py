@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from search import checkpoint, driver_claim
+from search import checkpoint, driver_claim, object_storage
 from search.config import canonical
 from search.driver_claim import FOLDER, Claim, this_process
 from search.driver_lock import LeftBehindError, driver_lock, require_driver
@@ -121,6 +121,24 @@ class TestObjects:
         assert storage.names("trials") == []
         assert sum(storage.bytes_by_folder().values()) == 6
         with pytest.raises(FileNotFoundError):
+            storage.read("trials/a")
+
+    def test_an_object_that_goes_while_it_is_read_is_not_there(self, place, monkeypatch):
+        storage = storage_at(place)
+        storage.replace("trials/a", b"{}")
+        files = storage._fs
+
+        class Slow:
+            def open_input_file(self, path):
+                stream = files.open_input_file(path)
+                storage.delete("trials/a")
+                return stream
+
+            def __getattr__(self, name):
+                return getattr(files, name)
+
+        monkeypatch.setattr(object_storage, "_file_system", lambda endpoint: Slow())
+        with pytest.raises(FileNotFoundError, match="trials/a"):
             storage.read("trials/a")
 
     def test_parts_are_published_once_read_back_and_moved_when_damaged(self, run):
