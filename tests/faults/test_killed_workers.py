@@ -36,7 +36,7 @@ def test_trials_whose_process_is_killed_are_tried_again_and_no_other_notices(
         assert time.monotonic() < end, (seed, number, killed)
         time.sleep(0.01)
         running = {trial: state["pid"] for trial, state in read_progress(run / "logs").items() if trial not in killed}
-        if running and chance.random() < 0.2:
+        if running:
             trial = chance.choice(sorted(running))
             time.sleep(chance.uniform(0, 0.2))
             if read_progress(run / "logs").get(trial, {}).get("pid") == running[trial]:
