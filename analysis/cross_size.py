@@ -108,25 +108,22 @@ class _Networks:
 def _groups(rows: pd.DataFrame) -> Iterator[tuple[dict[str, Any], dict[str, _Networks]]]:
     """Each set at each size, usual activations as one of the sets, with the networks of its arms in alphabetical order.
 
-    All rows are sorted at once, by one number for group, arm and seed: groups may be many, and rows millions.
+    All rows are sorted at once: groups may be many, and rows millions.
     """
     if rows.empty:
         return
-    ids, firsts = _numbered(rows, [*_GROUP, "arm"])
-    seeds = rows["seed"].to_numpy(np.int64)
-    least = seeds.min()
-    order = np.argsort(ids * (seeds.max() - least + 1) + (seeds - least), kind="stable")
-    ids, seeds = ids[order], seeds[order]
+    starts, ids, firsts = _numbered(rows, [*_GROUP, "arm"])
+    order, ids, seeds = _sorted(starts, ids, rows["seed"].to_numpy(np.int64))
     # Of rows that say the same network again the first counts.
     if not (is_first := np.append(True, (np.diff(ids) != 0) | (np.diff(seeds) != 0))).all():
         order, ids, seeds = order[is_first], ids[is_first], seeds[is_first]
     accuracies = rows["accuracy"].to_numpy(float)[order]
     diverged = rows["diverged"].to_numpy(bool, na_value=False)[order]
     ends = np.flatnonzero(np.append(np.diff(ids) != 0, True)) + 1
-    described = rows.iloc[firsts].astype(object)
+    described = rows.iloc[firsts].astype(object).to_dict("records")
     found: dict[tuple[Any, ...], tuple[dict[str, Any], dict[str, _Networks]]] = {}
     for start, end in zip(np.append(0, ends[:-1]), ends, strict=True):
-        values = dict(zip(described.columns, described.iloc[ids[start]], strict=True))
+        values = described[ids[start]]
         group = {column: values[column] for column in _GROUP}
         learned = {column: values[column] for column in ("learned_width", "learned_depth")}
         part = slice(start, end)
@@ -137,25 +134,49 @@ def _groups(rows: pd.DataFrame) -> Iterator[tuple[dict[str, Any], dict[str, _Net
         yield group, dict(sorted(by_arm.items()))
 
 
-def _numbered(rows: pd.DataFrame, columns: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
-    """For each row the number of its combination of values, from 0; and of each combination the first row."""
-    ids = np.zeros(len(rows), dtype=np.int64)
+def _numbered(
+    rows: pd.DataFrame, columns: Sequence[str]
+) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.intp]]:
+    """Where stretches of rows begin that have the same values; of each the number of its values; where that is first.
+
+    Rows come part by part, so that a stretch has as many as an arm has seeds in a part, and a twentieth of the values
+    have to be looked up.
+    """
+    is_start = np.zeros(len(rows), dtype=np.bool_)
+    is_start[0] = True
     for column in columns:
-        values = rows[column]
-        if isinstance(values.dtype, pd.CategoricalDtype):
-            codes, count = values.cat.codes.to_numpy(), len(values.cat.categories)
-        else:
-            codes, distinct = pd.factorize(values)
-            count = len(distinct)
-        if count == 1 and codes.min() == 0:
-            continue
-        ids = ids * (count + 1) + codes + 1
-        if ids.max() > 2**31:
-            ids = pd.factorize(ids)[0]
-    ids = pd.factorize(ids)[0].astype(np.int64)
-    firsts = np.full(ids.max() + 1, len(ids), dtype=np.intp)
-    np.minimum.at(firsts, ids, np.arange(len(ids)))
-    return ids, firsts
+        values = rows[column].array
+        values = values.codes if isinstance(values, pd.Categorical) else values
+        is_start[1:] |= pd.Series(values[1:] != values[:-1]).to_numpy(bool, na_value=True)
+    starts = np.flatnonzero(is_start)
+    ids = np.zeros(len(starts), dtype=np.int64)
+    for column in columns:
+        codes, distinct = pd.factorize(rows[column].iloc[starts])
+        ids = pd.factorize(ids * (len(distinct) + 1) + codes + 1)[0].astype(np.int64)
+    return starts, ids, starts[np.unique(ids, return_index=True)[1]]
+
+
+def _sorted(
+    starts: NDArray[np.intp], ids: NDArray[np.int64], seeds: NDArray[np.int64]
+) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.int64]]:
+    """The order of rows by number and seed, those of the same number and seed in their own; and both in that order.
+
+    Args:
+        starts: where stretches of rows of one number begin.
+        ids: of each stretch its number.
+        seeds: of each row.
+    """
+    lengths = np.diff(starts, append=len(seeds))
+    # As a rule the seeds of a stretch rise and do not overlap with those of another: then to sort stretches is enough.
+    by_first = np.lexsort((seeds[starts], ids))
+    counts = lengths[by_first]
+    order = np.repeat(starts[by_first] - (np.cumsum(counts) - counts), counts) + np.arange(len(seeds))
+    numbers, ordered = np.repeat(ids[by_first], counts), seeds[order]
+    if ((np.diff(numbers) > 0) | (np.diff(ordered) > 0)).all():
+        return order, numbers, ordered
+    numbers = np.repeat(ids, lengths)
+    order = np.lexsort((seeds, numbers))
+    return order, numbers[order], seeds[order]
 
 
 def _size_of(group: Mapping[str, Any]) -> tuple[Any, ...]:

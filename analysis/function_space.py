@@ -13,6 +13,7 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
+import scipy
 
 from analysis.statistics import Vector
 
@@ -39,6 +40,13 @@ def curve_points(activations: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     ]
     wanted = [*columns, "x", "y"]
     return pd.concat(parts, ignore_index=True)[wanted] if parts else pd.DataFrame(columns=wanted)
+
+
+def smooth_curve(points: pd.DataFrame) -> scipy.interpolate.Akima1DInterpolator:
+    """The curve through points x, y: between them a cubic that hardly overshoots at kinks, unlike other splines."""
+    return scipy.interpolate.Akima1DInterpolator(
+        points["x"].to_numpy(float), points["y"].to_numpy(float), method="makima"
+    )
 
 
 def curve_distances(curves: pd.DataFrame) -> pd.DataFrame:

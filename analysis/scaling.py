@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import special
 
 from analysis.statistics import CONFIDENCE, Estimate, Vector, mean_intervals
 
@@ -94,7 +95,7 @@ def _fieller(x: Vector, y: Vector, learned: Estimate) -> Ratio:
     if n < 2:
         return Ratio(_NAN, _NAN, _NAN, n, f"{n} common seeds, at least 2 are needed")
     covariance = np.cov(x, y) / n
-    square = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) ** 2
+    square = float(special.stdtrit(n - 1, (1 + CONFIDENCE) / 2)) ** 2
     a = float(y.mean() ** 2 - square * covariance[1, 1])
     if a <= 0 or not learned.low > 0:
         return Ratio(_NAN, _NAN, _NAN, n, "the learned advantage is not clearly above zero")
@@ -157,7 +158,7 @@ def mean_over_sizes(differences: Vector) -> OverSizes:
     groups = [values[columns == column] for column in np.unique(columns)]
     # Sizes that differ no more than seeds do: the likelihood is largest at no variance between them, and a search for
     # that edge does not converge.
-    if stats.f_oneway(*groups).statistic <= 1:
+    if scipy.stats.f_oneway(*groups).statistic <= 1:
         error = float(values.std(ddof=1)) / float(np.sqrt(len(values)))
         return _with_student(float(values.mean()), error, 0.0, sizes)
     from statsmodels.regression.mixed_linear_model import MixedLM, MixedLMParams
@@ -183,7 +184,7 @@ def mean_over_sizes(differences: Vector) -> OverSizes:
 
 
 def _with_student(mean: float, error: float, between: float, sizes: int) -> OverSizes:
-    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, sizes - 1)) * error
+    reach = float(special.stdtrit(sizes - 1, (1 + CONFIDENCE) / 2)) * error
     return OverSizes(mean, mean - reach, mean + reach, between, sizes)
 
 

@@ -22,8 +22,8 @@ from functools import lru_cache
 from typing import Final
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from analysis.statistics import CONFIDENCE, MIN_PAIRS, Estimate, Interval, Vector, share_won
 
@@ -180,7 +180,7 @@ def _signed_ranks(rows: Vector) -> tuple[Vector, Vector]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # infinite differences have ranks like others
             for values, signs in ((above, 1.0), (below, -1.0)):
-                values[many] = stats.wilcoxon(
+                values[many] = scipy.stats.wilcoxon(
                     signs * rows[many],
                     zero_method="pratt",
                     correction=True,
@@ -195,7 +195,7 @@ def _exact(rows: Vector, signed: int) -> tuple[Vector, Vector]:
     """The distribution of the sum of ranks with positive sign over all signs, for the ranks of each row."""
     sizes = np.abs(rows)
     # Doubled, so that shared ranks are whole numbers; a zero moves the sum by nothing, whichever its sign.
-    ranks = np.where(sizes > 0, np.rint(2 * stats.rankdata(sizes, axis=-1)), 0).astype(np.intp)
+    ranks = np.where(sizes > 0, np.rint(2 * scipy.stats.rankdata(sizes, axis=-1)), 0).astype(np.intp)
     observed = np.where(rows > 0, ranks, 0).sum(axis=1)
     places = np.arange(int(ranks.sum(axis=1).max()) + 1)
     chance = np.zeros((len(rows), len(places)))

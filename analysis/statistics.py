@@ -20,8 +20,9 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special
 
 CONFIDENCE: Final = 0.95
 """Nominal coverage of every interval."""
@@ -173,8 +174,8 @@ def difference_of_means(first: ArrayLike, second: ArrayLike) -> Estimate:
 
 def expanded_level(n: int) -> float:
     """Level of the percentiles to take of means of n >= 2 resampled values, so that they cover at `CONFIDENCE`."""
-    t = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)
-    return float(1 - 2 * stats.norm.sf(np.sqrt(n / (n - 1)) * t))
+    t = special.stdtrit(n - 1, (1 + CONFIDENCE) / 2)
+    return float(1 - 2 * special.ndtr(-np.sqrt(n / (n - 1)) * t))
 
 
 def _finite(values: ArrayLike) -> Vector:
@@ -213,7 +214,7 @@ def _by_formula(rows: Vector) -> list[Estimate]:
     squares = powers.sum(axis=1)
     powers *= away
     scale, skew = np.sqrt(squares) / n, powers.sum(axis=1) / (6 * squares**1.5)
-    z = stats.norm.ppf((1 + expanded_level(n)) / 2)
+    z = special.ndtri((1 + expanded_level(n)) / 2)
     low, high = (means + scale * w / (1 - skew * w) ** 2 for w in (skew - z, skew + z))
     ends = zip(means, low, high, strict=True)
     return [Estimate(float(mean), float(one), float(other), n, Interval.BCA) for mean, one, other in ends]
@@ -250,9 +251,9 @@ def _interval(
     level = expanded_level(fewest)
     with warnings.catch_warnings():
         # An undefined correction arrives as NaN and is replaced below.
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        warnings.simplefilter("ignore", scipy.stats.DegenerateDataWarning)
         warnings.simplefilter("ignore", RuntimeWarning)
-        result = stats.bootstrap(
+        result = scipy.stats.bootstrap(
             samples,
             statistic,
             n_resamples=RESAMPLES,

@@ -148,14 +148,14 @@ def _parts(store: Store, table: str, fresh: Sequence[str]) -> Iterator[tuple[Map
     wanted = Wanted(table, tuple(TABLES[table].names), {})
     earlier = store.contained(table)
     if earlier:
-        for rows in load_compacted(store.storage, wanted, store.root / table / COMPACTED):
+        for rows in load_compacted(store.storage, wanted):
             yield earlier, _sound(rows)
             earlier = {}  # they are told once, with the first rows
     for start in range(0, len(fresh), _KEYS_AT_ONCE):
         keys = fresh[start : start + _KEYS_AT_ONCE]
-        paths = [store.root / table / f"part-{key}.parquet" for key in keys]
-        counts = count_rows(store.storage, table, paths)
-        loaded = [_sound(rows) for rows in load(store.storage, wanted, paths)]
+        parts = [f"part-{key}.parquet" for key in keys]
+        counts = count_rows(store.storage, table, parts)
+        loaded = [_sound(rows) for rows in load(store.storage, wanted, parts)]
         yield dict(zip(keys, counts, strict=True)), pa.concat_tables(loaded)
 
 

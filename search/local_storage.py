@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
@@ -20,6 +20,9 @@ from search.storage import STAGING, NotAFileError, Storage
 _OPEN_NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 """So that a link is refused and a pipe does not block."""
 
+_ASKED_FOR: Final = 64
+"""Files that are open at a time in one thread."""
+
 
 @dataclass(frozen=True)
 class LocalStorage(Storage):
@@ -29,7 +32,7 @@ class LocalStorage(Storage):
         root: the run folder.
     """
 
-    readers: ClassVar[int] = min(8, os.cpu_count() or 1)
+    readers: ClassVar[int] = 8
 
     root: Path
 
@@ -63,12 +66,36 @@ class LocalStorage(Storage):
         """The whole contents; a link or a device is not opened, as that could block or lead elsewhere."""
         handle, size = self._opened(name)
         try:
-            data = os.read(handle, size)
-            while len(data) < size and (more := os.read(handle, size - len(data))):
-                data += more
-            return data
+            return _read(handle, 0, size)
         finally:
             os.close(handle)
+
+    def read_ends(self, names: Sequence[str], most: int) -> Iterator[bytes | OSError]:
+        """Under the same rule as `read`.  The disk is asked for many before the first is waited for."""
+        asked: deque[tuple[int, int] | OSError] = deque()
+        try:
+            for name in names:
+                asked.append(self._ask_for_end(name, most))
+                if len(asked) == _ASKED_FOR:
+                    yield _end(asked[0], most)
+                    _close(asked.popleft())
+            while asked:
+                yield _end(asked[0], most)
+                _close(asked.popleft())
+        finally:
+            for one in asked:
+                _close(one)
+
+    def _ask_for_end(self, name: str, most: int) -> tuple[int, int] | OSError:
+        """Handle and size of a file whose end the system now fetches, if it is not in memory yet."""
+        try:
+            handle, size = self._opened(name)
+        except OSError as error:
+            return error
+        if hasattr(os, "posix_fadvise"):
+            start = max(size - most, 0)
+            os.posix_fadvise(handle, start, size - start, os.POSIX_FADV_WILLNEED)
+        return handle, size
 
     def open(self, name: str) -> pa.NativeFile:
         """Under the same rule as `read`."""
@@ -138,6 +165,29 @@ class LocalStorage(Storage):
                 inside = path.relative_to(self.root).parts
                 found[inside[0] if len(inside) > 1 else "."] += size
         return dict(found)
+
+
+def _end(asked: tuple[int, int] | OSError, most: int) -> bytes | OSError:
+    """The last bytes of a file, given its handle and size."""
+    if isinstance(asked, OSError):
+        return asked
+    handle, size = asked
+    try:
+        return _read(handle, max(size - most, 0), size)
+    except OSError as error:
+        return error
+
+
+def _read(handle: int, start: int, end: int) -> bytes:
+    data = os.pread(handle, end - start, start)
+    while len(data) < end - start and (more := os.pread(handle, end - start - len(data), start + len(data))):
+        data += more
+    return data
+
+
+def _close(asked: tuple[int, int] | OSError) -> None:
+    if not isinstance(asked, OSError):
+        os.close(asked[0])
 
 
 def _size(path: Path) -> int:

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from search import twin
 from search.schema import SCHEMA_VERSION, TABLES
-from search.seal import SEALED, PartError, check_seal, footer_start, sealed
+from search.seal import SEAL_SIZE, SEALED, PartError, check_seal, footer_start, sealed
 
 _LARGE: Final = 1000
 """From how many rows on zstd and dictionaries pay.
@@ -146,12 +146,33 @@ def decode(table: str, data: bytes, columns: Sequence[str] | None = None) -> pa.
     return found
 
 
+def open_end(table: str, end: bytes) -> twin.Twin | None:
+    """The rows of a part as its twin, given the end of the file; None if `open_part` has to see all of it.
+
+    The twin is checked, what lies before it is not.
+    """
+    place = footer_start(end) - SEAL_SIZE
+    if place < 0:
+        return None
+    try:
+        return twin.unpack(table, end, place)
+    except twin.BAD_TWIN:
+        return None
+
+
 def open_part(table: str, data: bytes, columns: Sequence[str] | None = None) -> twin.Twin | pa.Table:
-    """The rows of a part as its twin, with all columns, or else as `decode` gives them; raises what that raises."""
-    start = check_seal(data)
-    if start is not None:
+    """The rows of a part, given all its bytes, as its twin with all columns, or else as `decode` gives them.
+
+    Raises what `decode` raises.
+    """
+    return _opened(table, data, check_seal(data), columns)
+
+
+def _opened(table: str, data: bytes, seal: int | None, columns: Sequence[str] | None) -> twin.Twin | pa.Table:
+    """`open_part`, given where the seal begins, which matches."""
+    if seal is not None:
         try:
-            if found := twin.unpack(table, data, start):
+            if found := twin.unpack(table, data, seal):
                 return found
         except twin.BAD_TWIN as error:
             raise PartError(twin.explained(error)) from error
@@ -269,9 +290,11 @@ def verify(table: str, data: bytes, *, deep: bool = False) -> None:
         PartError: the bytes are damaged, or their columns or types are not the table's.
         NewerSchemaError: the part has a later schema version than `search.schema.SCHEMA_VERSION`.
     """
-    is_sealed = check_seal(data) is not None
-    pages = _read(table, data, None if deep or not is_sealed else [])
-    if deep and not same_rows(decode(table, data), pages):
+    seal = check_seal(data)
+    if not deep:
+        # Sealed pages are as they were written.
+        _opened(table, data, seal, None if seal is None else [])
+    elif not same_rows(decode(table, data), _read(table, data, None)):
         raise PartError("its twin has other rows than its pages")
 
 

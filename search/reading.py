@@ -1,13 +1,14 @@
-"""Reading many parts: a few hundred at a time, in several threads, of each only what is asked for."""
+"""Reading many parts: some hundreds at a time, of each only what is asked for."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,7 +16,7 @@ import pyarrow.compute as pc
 from search import compacted, twin
 from search.durable import StoreError, describe_failure
 from search.location import Location
-from search.part import NewerSchemaError, open_part, verify
+from search.part import NewerSchemaError, open_end, open_part, verify
 from search.runs import in_runs, join, spread
 from search.schema import TABLES
 from search.seal import PartError, check_seal_of
@@ -24,7 +25,13 @@ from search.storage import NotAFileError, Storage
 NOT_THERE: Final = "it is not there"
 """Why a part is left out whose file is gone."""
 
-_AT_ONCE: Final = 256
+T = TypeVar("T")
+
+_FIRST: Final = 32
+_AT_ONCE: Final = 1024
+_AT_ONCE_IN_THREADS: Final = 256
+_END: Final = 16 << 10
+"""Bytes that are read of a part at first: seal, footer (6 KB) and a twin of a hundred rows."""
 
 
 @dataclass(frozen=True)
@@ -105,30 +112,26 @@ class Wanted:
         )
 
 
-def load(storage: Storage, wanted: Wanted, paths: Sequence[Location]) -> Iterator[pa.Table | BadPart]:
-    """The rows of parts, several parts in one table, in the order of the paths; and what is wrong with the others.
+def load(storage: Storage, wanted: Wanted, parts: Sequence[str]) -> Iterator[pa.Table | BadPart]:
+    """The rows of parts, told by their names in the folder of the table, and what is wrong with the others.
+
+    Several parts come in one table, in the order of the names.
 
     Raises:
         StoreError: a part cannot be read at all, or was written under a newer schema.
     """
-    chunks = [paths[start : start + _AT_ONCE] for start in range(0, len(paths), _AT_ONCE)]
-    # Reading is mostly hashing and copying in C++, or waiting for a network, which lets other threads run.
-    with ThreadPoolExecutor(max_workers=storage.readers) as pool:
-        for found in pool.map(lambda chunk: _load(storage, wanted, chunk), chunks):
-            yield from found
+    yield from _each(storage, parts, lambda chunk: _load(storage, wanted, chunk))
 
 
-def load_compacted(
-    storage: Storage, wanted: Wanted, path: Location, keys: Sequence[str] | None = None
-) -> Iterator[pa.Table | BadPart]:
-    """The rows of a compacted file, or of some of its keys in their order, or what is wrong with it.
+def load_compacted(storage: Storage, wanted: Wanted, keys: Sequence[str] | None = None) -> Iterator[pa.Table | BadPart]:
+    """The rows of the compacted file, or of some of its keys in their order, or what is wrong with it.
 
     Raises:
         StoreError: it cannot be read at all, or was written under a newer schema.
     """
-    bad, name = BadPart(wanted.table, path, reason="", size=0), f"{wanted.table}/{path.name}"
+    bad = _bad(storage, wanted.table, compacted.COMPACTED)
     try:
-        with storage.open(name) as file:
+        with storage.open(f"{wanted.table}/{compacted.COMPACTED}") as file:
             bad = replace(bad, size=file.size())
             check_seal_of(file)
             rows = compacted.read(file, wanted.table, wanted.read, keys=keys, dictionaries=wanted.as_dictionaries)
@@ -137,39 +140,39 @@ def load_compacted(
         yield _explained(bad, error)
 
 
-def count_rows(storage: Storage, table: str, paths: Sequence[Location]) -> list[int]:
-    """Rows of each of some parts; 0 for one that is damaged, which `load` tells.
+def count_rows(storage: Storage, table: str, parts: Sequence[str]) -> list[int]:
+    """Rows of each of some parts, told by their names; 0 for one that is damaged, which `load` tells.
 
     Raises:
         StoreError: a part cannot be read at all, or was written under a newer schema.
     """
 
-    def count(path: Location) -> int:
-        try:
-            one = open_part(table, storage.read(f"{table}/{path.name}"), ["schema_version"])
-        except (OSError, PartError, NewerSchemaError) as error:
-            _explained(BadPart(table, path, reason="", size=0), error)
-            return 0
-        return one.rows if isinstance(one, twin.Twin) else int(one.num_rows)
+    def counts(chunk: Sequence[str]) -> list[int]:
+        opened = _opened(storage, table, chunk, ["schema_version"])
+        return [
+            0 if isinstance(one, BadPart) else one.rows if isinstance(one, twin.Twin) else one.num_rows
+            for one in opened
+        ]
 
-    with ThreadPoolExecutor(max_workers=storage.readers) as pool:
-        return list(pool.map(count, paths))
+    return list(_each(storage, parts, counts))
 
 
-def check(storage: Storage, table: str, paths: Sequence[Location], *, deep: bool = False) -> Iterator[BadPart]:
-    """What is wrong with parts, of which at most a few are held in memory at a time; deep: see `part.verify`.
+def check(storage: Storage, table: str, parts: Sequence[str], *, deep: bool = False) -> Iterator[BadPart]:
+    """What is wrong with parts, told by their names; deep: see `part.verify`.
+
+    At most a few are held in memory at a time.
 
     Raises:
         StoreError: a part cannot be read at all, or was written under a newer schema.
     """
-    with ThreadPoolExecutor(max_workers=storage.readers) as pool:
-        yield from filter(None, pool.map(lambda path: _check(storage, table, path, deep), paths))
+    checked = _each(storage, parts, lambda chunk: [_check(storage, table, part, deep) for part in chunk])
+    yield from filter(None, checked)
 
 
-def _check(storage: Storage, table: str, path: Location, deep: bool) -> BadPart | None:
-    bad, name = BadPart(table, path, reason="", size=0), f"{table}/{path.name}"
+def _check(storage: Storage, table: str, part: str, deep: bool) -> BadPart | None:
+    bad, name = _bad(storage, table, part), f"{table}/{part}"
     try:
-        if path.name == compacted.COMPACTED:
+        if part == compacted.COMPACTED:
             with storage.open(name) as file:
                 bad = replace(bad, size=file.size())
                 check_seal_of(file)
@@ -190,31 +193,65 @@ def _check(storage: Storage, table: str, path: Location, deep: bool) -> BadPart 
         return _explained(bad, error)
 
 
-def _load(storage: Storage, wanted: Wanted, paths: Sequence[Location]) -> list[pa.Table | BadPart]:
+def _each(storage: Storage, parts: Sequence[str], work: Callable[[Sequence[str]], list[T]]) -> Iterator[T]:
+    """What is made of the parts, many at a time, in their order."""
+    wall, busy = time.perf_counter(), time.thread_time()
+    yield from work(parts[:_FIRST])
+    wall, busy = time.perf_counter() - wall, time.thread_time() - busy
+    # Where reading is waiting, for a network say, many can wait at once; else threads only wait for Python's lock.
+    is_waiting = busy < wall / 2
+    rest, at_once = parts[_FIRST:], _AT_ONCE_IN_THREADS if is_waiting else _AT_ONCE
+    chunks = [rest[start : start + at_once] for start in range(0, len(rest), at_once)]
+    if is_waiting:
+        with ThreadPoolExecutor(max_workers=storage.readers) as pool:
+            for found in pool.map(work, chunks):
+                yield from found
+    else:
+        yield from itertools.chain.from_iterable(map(work, chunks))
+
+
+def _load(storage: Storage, wanted: Wanted, parts: Sequence[str]) -> list[pa.Table | BadPart]:
     """Neighbours that have twins become one table."""
     found: list[pa.Table | BadPart] = []
-    twins: list[tuple[Location, twin.Twin]] = []
-    for path in paths:
-        name, size = f"{wanted.table}/{path.name}", 0
-        try:
-            data = storage.read(name)
-            size = len(data)
-            one = open_part(wanted.table, data, wanted.read)
-        except (OSError, PartError, NewerSchemaError) as error:
-            if isinstance(error, NotAFileError):
-                size = storage.size(name) or 0
-            found.append(_explained(BadPart(wanted.table, path, "", size), error))
-            continue
+    twins: list[tuple[str, twin.Twin]] = []
+    for part, one in zip(parts, _opened(storage, wanted.table, parts, wanted.read), strict=True):
         if isinstance(one, twin.Twin):
-            twins.append((path, one))
+            twins.append((part, one))
             continue
-        found += _assembled(wanted, twins)
+        found += _assembled(storage, wanted, twins)
         twins = []
-        found.append(wanted.of(one))
-    return found + _assembled(wanted, twins)
+        found.append(one if isinstance(one, BadPart) else wanted.of(one))
+    return found + _assembled(storage, wanted, twins)
 
 
-def _assembled(wanted: Wanted, twins: Sequence[tuple[Location, twin.Twin]]) -> list[pa.Table | BadPart]:
+def _opened(
+    storage: Storage, table: str, parts: Sequence[str], columns: Sequence[str]
+) -> Iterator[twin.Twin | pa.Table | BadPart]:
+    """The rows of each part; of one that has a twin no more is looked at."""
+    for part, end in zip(parts, storage.read_ends([f"{table}/{part}" for part in parts], _END), strict=True):
+        found = None if isinstance(end, OSError) else open_end(table, end)
+        yield found or _opened_whole(storage, table, part, columns)
+
+
+def _rows_of(one: twin.Twin | pa.Table | BadPart) -> int:
+    if isinstance(one, BadPart):
+        return 0
+    return one.rows if isinstance(one, twin.Twin) else int(one.num_rows)
+
+
+def _opened_whole(storage: Storage, table: str, part: str, columns: Sequence[str]) -> twin.Twin | pa.Table | BadPart:
+    name, size = f"{table}/{part}", 0
+    try:
+        data = storage.read(name)
+        size = len(data)
+        return open_part(table, data, columns)
+    except (OSError, PartError, NewerSchemaError) as error:
+        if isinstance(error, NotAFileError):
+            size = storage.size(name) or 0
+        return _explained(_bad(storage, table, part, size), error)
+
+
+def _assembled(storage: Storage, wanted: Wanted, twins: Sequence[tuple[str, twin.Twin]]) -> list[pa.Table | BadPart]:
     """The rows of parts in one table, unless one of them is not what a writer makes: then in one for each."""
     if not twins:
         return []
@@ -223,9 +260,15 @@ def _assembled(wanted: Wanted, twins: Sequence[tuple[Location, twin.Twin]]) -> l
         return [wanted.of(twin.assemble(parts, wanted.read, dictionaries=coded, runs=wanted.runs and not wanted.where))]
     except twin.BAD_TWIN as error:
         if len(twins) == 1:
-            path, one = twins[0]
-            return [BadPart(wanted.table, path, twin.explained(error), one.size)]
-        return list(itertools.chain.from_iterable(_assembled(wanted, [one]) for one in twins))
+            [(part, _)] = twins
+            size = storage.size(f"{wanted.table}/{part}") or 0
+            return [replace(_bad(storage, wanted.table, part, size), reason=twin.explained(error))]
+        return list(itertools.chain.from_iterable(_assembled(storage, wanted, [one]) for one in twins))
+
+
+def _bad(storage: Storage, table: str, part: str, size: int = 0) -> BadPart:
+    """A part of which the reason is still to be told."""
+    return BadPart(table, storage.root / table / part, reason="", size=size)
 
 
 def _explained(bad: BadPart, error: Exception) -> BadPart:

@@ -14,7 +14,9 @@ from typing import Final
 import pyarrow as pa
 
 _SEAL_MARK: Final = b"LDNN-SEAL-SHA256"
-_SEAL_SIZE: Final = len(_SEAL_MARK) + 32
+SEAL_SIZE: Final = len(_SEAL_MARK) + 32
+"""Bytes of the seal, in front of the footer."""
+
 _PIECE: Final = 1 << 20
 SEALED: Final = {b"ldnn.sealed": b"sha256"}
 """Metadata of a file that has a seal, so that one whose mark is damaged is missed."""
@@ -34,7 +36,7 @@ def sealed(pages: bytes, between: bytes, footer: bytes) -> bytes:
 
 
 def footer_start(data: bytes) -> int:
-    """Where the footer of a Parquet file begins, as its end says."""
+    """Where the footer of a Parquet file begins, as its end says; below 0 if it begins before these bytes."""
     return len(data) - len(_MAGIC) - 4 - int.from_bytes(data[-8:-4], "little")
 
 
@@ -42,7 +44,7 @@ def check_seal(data: bytes) -> int | None:
     """Where the seal begins, None without one; raises PartError if the bytes are not those that were sealed."""
     if len(data) < 12 or not data.startswith(_MAGIC) or not data.endswith(_MAGIC):
         raise PartError("it is truncated, or no Parquet file" if data else "it is empty")
-    start = footer_start(data) - _SEAL_SIZE
+    start = footer_start(data) - SEAL_SIZE
     if start < 0 or not data.startswith(_SEAL_MARK, start):
         start = data.rfind(_SEAL_MARK)
     if start < 0:
@@ -51,8 +53,8 @@ def check_seal(data: bytes) -> int | None:
         return None
     view = memoryview(data)
     digest = hashlib.sha256(view[:start])
-    digest.update(view[start + _SEAL_SIZE :])
-    if digest.digest() != view[start + len(_SEAL_MARK) : start + _SEAL_SIZE]:
+    digest.update(view[start + SEAL_SIZE :])
+    if digest.digest() != view[start + len(_SEAL_MARK) : start + SEAL_SIZE]:
         raise PartError("its bytes have changed since it was written: the seal does not match")
     return start
 
@@ -67,14 +69,14 @@ def check_seal_of(file: pa.NativeFile) -> int:
     start = seal_start(file)
     digest = hashlib.sha256()
     file.seek(0)
-    for first, end in ((0, start), (start + _SEAL_SIZE, size)):
+    for first, end in ((0, start), (start + SEAL_SIZE, size)):
         place = file.seek(first)
         while place < end:
             piece = file.read(min(_PIECE, end - place))
             digest.update(piece)
             place += len(piece)
     file.seek(start)
-    if file.read(_SEAL_SIZE) != _SEAL_MARK + digest.digest():
+    if file.read(SEAL_SIZE) != _SEAL_MARK + digest.digest():
         raise PartError("its bytes have changed since it was written: the seal does not match")
     return start
 
@@ -86,11 +88,11 @@ def seal_start(file: pa.NativeFile) -> int:
         PartError: there is none.
     """
     size: int = file.size()
-    if size < 12 + _SEAL_SIZE:
+    if size < 12 + SEAL_SIZE:
         raise PartError("it is empty" if not size else "it is truncated, or no Parquet file")
     file.seek(size - 8)
     tail = file.read(8)
-    start = size - 8 - int.from_bytes(tail[:4], "little") - _SEAL_SIZE
+    start = size - 8 - int.from_bytes(tail[:4], "little") - SEAL_SIZE
     if tail[4:] != _MAGIC or start < 4:
         raise PartError("it is truncated, or no Parquet file")
     file.seek(start)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -32,10 +32,12 @@ class Storage(ABC):
     All raise OSError when the place cannot be read or written; `place_once` says it as StoreError.
 
     Attributes:
-        readers: how many objects are best read at the same time.
+        readers: how many objects are best read at the same time, where reading is mostly waiting.
+        root: the run folder, or its prefix in an object store.
     """
 
     readers: ClassVar[int]
+    root: Location
 
     @abstractmethod
     def prepare(self, folders: Sequence[str]) -> None:
@@ -79,6 +81,10 @@ class Storage(ABC):
             return json.loads(self.read(name))
         except RecursionError:
             raise ValueError("it must be JSON, but has too many brackets within brackets") from None
+
+    @abstractmethod
+    def read_ends(self, names: Sequence[str], most: int) -> Iterator[bytes | OSError]:
+        """Of each the last bytes, all if there are not more; or the error that `read` would raise."""
 
     @abstractmethod
     def open(self, name: str) -> pa.NativeFile:

@@ -202,7 +202,7 @@ class Store:
 
     def _loose_keys(self, table: str) -> set[str]:
         """Of parts that are files of their own."""
-        keys = {key for path in self._files(table) if (key := _key(path)) is not None}
+        keys = {key for name in self._names(table) if (key := _key(name)) is not None}
         return keys - {_COMPACTED_KEY}
 
     def attempts(self, trial_id: str) -> list[str]:
@@ -268,33 +268,33 @@ class Store:
         return wanted.joined(good), bad
 
     def _load_all(self, wanted: Wanted) -> list[pa.Table | BadPart]:
-        paths = self._files(wanted.table)
+        names = self._names(wanted.table)
         while True:
-            loaded = list(self._load_files(wanted, paths))
+            loaded = list(self._load_files(wanted, names))
             gone = [part for part in loaded if isinstance(part, BadPart) and part.reason == NOT_THERE]
             # What has gone since it was listed may be in a compacted file now, or in quarantine: look again.
-            if not gone or (listed := self._files(wanted.table)) == paths:
+            if not gone or (listed := self._names(wanted.table)) == names:
                 return loaded
-            paths = listed
+            names = listed
 
-    def _load_files(self, wanted: Wanted, paths: Sequence[Location]) -> Iterator[pa.Table | BadPart]:
+    def _load_files(self, wanted: Wanted, names: Sequence[str]) -> Iterator[pa.Table | BadPart]:
         parts = []
-        for path in paths:
-            if _key(path) is None:
-                yield self._misnamed(wanted.table, path)
-            elif path.name == COMPACTED:
-                yield from load_compacted(self.storage, wanted, path)
+        for name in names:
+            if _key(name) is None:
+                yield self._misnamed(wanted.table, name)
+            elif name == COMPACTED:
+                yield from load_compacted(self.storage, wanted)
             else:
-                parts.append(path)
+                parts.append(name)
         yield from load(self.storage, wanted, parts)
 
     def _load_keys(self, wanted: Wanted, keys: Sequence[str]) -> Iterator[pa.Table | BadPart]:
-        paths = [self._part(wanted.table, key) for key in keys]
+        names = [self._part(wanted.table, key).name for key in keys]
         contained = self.contained(wanted.table)
         if inside := [key for key in contained if key in set(keys)]:
-            yield from load_compacted(self.storage, wanted, self.root / wanted.table / COMPACTED, inside)
+            yield from load_compacted(self.storage, wanted, inside)
         held = set(inside)
-        yield from load(self.storage, wanted, [path for key, path in zip(keys, paths, strict=True) if key not in held])
+        yield from load(self.storage, wanted, [name for key, name in zip(keys, names, strict=True) if key not in held])
 
     def contained(self, table: str) -> Mapping[str, int]:
         """The keys in the compacted file with their numbers of rows; none without one, or if it is damaged."""
@@ -320,15 +320,14 @@ class Store:
             SchemaError: an unknown table.
             StoreError: the run folder or a part cannot be read at all, or a part was written under a newer schema.
         """
-        paths = self._files(table)
-        misnamed = [self._misnamed(table, path) for path in paths if _key(path) is None]
-        return misnamed + list(
-            check(self.storage, table, [path for path in paths if _key(path) is not None], deep=deep)
-        )
+        names = self._names(table)
+        misnamed = [self._misnamed(table, name) for name in names if _key(name) is None]
+        parts = [name for name in names if _key(name) is not None]
+        return misnamed + list(check(self.storage, table, parts, deep=deep))
 
-    def _misnamed(self, table: str, path: Location) -> BadPart:
-        size = self.storage.size(f"{table}/{path.name}")
-        return BadPart(table, path, "its name is not part-<key>.parquet", size or 0)
+    def _misnamed(self, table: str, name: str) -> BadPart:
+        size = self.storage.size(f"{table}/{name}")
+        return BadPart(table, self.root / table / name, "its name is not part-<key>.parquet", size or 0)
 
     def repair(self) -> list[BadPart]:
         """Move damaged parts to quarantine.  Only for the driver, while no worker of the run is alive.
@@ -346,7 +345,7 @@ class Store:
         moved = []
         for table in TABLES:
             for bad in self.check(table):
-                key = _key(bad.path)
+                key = _key(bad.path.name)
                 if key == _COMPACTED_KEY:
                     # The rows of all its parts would be lost by one bit; a copy of it, or of them, is better.
                     raise StoreError(
@@ -391,10 +390,10 @@ class Store:
         finished = self.finished_attempts()
         reason = "its attempt did not finish: trials has no row of it with the status ok, diverged or pruned"
         return [
-            self._quarantine(table, path, reason)
+            self._quarantine(table, self.root / table / name, reason)
             for table in TRIAL_TABLES
-            for path in self._files(table)
-            if _key(path) not in finished and path.name != COMPACTED
+            for name in self._names(table)
+            if _key(name) not in finished and name != COMPACTED
         ]
 
     def _part(self, table: str, key: str) -> Location:
@@ -403,16 +402,15 @@ class Store:
             raise SchemaError(f"a part's key must match {_KEY} and not be {_COMPACTED_KEY}, but got {key!r}")
         return self.root / table / f"part-{key}.parquet"
 
-    def _files(self, table: str) -> list[Location]:
-        """What readers of the folder would take for parts, in order of their names."""
+    def _names(self, table: str) -> list[str]:
+        """What readers of the folder would take for parts, in order."""
         check_names("table", [table], TABLES)
-        folder = self.root / table
         try:
             # A table without a folder has no rows; a run without a folder is a fault.
             names = self.storage.names(table)
         except OSError as error:
-            raise StoreError(describe_failure(f"read {folder}", error)) from error
-        return [folder / name for name in names if not name.startswith((".", "_"))]
+            raise StoreError(describe_failure(f"read {self.root / table}", error)) from error
+        return [name for name in names if not name.startswith((".", "_"))]
 
     def _quarantine(self, table: str, path: Location, reason: str) -> BadPart:
         storage, folder = self.storage, f"{QUARANTINE}/{table}"
@@ -444,7 +442,7 @@ class Store:
             raise StoreError(describe_failure(f"clear {self.staging}", error)) from error
 
 
-def _key(path: Location) -> str | None:
+def _key(name: str) -> str | None:
     """The key in a part's name; None if it is no name of a part."""
-    match = _PART.fullmatch(path.name)
+    match = _PART.fullmatch(name)
     return match and match[1]

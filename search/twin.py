@@ -2,15 +2,17 @@
 
 To open a Parquet file takes some 300 µs and each column 10 µs more, however few the rows; for 10^5 parts that is a
 minute.  So a small part also carries its rows like this, in front of the seal, in bytes that no footer refers to (other
-readers do not see them, and the seal covers them):
+readers do not see them):
 
 - *lists*: an Arrow message with the columns of lists, which is looked at only if one of them is wanted;
 - *cells*: one column after the other, 8 bytes for each row: numbers as they are, texts as places in a list of their
   values; behind a column that has gaps, one of 0 where a cell is missing and 1 elsewhere;
 - two lines of JSON: the *layout*, which nearly all parts of a run share, and what is this part's own: the one value of
-  each column that is the same in all its rows, and the texts.
+  each column that is the same in all its rows, and the texts;
+- a fixed end: for which schema it is, how long these are, and the SHA-256 of all of it.
 
-The rows of many parts together are then a concatenation, and a repetition of each part's one value.
+The rows of many parts together are then a concatenation, and a repetition of each part's one value.  With a checksum of
+its own a twin can be used without the rest of the part: of files that are not in memory, reading is most of the cost.
 
 A twin is used only if its fingerprint says that it was written under exactly the present schema of its table;
 otherwise the Parquet pages are read, which is always possible.
@@ -35,8 +37,9 @@ from numpy.typing import NDArray
 from search.runs import join
 from search.schema import SCHEMA_VERSION, TABLES
 
-_MARK: Final = b"LDNN-TWIN-CELLS2"
-_TRAILER: Final = struct.Struct(f"<8sII{len(_MARK)}s")  # fingerprint, bytes of JSON, bytes of lists, mark
+_MARK: Final = b"LDNN-TWIN-CELLS3"
+_SIZES: Final = struct.Struct("<8sII")  # fingerprint, bytes of JSON, bytes of lists
+_TRAILER: Final = struct.Struct(f"<{_SIZES.size}s32s{len(_MARK)}s")  # the sizes, SHA-256 of all before, mark
 _ALIGNMENT: Final = 64
 _CELL: Final = 8
 _MOST_ROWS: Final = 1 << 20
@@ -98,7 +101,6 @@ class Twin(NamedTuple):
         own: of each column that is the same in all rows its value, and of each text among the cells its values.
         lists: an Arrow message.
         cells: see the module.
-        size: bytes of the whole part.
     """
 
     table: str
@@ -106,7 +108,6 @@ class Twin(NamedTuple):
     own: list[Any]
     lists: memoryview
     cells: memoryview
-    size: int
 
     @property
     def rows(self) -> int:
@@ -162,8 +163,9 @@ def pack(table: str, rows: pa.Table, *, place: int) -> bytes:
     own = [*same.values(), *texts.values()]
     lines = [json.dumps(one, separators=(",", ":")).encode() for one in (layout, own)]
     words = b"\n".join(lines)
-    trailer = _TRAILER.pack(_fingerprint(table), len(words), len(message), _MARK)
-    return b"".join([bytes(-place % _ALIGNMENT), message, *cells, words, trailer])
+    sizes = _SIZES.pack(_fingerprint(table), len(words), len(message))
+    content = b"".join([message, *cells, words, sizes])
+    return b"".join([bytes(-place % _ALIGNMENT), content, hashlib.sha256(content).digest(), _MARK])
 
 
 def unpack(table: str, data: bytes, end: int) -> Twin | None:
@@ -171,29 +173,31 @@ def unpack(table: str, data: bytes, end: int) -> Twin | None:
 
     Args:
         table: a name in `search.schema.TABLES`.
-        data: the whole part, whose seal was found to match.
-        end: where the seal begins.
+        data: a part, or so much of it as holds the twin.
+        end: where the twin ends and the seal begins.
 
     Raises:
         one of `BAD_TWIN`: it is not what a writer makes.
     """
-    if not data.endswith(_MARK, 0, end):
+    if end < _TRAILER.size or not data.endswith(_MARK, 0, end):
         return None
-    end -= _TRAILER.size
-    found, size, size_lists, _ = _TRAILER.unpack_from(data, end)
+    sizes, digest, _ = _TRAILER.unpack_from(data, end - _TRAILER.size)
+    found, size, size_lists = _SIZES.unpack(sizes)
     if found != _fingerprint(table):
         return None
+    end -= _TRAILER.size
     shared, own = data[end - size : end].split(b"\n")
-    layout, values = _layout(table, shared), json.loads(own.decode())
-    if len(values) != len(layout.own):
-        raise ValueError(f"it has {len(values)} values for {len(layout.own)} columns")
-    end -= size
-    start = end - layout.bytes_of_cells
+    layout = _layout(table, shared)
+    start = end - size - layout.bytes_of_cells
     if start < size_lists:
         raise ValueError(f"it says {layout.rows} rows and is too short for them")
     view = memoryview(data)
-    lists, cells = view[start - size_lists : start], view[start:end]
-    return Twin(table, layout, values, lists, cells, len(data))
+    if hashlib.sha256(view[start - size_lists : end + _SIZES.size]).digest() != digest:
+        raise ValueError("its bytes have changed since it was written")
+    values = json.loads(own.decode())
+    if len(values) != len(layout.own):
+        raise ValueError(f"it has {len(values)} values for {len(layout.own)} columns")
+    return Twin(table, layout, values, view[start - size_lists : start], view[start : end - size])
 
 
 def assemble(
@@ -299,9 +303,11 @@ def _lists(twins: list[Twin], names: Sequence[str]) -> pa.Table:
 
 
 def _is_same(column: pa.ChunkedArray) -> bool:
-    """Whether all cells are there and alike; never of numbers with a fraction, as 0.0 and -0.0 are hard to compare."""
-    if column.null_count or pa.types.is_floating(column.type) or pa.types.is_list(column.type):
+    """Whether all cells are there and alike, numbers to the last bit: 0.0 is not -0.0."""
+    if column.null_count or pa.types.is_list(column.type):
         return False
+    if pa.types.is_floating(column.type):
+        column = pa.chunked_array([chunk.view(pa.int64()) for chunk in column.chunks])
     return bool(column.slice(1).equals(column.slice(0, len(column) - 1)))
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
-from scipy.stats import gaussian_kde
+import scipy
 
 from analysis.figures.networks import CONDITIONS, PANEL, headline_networks, panels, where_learned
 from analysis.load import Run
@@ -134,7 +134,7 @@ def violin_shape(values: Vector, *, points: int = 120) -> tuple[Vector, Vector]:
         points: how many heights.
     """
     heights = np.linspace(values.min(), values.max(), points)
-    density = gaussian_kde(values)(heights)
+    density = scipy.stats.gaussian_kde(values)(heights)
     return heights, density / density.max()
 
 

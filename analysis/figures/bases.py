@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pandas as pd
-from scipy.interpolate import Akima1DInterpolator
 
 from analysis.figures.base_functions import base_function
 from analysis.figures.found_curves import distance_table
 from analysis.figures.labels import Names, label_right
-from analysis.function_space import TYPE, curve_distances, curve_points, parities, set_distance
+from analysis.function_space import TYPE, curve_distances, curve_points, parities, set_distance, smooth_curve
 from analysis.load import Run, counted_attempts
 from analysis.sets import of_sets
 from analysis.style import FAINT, canvas, look
@@ -92,20 +91,16 @@ def _curves(axes: Axes, rows: pd.DataFrame, x_limit: float) -> None:
     if reference is not None:
         axes.plot(x, reference(x), color="black", linewidth=1.0, linestyle=(0, (4, 3)))
     for k, own in rows.groupby("type_index"):
-        axes.plot(x, _smooth(own)(x), color=_TYPE_COLOURS[int(str(k)) % len(_TYPE_COLOURS)])
+        axes.plot(x, smooth_curve(own)(x), color=_TYPE_COLOURS[int(str(k)) % len(_TYPE_COLOURS)])
     axes.set_xlim(-x_limit, x_limit)
 
 
 def _names(axes: Axes, rows: pd.DataFrame, x_limit: float) -> Names:
     own = rows.drop_duplicates("type_index")
     names = [f"type {row['type_index']}\n{100 * row['odd']:.0f} % odd" for row in own.to_dict("records")]
-    heights = [float(_smooth(rows[rows["type_index"] == k])(x_limit)) for k in own["type_index"]]
+    heights = [float(smooth_curve(rows[rows["type_index"] == k])(x_limit)) for k in own["type_index"]]
     colours = [_TYPE_COLOURS[int(k) % len(_TYPE_COLOURS)] for k in own["type_index"]]
     return Names(axes, names, [x_limit] * len(names), heights, colours)
-
-
-def _smooth(rows: pd.DataFrame) -> Akima1DInterpolator:
-    return Akima1DInterpolator(rows["x"].to_numpy(float), rows["y"].to_numpy(float), method="makima")
 
 
 def _distances(axes: Axes, data: pd.DataFrame) -> None:

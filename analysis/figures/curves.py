@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
-from scipy.interpolate import Akima1DInterpolator
 
 from analysis.figures.base_functions import base_function
-from analysis.function_space import curve_points
+from analysis.function_space import curve_points, smooth_curve
 from analysis.load import Run, counted_attempts
 from analysis.sets import METHODS, headline_sets, of_sets
 from analysis.style import FAINT, canvas, look, outer_step_colours
@@ -77,8 +76,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, x_limit: float) -> None:
     for step in sorted(rows["step"].unique()):
         curve = rows[rows["step"] == step]
         x = np.linspace(max(-x_limit, curve["x"].min()), min(x_limit, curve["x"].max()), 400)
-        # Between the stored points a cubic that hardly overshoots at kinks: straight lines would show corners.
-        y = Akima1DInterpolator(curve["x"].to_numpy(float), curve["y"].to_numpy(float), method="makima")(x)
+        y = smooth_curve(curve)(x)
         axes.plot(x, y, color=colours(step / max(last, 1)), linewidth=2.4 if step == last else 1.2)
     base = rows["base"].iloc[0] if len(rows) else ""
     if (reference := base_function(base)) is not None:

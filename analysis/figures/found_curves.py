@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy.interpolate import Akima1DInterpolator
 
 from analysis.figures.curves import activation_curves_data
 from analysis.figures.labels import Names, label_right
-from analysis.function_space import TYPE, curve_distances
+from analysis.function_space import TYPE, curve_distances, smooth_curve
 from analysis.load import Run
 from analysis.style import FAINT, INK, METHOD_COLOURS, canvas, look
 
@@ -43,7 +42,7 @@ def found_curves(data: pd.DataFrame, *, x_limit: float = 4.0) -> Figure:
         names, ends, colours = [], [], []
         for index, own in data.groupby(TYPE):
             method, trial, k = (str(part) for part in index)
-            y = Akima1DInterpolator(own["x"].to_numpy(float), own["y"].to_numpy(float), method="makima")(x)
+            y = smooth_curve(own)(x)
             left.plot(x, y, color=METHOD_COLOURS[method], linestyle=_DASHES[int(k) % len(_DASHES)])
             names.append(f"{trial}\ntype {k}")
             ends.append(float(y[-1]))

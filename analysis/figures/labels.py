@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.typing import ArrayLike
-from scipy.optimize import isotonic_regression
 
 from analysis.statistics import Vector
 from analysis.style import arm_colour, arm_order, text_colour
@@ -40,7 +40,7 @@ def spread(places: ArrayLike, gap: float) -> Vector:
     if high < low:
         found[order] = 0.5 + steps - steps.mean()
     else:
-        found[order] = np.clip(isotonic_regression(wanted[order] - steps).x, low, high) + steps
+        found[order] = np.clip(scipy.optimize.isotonic_regression(wanted[order] - steps).x, low, high) + steps
     return found
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pandas as pd
-from scipy.stats import gaussian_kde
+import scipy
 
 from analysis.figures.labels import label_right, names_of_arms
 from analysis.figures.networks import PANEL, headline_networks, panels, where_learned, without_controls
@@ -41,7 +41,7 @@ def density_region(x: Vector, y: Vector, share: float, *, points: int = 80) -> t
     Raises:
         numpy.linalg.LinAlgError: the points lie on a line.
     """
-    density = gaussian_kde(np.stack([x, y]))
+    density = scipy.stats.gaussian_kde(np.stack([x, y]))
     grids = [np.linspace(v.min() - 0.6 * np.ptp(v), v.max() + 0.6 * np.ptp(v), points) for v in (x, y)]
     values = density(np.stack([part.ravel() for part in np.meshgrid(*grids)])).reshape(points, points)
     falling = np.sort(values, axis=None)[::-1]

@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from analysis import cross_size_table, load_run
@@ -126,3 +127,17 @@ def test_an_arm_of_a_set_that_is_named_like_a_usual_one_gives_way(known):
     mixed = row(table_of(known), "mixed")
     assert mixed["vs_relu"] == pytest.approx(0.1)
     assert mixed["note"] == "left out, because named like a usual activation: relu"
+
+
+def test_the_order_of_rows_does_not_matter_and_of_the_same_network_the_first_counts(full_run):
+    rows = load_run(full_run.path).evaluations
+    expected = cross_size_table(rows)
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        mixed = rows.iloc[rng.permutation(len(rows))]
+        pd.testing.assert_frame_equal(cross_size_table(mixed), expected)
+        # Said again with another accuracy, each time behind the first, and overlapping with its neighbours.
+        again = rows.assign(accuracy=rows["accuracy"] / 2).iloc[rng.permutation(len(rows))[: len(rows) // 2]]
+        pd.testing.assert_frame_equal(cross_size_table(pd.concat([mixed, again])), expected)
+        categorical = mixed.astype({name: "category" for name in mixed if mixed[name].dtype == "str"})
+        pd.testing.assert_frame_equal(cross_size_table(categorical), expected)

@@ -257,16 +257,16 @@ def test_a_damaged_compacted_file_is_said_and_not_thrown_away(store):
 
 
 def test_a_reader_that_has_listed_parts_finds_them_in_the_compacted_file(store, monkeypatch):
-    files, calls = Store._files, []
+    names, calls = Store._names, []
 
     def listed(self, table):
-        found = files(self, table)
+        found = names(self, table)
         if not calls:
             calls.append(table)
             compact(store, remove_parts=True)
         return found
 
-    monkeypatch.setattr(Store, "_files", listed)
+    monkeypatch.setattr(Store, "_names", listed)
     rows, bad = store.read_checked("evaluations")
     assert (rows.num_rows, bad) == (15, [])
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from search.part import NewerSchemaError, PartError, SchemaError, check_names, decode, encode, verify
+from search.part import NewerSchemaError, PartError, SchemaError, check_names, decode, encode, open_end, verify
 from search.schema import SCHEMA_VERSION, TABLES
+from search.seal import SEAL_SIZE, footer_start
 
 
 def cell_of(kind: pa.DataType) -> st.SearchStrategy[Any]:
@@ -124,12 +125,20 @@ def test_unknown_names_are_refused_with_the_nearest() -> None:
 def test_every_flipped_byte_is_found(table: str) -> None:
     data = encode(table, [{"arm": "mixed", "seed": 1}, {"arm": "relu", "seed": 2}])
     bits = random.Random(0)
+    footer = len(data) - footer_start(data)
+    end = min(n for n in range(footer, len(data) + 1) if open_end(table, data[-n:]))
+    sound = open_end(table, data)
     for place in range(len(data)):
         for mask in (0xFF, 1 << bits.randrange(8)):
-            damaged = bytearray(data)
-            damaged[place] ^= mask
+            changed = bytearray(data)
+            changed[place] ^= mask
+            damaged = bytes(changed)
             with pytest.raises(PartError, match=r"its bytes have changed since it was written|truncated"):
-                decode(table, bytes(damaged))
+                decode(table, damaged)
+            # Who reads the end only, as far as the twin, gets the same rows, or has to look at all of it.
+            assert open_end(table, damaged[-end:]) in (sound, None)
+            is_hit = len(data) - end <= place < len(data) - footer - SEAL_SIZE
+            assert not is_hit or open_end(table, damaged[-end:]) is None
 
 
 def test_every_truncation_is_found() -> None:

@@ -1,4 +1,5 @@
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -282,7 +283,7 @@ def empty(path: Path) -> None:
 
 def flip(path: Path) -> None:
     data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 4
+    data[data.index(twin._MARK) - 100] ^= 4
     path.write_bytes(data)
 
 
@@ -336,12 +337,35 @@ def test_a_bad_part_is_left_out_said_and_quarantined(store: Store, fault: Any, r
     assert len(pd.read_parquet(store.root / "evaluations")) == 3
 
 
+def test_a_part_damaged_outside_its_twin_is_read_and_found_when_looked_over(store: Store) -> None:
+    for key in ("a", "b"):
+        store.publish("evaluations", key, [{"arm": key}])
+    path = part(store, "evaluations", "b")
+    data = bytearray(path.read_bytes())
+    data[100] ^= 4
+    path.write_bytes(data)
+    assert store.read("evaluations", columns=["arm"])["arm"].to_pylist() == ["a", "b"]
+    [bad] = store.check("evaluations")
+    assert (bad.path, bad.reason) == (path, "its bytes have changed since it was written: the seal does not match")
+    assert [one.reason for one in store.repair()] == [bad.reason]
+
+
+def forged(data: bytes, said: bytes, instead: bytes) -> bytes:
+    """A twin that says something else, with all sums and sizes as they then must be."""
+    content, end = data[: -twin._TRAILER.size], data[-twin._TRAILER.size :]
+    fingerprint, size, lists = twin._SIZES.unpack(end[: twin._SIZES.size])
+    assert content[-size:].count(said) == 1
+    words = content[-size:].replace(said, instead)
+    content = content[:-size] + words + twin._SIZES.pack(fingerprint, len(words), lists)
+    return content + hashlib.sha256(content).digest() + twin._MARK
+
+
 def test_of_many_parts_the_one_with_a_wrong_twin_is_left_out(store, monkeypatch):
     pack, short = twin.pack, (b'["relu","tanh"]', b'["relu"       ]')
     for key in "abc":
         with monkeypatch.context() as patch:
             if key == "b":  # whole, sealed, and with a text that is not in its list
-                patch.setattr(twin, "pack", lambda *args, **place: pack(*args, **place).replace(*short))
+                patch.setattr(twin, "pack", lambda *args, **_: forged(pack(*args, place=0), *short))
             store.publish("evaluations", key, [{"trial_id": key, "arm": arm} for arm in ("relu", "tanh")])
     for runs in (False, True):
         rows, [bad] = store.read_checked("evaluations", columns=["trial_id", "arm"], runs=runs)
@@ -362,20 +386,9 @@ def test_of_many_parts_the_one_with_a_wrong_twin_is_left_out(store, monkeypatch)
     ],
 )
 def test_a_twin_that_says_what_cannot_be_is_left_out(store, monkeypatch, said, instead):
-    trailer = twin._TRAILER
-
-    def forged(*args, **place):
-        found = twin_of(*args, **place)
-        _, size, lists, mark = trailer.unpack(found[-trailer.size :])
-        words = found[-trailer.size - size : -trailer.size]
-        assert words.count(said) == 1
-        changed = words.replace(said, instead)
-        end = trailer.pack(found[-trailer.size :][:8], len(changed), lists, mark)
-        return found[: -trailer.size - size] + changed + end
-
-    twin_of = twin.pack
+    pack = twin.pack
     with monkeypatch.context() as patch:
-        patch.setattr(twin, "pack", forged)
+        patch.setattr(twin, "pack", lambda *args, **_: forged(pack(*args, place=0), said, instead))
         store.publish("initial_variance", "a", [{"seed": 7}] * 2)
     store.publish("initial_variance", "b", [{"seed": 8}] * 2)
     rows, [bad] = store.read_checked("initial_variance", columns=["seed"])

@@ -1,0 +1,71 @@
+"""Many parts at a time: the same rows in the same order, whether reading waits or not."""
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from search import reading
+from search.local_storage import _ASKED_FOR, LocalStorage
+from search.schema import Status
+from search.store import Store
+
+PARTS = 200
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store.create(tmp_path)
+    for number in range(PARTS):
+        store.publish("trials", f"t-{number:04d}-a0", [{"trial_id": f"t-{number:04d}", "status": Status.OK}])
+    return store
+
+
+def trials(store: Store) -> list[str]:
+    rows, bad = store.read_checked("trials", columns=["trial_id"])
+    assert [part.path.name for part in bad] == ["part-t-0100-a0.parquet"]
+    found: list[str] = rows["trial_id"].to_pylist()
+    return found
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_parts_come_in_order_in_one_thread_or_several(
+    store: Store, monkeypatch: pytest.MonkeyPatch, *, waits: bool
+) -> None:
+    threads = set()
+    one_after_the_other = LocalStorage.read_ends
+
+    def read_ends(self, names, most):  # type: ignore[no-untyped-def]
+        threads.add(threading.get_ident())
+        if waits:
+            time.sleep(0.2)
+        return one_after_the_other(self, names, most)
+
+    (store.root / "trials" / "part-t-0100-a0.parquet").write_bytes(b"")
+    monkeypatch.setattr(LocalStorage, "read_ends", read_ends)
+    monkeypatch.setattr(reading, "_AT_ONCE", 7)
+    monkeypatch.setattr(reading, "_AT_ONCE_IN_THREADS", 7)
+    assert trials(store) == [f"t-{number:04d}" for number in range(PARTS) if number != 100]
+    assert (len(threads) > 1) is waits
+
+
+def test_files_are_closed_however_reading_ends(store: Store) -> None:
+    storage, names = LocalStorage(store.root), [f"trials/part-t-{number:04d}-a0.parquet" for number in range(PARTS)]
+    handles = Path("/proc/self/fd")
+    before = len(list(handles.iterdir()))
+    ends = storage.read_ends(names, 100)
+    assert next(ends) == storage.read(names[0])[-100:]
+    assert len(list(handles.iterdir())) == before + _ASKED_FOR
+    ends.close()  # type: ignore[attr-defined]
+    assert len(list(handles.iterdir())) == before
+
+
+def test_of_several_files_each_has_its_own_error(store: Store) -> None:
+    storage, there = LocalStorage(store.root), "trials/part-t-0000-a0.parquet"
+    size = storage.size(there)
+    assert size is not None
+    missing, whole, folder, short = storage.read_ends(["trials/none", there, "trials", there], size + 1)
+    assert isinstance(missing, FileNotFoundError)
+    assert isinstance(folder, OSError)
+    assert whole == short == storage.read(there)
