@@ -113,17 +113,13 @@ def _groups(rows: pd.DataFrame) -> Iterator[tuple[dict[str, Any], dict[str, _Net
     if rows.empty:
         return
     starts, ids, firsts = _numbered(rows, [*_GROUP, "arm"])
-    order, ids, seeds = _sorted(starts, ids, rows["seed"].to_numpy(np.int64))
-    # Of rows that say the same network again the first counts.
-    if not (is_first := np.append(True, (np.diff(ids) != 0) | (np.diff(seeds) != 0))).all():
-        order, ids, seeds = order[is_first], ids[is_first], seeds[is_first]
-    accuracies = rows["accuracy"].to_numpy(float)[order]
+    order, numbers, ends = _sorted(starts, ids, rows["seed"].to_numpy(np.int64))
+    seeds, accuracies = rows["seed"].to_numpy(np.int64)[order], rows["accuracy"].to_numpy(float)[order]
     diverged = rows["diverged"].to_numpy(bool, na_value=False)[order]
-    ends = np.flatnonzero(np.append(np.diff(ids) != 0, True)) + 1
     described = rows.iloc[firsts].astype(object).to_dict("records")
     found: dict[tuple[Any, ...], tuple[dict[str, Any], dict[str, _Networks]]] = {}
-    for start, end in zip(np.append(0, ends[:-1]), ends, strict=True):
-        values = described[ids[start]]
+    for number, start, end in zip(numbers, np.append(0, ends[:-1]), ends, strict=True):
+        values = described[number]
         group = {column: values[column] for column in _GROUP}
         learned = {column: values[column] for column in ("learned_width", "learned_depth")}
         part = slice(start, end)
@@ -158,25 +154,35 @@ def _numbered(
 
 def _sorted(
     starts: NDArray[np.intp], ids: NDArray[np.int64], seeds: NDArray[np.int64]
-) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.int64]]:
-    """The order of rows by number and seed, those of the same number and seed in their own; and both in that order.
+) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.intp]]:
+    """The order of rows by number and seed, in which each pair is once; the numbers; and where the rows of each end.
 
     Args:
         starts: where stretches of rows of one number begin.
         ids: of each stretch its number.
-        seeds: of each row.
+        seeds: of each row; of rows that say the same network again the first counts.
     """
-    lengths = np.diff(starts, append=len(seeds))
     # As a rule the seeds of a stretch rise and do not overlap with those of another: then to sort stretches is enough.
+    lengths = np.diff(starts, append=len(seeds))
     by_first = np.lexsort((seeds[starts], ids))
-    counts = lengths[by_first]
-    order = np.repeat(starts[by_first] - (np.cumsum(counts) - counts), counts) + np.arange(len(seeds))
-    numbers, ordered = np.repeat(ids[by_first], counts), seeds[order]
-    if ((np.diff(numbers) > 0) | (np.diff(ordered) > 0)).all():
-        return order, numbers, ordered
-    numbers = np.repeat(ids, lengths)
-    order = np.lexsort((seeds, numbers))
-    return order, numbers[order], seeds[order]
+    lengths, ids_in_order = lengths[by_first], ids[by_first]
+    behind = np.cumsum(lengths)
+    order = np.arange(len(seeds))
+    order += np.repeat(starts[by_first] - (behind - lengths), lengths)
+    is_last = np.append(np.diff(ids_in_order) != 0, True)
+    numbers, ends = ids_in_order[is_last], behind[is_last]
+    ordered = seeds[order]
+    rises = ordered[1:] > ordered[:-1]
+    rises[ends[:-1] - 1] = True
+    if rises.all():
+        return order, numbers, ends
+    of_rows = np.repeat(ids, np.diff(starts, append=len(seeds)))
+    order = np.lexsort((seeds, of_rows))
+    of_rows, ordered = of_rows[order], seeds[order]
+    is_first = np.append(True, (np.diff(of_rows) != 0) | (np.diff(ordered) != 0))
+    order, of_rows = order[is_first], of_rows[is_first]
+    is_last = np.append(np.diff(of_rows) != 0, True)
+    return order, of_rows[is_last], np.flatnonzero(is_last) + 1
 
 
 def _size_of(group: Mapping[str, Any]) -> tuple[Any, ...]:
