@@ -19,6 +19,8 @@ from tests.small_runs import new_run
 pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.timeout(600)]
 
 DEATHS_OF_A_RUN = 5
+A_TRIAL = 0.1
+"""Seconds that one takes: with longer waits most have ended before they can be killed, and the run before five are."""
 
 
 @pytest.mark.usefixtures("short")
@@ -38,7 +40,7 @@ def test_trials_whose_process_is_killed_are_tried_again_and_no_other_notices(
         running = {trial: state["pid"] for trial, state in read_progress(run / "logs").items() if trial not in killed}
         if running:
             trial = chance.choice(sorted(running))
-            time.sleep(chance.uniform(0, 0.2))
+            time.sleep(chance.uniform(0, A_TRIAL))
             if read_progress(run / "logs").get(trial, {}).get("pid") == running[trial]:
                 os.kill(running[trial], signal.SIGKILL)
                 killed.append(trial)
