@@ -154,7 +154,7 @@ def drive(
             "memory": resources.memory_per_trial,
         }
         if plan.done < plan.total:
-            _run(plan, config, resources, work_args, watch, address, over, hung)
+            _run(run, plan, config, resources, work_args, watch, address, over, hung)
         account.problems = list(problems.values())
         if lost.is_set():
             raise StoreError(
@@ -169,6 +169,7 @@ def drive(
 
 
 def _run(
+    run: RunFolder,
     plan: Plan,
     config: RunConfig,
     resources: ResourcesConfig,
@@ -207,7 +208,14 @@ def _run(
         watch=watch,
         stop=stop,
         deadline=deadline,
+        on_disk=partial(_on_disk, run),
     )
+
+
+def _on_disk(run: RunFolder, unit: Unit) -> Outcome | None:
+    from search.work import outcome_on_disk
+
+    return outcome_on_disk(run.store, unit.key) if unit.payload["kind"] == "trial" else None
 
 
 def _plan(

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from search.plan import PENALTY, Deadlines, Outcome, Plan, Unit, Watch, no_deadline
+from search.plan import PENALTY, Deadlines, OnDisk, Outcome, Plan, Unit, Watch, no_deadline, not_on_disk
 from search.schema import Status
 from search.search_plan import METRIC
 
@@ -34,6 +34,14 @@ class Ledger:
 
     The plan and the watch may raise, although they should not.  Then the error is kept, what is running ends and
     publishes, and the caller gets the error itself instead of Tune's account of it.
+
+    Args:
+        plan: what to do.
+        watch: told when a unit starts and when it ends.
+        stop: once it says true, no further unit is handed out.
+        deadline: of each unit.
+        on_disk: how a unit ended whose process died, if it was done and on disk just before.
+        clock: seconds.
     """
 
     def __init__(
@@ -42,6 +50,7 @@ class Ledger:
         watch: Watch,
         stop: Callable[[], bool] | None,
         deadline: Deadlines = no_deadline,
+        on_disk: OnDisk = not_on_disk,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.error: Exception | None = None
@@ -53,6 +62,7 @@ class Ledger:
         self._next: Unit | None = None
         self._deaths: dict[str, tuple[Status, str]] = {}
         self._deadline = deadline
+        self._on_disk = on_disk
         self._clock = clock
         self._started: dict[str, float] = {}
         self._waiting: dict[str, float] = {}
@@ -116,7 +126,8 @@ class Ledger:
         status, cause = self._deaths.pop(tune_id, (Status.KILLED, "its process died"))
         if (unit := self._units.pop(tune_id, None)) is None:
             return
-        outcome = _outcome(result) if result else Outcome(status, PENALTY, cause)
+        known = _outcome(result) if result else self._guarded(self._on_disk, unit)
+        outcome = known or Outcome(status, PENALTY, cause)
         if self.error is None:
             self._guarded(self._plan.finish, unit, outcome)
         self._guarded(self._watch, "finished", unit, outcome)

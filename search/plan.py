@@ -163,6 +163,14 @@ def no_deadline(unit: Unit) -> None:
     """Of no unit."""
 
 
+OnDisk = Callable[[Unit], Outcome | None]
+"""Says how a unit ended as far as the disk knows; None if it does not."""
+
+
+def not_on_disk(unit: Unit) -> None:
+    """Of no unit."""
+
+
 def run_here(
     plan: Plan,
     work: Work,

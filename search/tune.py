@@ -36,7 +36,18 @@ from ray.tune.search import Searcher  # noqa: E402
 from search.booking import Booking  # noqa: E402
 from search.ledger import IDLE, IDLE_SECONDS_PER_WORKER, Ledger  # noqa: E402
 from search.limits import ShardLimits  # noqa: E402
-from search.plan import PENALTY, Deadlines, Outcome, Plan, Unit, Watch, attempt, no_deadline  # noqa: E402
+from search.plan import (  # noqa: E402
+    PENALTY,
+    Deadlines,
+    OnDisk,
+    Outcome,
+    Plan,
+    Unit,
+    Watch,
+    attempt,
+    no_deadline,
+    not_on_disk,
+)
 from search.ray_setup import ClusterError  # noqa: E402
 from search.ray_shards import RayShards  # noqa: E402
 from search.search_plan import METRIC  # noqa: E402
@@ -65,6 +76,7 @@ def run_with_ray(
     watch: Watch,
     stop: Callable[[], bool] | None = None,
     deadline: Deadlines = no_deadline,
+    on_disk: OnDisk = not_on_disk,
 ) -> None:
     """Run a plan's units as Ray Tune trials, several at a time, in processes that are used again.
 
@@ -87,6 +99,7 @@ def run_with_ray(
         watch: told when a unit starts and when it ends.
         stop: asked often; once it says true no further unit starts, and the call returns when the running ones end.
         deadline: at which a unit that has not ended is ended with its process, and its status is timeout.
+        on_disk: how a unit ended whose process died, if it was done and on disk just before.
 
     Raises:
         ValueError: an argument is out of its range, or `work` cannot be imported by its name.
@@ -105,7 +118,7 @@ def run_with_ray(
     python_path = ray_setup.python_path(sys.modules[__name__], sys.modules[name.partition(":")[0]])
     if plan.done >= plan.total:
         return
-    ledger = Ledger(plan, watch, stop, deadline)
+    ledger = Ledger(plan, watch, stop, deadline, on_disk)
     job = json.dumps(
         {
             "work": name,

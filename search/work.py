@@ -121,7 +121,7 @@ def _checksum(task: TaskConfig, device: str) -> str:
 def _do_trial(unit: Unit, config: RunConfig, store: Store, common: dict[str, Any], place: _Place) -> Outcome:
     payload = unit.payload
     # The process of an earlier attempt may have died after its row was on disk, and before it could say so.
-    if unit.attempt and (before := _outcome_on_disk(store, unit.key)):
+    if unit.attempt and (before := outcome_on_disk(store, unit.key)):
         return before
     trial = trial_config(config, payload["method"], payload["number"], payload["params"])
     common = {**common, "trial_id": unit.key}
@@ -205,7 +205,7 @@ def _outcome(trial: Mapping[str, Any]) -> Outcome:
     return Outcome(status, PENALTY if score is None else float(score), note, rungs, values=values)
 
 
-def _outcome_on_disk(store: Store, trial_id: str) -> Outcome | None:
+def outcome_on_disk(store: Store, trial_id: str) -> Outcome | None:
     """How a finished attempt of the trial ended, if there is one."""
     columns = ["status", "error", "rung_accuracies", *OBJECTIVES]
     rows = store.read("trials", columns=columns, keys=store.attempts(trial_id)).to_pylist()

@@ -14,7 +14,7 @@ from search.config import RunConfig
 from search.driver_lock import driver_lock
 from search.durable import CRASH_EXIT
 from search.gradient import search_by_gradient
-from search.launch import default_request, drive, trials_so_far
+from search.launch import _on_disk, default_request, drive, trials_so_far
 from search.limits import ShardLimits
 from search.plan import PENALTY, Outcome, Unit
 from search.run_folder import RunFolderError
@@ -47,6 +47,15 @@ def test_a_run_has_all_its_rows(undisturbed):
     assert learned == set(
         default_request(RunConfig.model_validate(undisturbed.info.config), undisturbed.store).trial_ids
     )
+
+
+def test_the_disk_knows_how_a_trial_ended_whose_process_could_not_say_so(undisturbed):
+    row = pd.read_parquet(undisturbed.path / "trials").set_index("trial_id").loc["gradient-0001"]
+    unit = Unit("gradient-0001", payload={"kind": "trial"})
+    found = _on_disk(undisturbed, unit)
+    assert (found.status, found.score) == (Status.OK, row["score"])
+    assert _on_disk(undisturbed, Unit("gradient-0002", payload={"kind": "trial"})) is None
+    assert _on_disk(undisturbed, Unit("gradient-0001", payload={"kind": "evaluation"})) is None
 
 
 def test_trials_come_first_and_methods_take_turns(tmp_path):

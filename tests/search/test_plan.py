@@ -188,6 +188,27 @@ class TestLedger:
             ("finished", Outcome(Status.KILLED, PENALTY, "its process died: segmentation fault")),
         ]
 
+    @pytest.mark.parametrize("seconds", [1.0, 11.0], ids=["killed", "past its deadline"])
+    def test_a_unit_whose_process_ends_after_its_row_is_on_disk_is_done(self, seconds: float):
+        told: list[Outcome | None] = []
+        plan, done, now = ListPlan(units(1)), Outcome(Status.OK, 0.5, values={"num_params": 7.0}), [0.0]
+        ledger = Ledger(
+            plan,
+            lambda event, unit, outcome: told.append(outcome),
+            None,
+            lambda unit: Deadline(10.0, "search.max_trial_seconds"),
+            lambda unit: done if unit.key == "unit-0" else None,
+            lambda: now[0],
+        )
+        ledger.hand_out("t1")
+        ledger.started("t1")
+        now[0] = seconds
+        assert ledger.overdue() == ["t1"] * (seconds > 10)
+        ledger.died("t1", "its process died")
+        ledger.ended("t1", None)
+        assert told == [None, done]
+        assert plan.done == plan.total == 1
+
     def test_hands_on_what_a_trial_reached_and_that_it_waits(self):
         told: list[Outcome | None] = []
         ledger = Ledger(ListPlan(units(1)), lambda event, unit, outcome: told.append(outcome), None)
