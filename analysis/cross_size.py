@@ -143,7 +143,9 @@ def _numbered(
     for column in columns:
         values = rows[column].array
         values = values.codes if isinstance(values, pd.Categorical) else values
-        is_start[1:] |= pd.Series(values[1:] != values[:-1]).to_numpy(bool, na_value=True)
+        missing = pd.isna(values)
+        differs = pd.Series(values[1:] != values[:-1]).to_numpy(bool, na_value=True)
+        is_start[1:] |= differs & ~(missing[1:] & missing[:-1])
     starts = np.flatnonzero(is_start)
     ids = np.zeros(len(starts), dtype=np.int64)
     for column in columns:

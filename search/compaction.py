@@ -28,7 +28,7 @@ from search.compacted import COMPACTED, ROWS_IN_GROUP, read, regrouped, write
 from search.driver_lock import driver_lock
 from search.durable import StoreError, crash_point, describe_failure, sync_folder
 from search.part import same_rows
-from search.reading import BadPart, Wanted, count_rows, load, load_compacted
+from search.reading import BadPart, Wanted, check, count_rows, load, load_compacted
 from search.run_folder import RunFolder
 from search.schema import TABLES
 from search.seal import check_seal_of
@@ -119,6 +119,8 @@ def compact_table(store: Store, table: str, keys: Sequence[str], *, remove_parts
 def _replace(store: Store, table: str, fresh: Sequence[str]) -> int:
     """Put one file into the place of these parts and of an earlier compacted file; returns its rows."""
     assert isinstance(store.root, Path)
+    for bad in check(store.storage, table, [f"part-{key}.parquet" for key in fresh]):
+        _sound(bad)  # also where its rows could be read: the part may be removed
     folder = store.root / table
     taken = [int(path.name.rpartition("-")[2]) for path in _replaced(store.root, table)]
     new = store.root / REPLACED / f"{table}-{max(taken, default=0) + 1}"

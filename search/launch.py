@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NoReturn
@@ -215,7 +216,9 @@ def _run(
 def _on_disk(run: RunFolder, unit: Unit) -> Outcome | None:
     from search.work import outcome_on_disk
 
-    return outcome_on_disk(run.store, unit.key) if unit.payload["kind"] == "trial" else None
+    with suppress(StoreError):  # what cannot be read says nothing; the trial is done again
+        return outcome_on_disk(run.store, unit.key) if unit.payload["kind"] == "trial" else None
+    return None
 
 
 def _plan(

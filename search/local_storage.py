@@ -7,6 +7,7 @@ import os
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
@@ -33,6 +34,7 @@ class LocalStorage(Storage):
     """
 
     readers: ClassVar[int] = 8
+    end: ClassVar[int] = 16 << 10  # seal, footer (6 KB) and the twin of a hundred rows
 
     root: Path
 
@@ -75,10 +77,12 @@ class LocalStorage(Storage):
         asked: deque[tuple[int, int] | OSError] = deque()
         try:
             for name in names:
-                asked.append(self._ask_for_end(name, most))
-                if len(asked) == _ASKED_FOR:
+                one = self._ask_for_end(name, most)
+                no_more = isinstance(one, OSError) and one.errno in (errno.EMFILE, errno.ENFILE)
+                while asked and (no_more or len(asked) == _ASKED_FOR):
                     yield _end(asked[0], most)
                     _close(asked.popleft())
+                asked.append(self._ask_for_end(name, most) if no_more else one)
             while asked:
                 yield _end(asked[0], most)
                 _close(asked.popleft())
@@ -92,8 +96,8 @@ class LocalStorage(Storage):
             handle, size = self._opened(name)
         except OSError as error:
             return error
-        if hasattr(os, "posix_fadvise"):
-            start = max(size - most, 0)
+        start = max(size - most, 0)
+        with suppress(AttributeError, OSError):  # not every system has it, and nothing depends on it
             os.posix_fadvise(handle, start, size - start, os.POSIX_FADV_WILLNEED)
         return handle, size
 

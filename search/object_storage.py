@@ -41,6 +41,7 @@ class ObjectStorage(Storage):
     """
 
     readers: ClassVar[int] = 16
+    end: ClassVar[int] = 256 << 10  # a further request would cost more than these bytes
 
     root: ObjectUrl
 

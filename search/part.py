@@ -2,8 +2,9 @@
 
 Parquet's own checksums cover the pages only, so a flipped bit in the footer can change a result unseen.  A *seal*
 (a mark and the SHA-256 of all other bytes) therefore stands between the pages and the footer, where the format
-allows bytes that nobody refers to: any Parquet reader reads a sealed part, and ours sees every flipped bit.  A small
-part has its rows there once more, in a form that is quicker to read (`search.twin`).
+allows bytes that nobody refers to: any Parquet reader reads a sealed part, and whoever looks at all of it sees every
+flipped bit.  A small part has its rows there once more, in a form that is quicker to read and has a checksum of its own
+(`search.twin`): who wants its rows looks at no more.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from search import twin
 from search.schema import SCHEMA_VERSION, TABLES
 from search.seal import SEAL_SIZE, SEALED, PartError, check_seal, footer_start, sealed
 
-_LARGE: Final = 1000
-"""From how many rows on zstd and dictionaries pay.
+_SMALL: Final = twin.MOST_ROWS
+"""Up to how many rows zstd and dictionaries do not pay.
 
 A small part has as many pages as columns, of a few hundred bytes each: there zstd saves nothing over snappy and takes
 two thirds of the time of reading, and a dictionary is a second page for each column.  Nor has it statistics or Arrow's
@@ -104,7 +105,7 @@ def encode(table: str, rows: Sequence[Mapping[str, Any]]) -> bytes:
 
 def encode_table(table: str, rows: pa.Table) -> bytes:
     """`encode` for rows that are an Arrow table with the whole schema already; their cells are not checked."""
-    is_large = rows.num_rows >= _LARGE
+    is_large = rows.num_rows > _SMALL
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(
         sink,
@@ -149,7 +150,7 @@ def decode(table: str, data: bytes, columns: Sequence[str] | None = None) -> pa.
 def open_end(table: str, end: bytes) -> twin.Twin | None:
     """The rows of a part as its twin, given the end of the file; None if `open_part` has to see all of it.
 
-    The twin is checked, what lies before it is not.
+    The twin is checked, and nothing else is.
     """
     place = footer_start(end) - SEAL_SIZE
     if place < 0:
@@ -279,7 +280,9 @@ _PLAIN: Final[dict[pa.DataType, set[type]]] = {pa.int64(): {int}, pa.float64(): 
 
 
 def verify(table: str, data: bytes, *, deep: bool = False) -> None:
-    """Raise what `decode` would raise for these bytes; the pages of a sealed part need not be decoded for that.
+    """Raise what `decode` would raise for these bytes; what is sealed need not be decoded for that.
+
+    Only a twin that no writer makes, and that is sealed all the same, is found later, by `decode`.
 
     Args:
         table: a name in `search.schema.TABLES`.

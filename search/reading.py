@@ -1,8 +1,9 @@
-"""Reading many parts: some hundreds at a time, of each only what is asked for."""
+"""Reading many parts: hundreds at a time, of each only what is asked for."""
 
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,8 +31,7 @@ T = TypeVar("T")
 _FIRST: Final = 32
 _AT_ONCE: Final = 1024
 _AT_ONCE_IN_THREADS: Final = 256
-_END: Final = 16 << 10
-"""Bytes that are read of a part at first: seal, footer (6 KB) and a twin of a hundred rows."""
+_FEWEST: Final = 8
 
 
 @dataclass(frozen=True)
@@ -148,11 +148,7 @@ def count_rows(storage: Storage, table: str, parts: Sequence[str]) -> list[int]:
     """
 
     def counts(chunk: Sequence[str]) -> list[int]:
-        opened = _opened(storage, table, chunk, ["schema_version"])
-        return [
-            0 if isinstance(one, BadPart) else one.rows if isinstance(one, twin.Twin) else one.num_rows
-            for one in opened
-        ]
+        return [_rows_of(one) for one in _opened(storage, table, chunk, ["schema_version"])]
 
     return list(_each(storage, parts, counts))
 
@@ -196,11 +192,12 @@ def _check(storage: Storage, table: str, part: str, deep: bool) -> BadPart | Non
 def _each(storage: Storage, parts: Sequence[str], work: Callable[[Sequence[str]], list[T]]) -> Iterator[T]:
     """What is made of the parts, many at a time, in their order."""
     wall, busy = time.perf_counter(), time.thread_time()
-    yield from work(parts[:_FIRST])
-    wall, busy = time.perf_counter() - wall, time.thread_time() - busy
-    # Where reading is waiting, for a network say, many can wait at once; else threads only wait for Python's lock.
-    is_waiting = busy < wall / 2
-    rest, at_once = parts[_FIRST:], _AT_ONCE_IN_THREADS if is_waiting else _AT_ONCE
+    first = work(parts[:_FIRST])
+    is_waiting = _is_waiting(time.perf_counter() - wall, time.thread_time() - busy)
+    yield from first
+    rest, at_once = parts[_FIRST:], _AT_ONCE
+    if is_waiting:
+        at_once = min(_AT_ONCE_IN_THREADS, max(_FEWEST, math.ceil(len(rest) / storage.readers)))
     chunks = [rest[start : start + at_once] for start in range(0, len(rest), at_once)]
     if is_waiting:
         with ThreadPoolExecutor(max_workers=storage.readers) as pool:
@@ -208,6 +205,14 @@ def _each(storage: Storage, parts: Sequence[str], work: Callable[[Sequence[str]]
                 yield from found
     else:
         yield from itertools.chain.from_iterable(map(work, chunks))
+
+
+def _is_waiting(wall: float, busy: float) -> bool:
+    """Whether most of a time is waiting, for a network say: many can do that at once.
+
+    Threads that compute would only wait for Python's lock.
+    """
+    return busy < wall / 2
 
 
 def _load(storage: Storage, wanted: Wanted, parts: Sequence[str]) -> list[pa.Table | BadPart]:
@@ -228,15 +233,9 @@ def _opened(
     storage: Storage, table: str, parts: Sequence[str], columns: Sequence[str]
 ) -> Iterator[twin.Twin | pa.Table | BadPart]:
     """The rows of each part; of one that has a twin no more is looked at."""
-    for part, end in zip(parts, storage.read_ends([f"{table}/{part}" for part in parts], _END), strict=True):
+    for part, end in zip(parts, storage.read_ends([f"{table}/{part}" for part in parts], storage.end), strict=True):
         found = None if isinstance(end, OSError) else open_end(table, end)
         yield found or _opened_whole(storage, table, part, columns)
-
-
-def _rows_of(one: twin.Twin | pa.Table | BadPart) -> int:
-    if isinstance(one, BadPart):
-        return 0
-    return one.rows if isinstance(one, twin.Twin) else int(one.num_rows)
 
 
 def _opened_whole(storage: Storage, table: str, part: str, columns: Sequence[str]) -> twin.Twin | pa.Table | BadPart:
@@ -249,6 +248,12 @@ def _opened_whole(storage: Storage, table: str, part: str, columns: Sequence[str
         if isinstance(error, NotAFileError):
             size = storage.size(name) or 0
         return _explained(_bad(storage, table, part, size), error)
+
+
+def _rows_of(one: twin.Twin | pa.Table | BadPart) -> int:
+    if isinstance(one, BadPart):
+        return 0
+    return one.rows if isinstance(one, twin.Twin) else int(one.num_rows)
 
 
 def _assembled(storage: Storage, wanted: Wanted, twins: Sequence[tuple[str, twin.Twin]]) -> list[pa.Table | BadPart]:

@@ -33,10 +33,12 @@ class Storage(ABC):
 
     Attributes:
         readers: how many objects are best read at the same time, where reading is mostly waiting.
+        end: bytes that are read at first of a small part, which for most hold its twin (`search.twin`).
         root: the run folder, or its prefix in an object store.
     """
 
     readers: ClassVar[int]
+    end: ClassVar[int]
     root: Location
 
     @abstractmethod

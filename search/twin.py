@@ -42,8 +42,8 @@ _SIZES: Final = struct.Struct("<8sII")  # fingerprint, bytes of JSON, bytes of l
 _TRAILER: Final = struct.Struct(f"<{_SIZES.size}s32s{len(_MARK)}s")  # the sizes, SHA-256 of all before, mark
 _ALIGNMENT: Final = 64
 _CELL: Final = 8
-_MOST_ROWS: Final = 1 << 20
-"""More than any writer gives a twin.  Where all columns are of one value, bytes do not bound the number of rows."""
+MOST_ROWS: Final = 1000
+"""Of a part with a twin.  Where all columns are of one value, bytes do not bound the number of rows."""
 
 BAD_TWIN: Final = (pa.ArrowException, ValueError, LookupError, TypeError, OverflowError, RecursionError)
 """What is raised about a twin that is not what a writer makes."""
@@ -319,7 +319,7 @@ def _layout(table: str, words: bytes) -> _Layout:
     layout = _Layout(said["rows"], cells, tuple(said["lists"]), tuple(said["own"]))
     if not isinstance(layout.rows, int) or not {gaps for _, gaps in layout.cells} <= {True, False}:
         raise ValueError("it does not say how many rows it has, or which columns have gaps")
-    if not 1 <= layout.rows <= _MOST_ROWS:
+    if not 1 <= layout.rows <= MOST_ROWS:
         raise ValueError(f"it says {layout.rows} rows")
     kinds = [TABLES[table].field(name).type for name in [*layout.places, *layout.lists]]
     if [pa.types.is_list(kind) for kind in kinds] != [False] * len(layout.cells) + [True] * len(layout.lists):

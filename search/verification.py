@@ -44,7 +44,7 @@ class Verified:
 
     Attributes:
         parts: table → keys of its parts, those in a compacted file included.
-        rows: table → sound rows.
+        rows: table → rows that readers get.
         findings: in the order of the tables.
     """
 

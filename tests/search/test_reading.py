@@ -1,7 +1,9 @@
 """Many parts at a time: the same rows in the same order, whether reading waits or not."""
 
+import errno
+import os
 import threading
-import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -35,30 +37,35 @@ def test_parts_come_in_order_in_one_thread_or_several(
 ) -> None:
     threads = set()
     one_after_the_other = LocalStorage.read_ends
+    monkeypatch.setattr(reading, "_is_waiting", lambda wall, busy: waits)
 
     def read_ends(self, names, most):  # type: ignore[no-untyped-def]
         threads.add(threading.get_ident())
-        if waits:
-            time.sleep(0.2)
         return one_after_the_other(self, names, most)
 
     (store.root / "trials" / "part-t-0100-a0.parquet").write_bytes(b"")
     monkeypatch.setattr(LocalStorage, "read_ends", read_ends)
     monkeypatch.setattr(reading, "_AT_ONCE", 7)
-    monkeypatch.setattr(reading, "_AT_ONCE_IN_THREADS", 7)
     assert trials(store) == [f"t-{number:04d}" for number in range(PARTS) if number != 100]
     assert (len(threads) > 1) is waits
 
 
+def open_files(store: Store) -> int:
+    """Of the store, in this process."""
+    found = 0
+    for handle in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found += handle.readlink().is_relative_to(store.root)
+    return found
+
+
 def test_files_are_closed_however_reading_ends(store: Store) -> None:
     storage, names = LocalStorage(store.root), [f"trials/part-t-{number:04d}-a0.parquet" for number in range(PARTS)]
-    handles = Path("/proc/self/fd")
-    before = len(list(handles.iterdir()))
     ends = storage.read_ends(names, 100)
     assert next(ends) == storage.read(names[0])[-100:]
-    assert len(list(handles.iterdir())) == before + _ASKED_FOR
+    assert open_files(store) == _ASKED_FOR
     ends.close()  # type: ignore[attr-defined]
-    assert len(list(handles.iterdir())) == before
+    assert open_files(store) == 0
 
 
 def test_of_several_files_each_has_its_own_error(store: Store) -> None:
@@ -69,3 +76,24 @@ def test_of_several_files_each_has_its_own_error(store: Store) -> None:
     assert isinstance(missing, FileNotFoundError)
     assert isinstance(folder, OSError)
     assert whole == short == storage.read(there)
+
+
+def test_where_no_more_files_can_be_opened_those_that_are_open_are_read_first(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage, names = LocalStorage(store.root), [f"trials/part-t-{number:04d}-a0.parquet" for number in range(PARTS)]
+    expected = list(storage.read_ends(names, 100))
+    opened = os.open
+
+    def few(path, flags, *more, **named):  # type: ignore[no-untyped-def]
+        if open_files(store) >= 5:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), path)
+        return opened(path, flags, *more, **named)
+
+    monkeypatch.setattr(os, "open", few)
+    assert list(storage.read_ends(names, 100)) == expected
+
+
+def test_most_of_a_time_is_waiting_or_it_is_not() -> None:
+    assert reading._is_waiting(1.0, 0.4)
+    assert not reading._is_waiting(1.0, 0.6)
