@@ -78,11 +78,15 @@ class LocalStorage(Storage):
         try:
             for name in names:
                 one = self._ask_for_end(name, most)
-                no_more = isinstance(one, OSError) and one.errno in (errno.EMFILE, errno.ENFILE)
-                while asked and (no_more or len(asked) == _ASKED_FOR):
+                if isinstance(one, OSError) and one.errno in (errno.EMFILE, errno.ENFILE):
+                    while asked:
+                        yield _end(asked[0], most)
+                        _close(asked.popleft())
+                    one = self._ask_for_end(name, most)
+                asked.append(one)
+                if len(asked) == _ASKED_FOR:
                     yield _end(asked[0], most)
                     _close(asked.popleft())
-                asked.append(self._ask_for_end(name, most) if no_more else one)
             while asked:
                 yield _end(asked[0], most)
                 _close(asked.popleft())
