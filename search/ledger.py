@@ -40,8 +40,8 @@ class Ledger:
         watch: told when a unit starts and when it ends.
         stop: once it says true, no further unit is handed out.
         deadline: of each unit.
-        on_disk: how a unit ended whose process died, if it was done and on disk just before.
         clock: seconds.
+        on_disk: how a unit ended whose process died, if it was done and on disk just before.
     """
 
     def __init__(
@@ -50,8 +50,8 @@ class Ledger:
         watch: Watch,
         stop: Callable[[], bool] | None,
         deadline: Deadlines = no_deadline,
-        on_disk: OnDisk = not_on_disk,
         clock: Callable[[], float] = time.monotonic,
+        on_disk: OnDisk = not_on_disk,
     ) -> None:
         self.error: Exception | None = None
         self._plan = plan

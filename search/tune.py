@@ -118,7 +118,7 @@ def run_with_ray(
     python_path = ray_setup.python_path(sys.modules[__name__], sys.modules[name.partition(":")[0]])
     if plan.done >= plan.total:
         return
-    ledger = Ledger(plan, watch, stop, deadline, on_disk)
+    ledger = Ledger(plan, watch, stop, deadline, on_disk=on_disk)
     job = json.dumps(
         {
             "work": name,

@@ -197,8 +197,8 @@ class TestLedger:
             lambda event, unit, outcome: told.append(outcome),
             None,
             lambda unit: Deadline(10.0, "search.max_trial_seconds"),
-            lambda unit: done if unit.key == "unit-0" else None,
             lambda: now[0],
+            lambda unit: done if unit.key == "unit-0" else None,
         )
         ledger.hand_out("t1")
         ledger.started("t1")
