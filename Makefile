@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup search test test-faults lint types format clean
+.PHONY: help setup search test test-faults test-triton lint types format clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,14 @@ test: setup lint types  ## run all checks and tests
 
 test-faults: setup  ## inject every fault, kill by kill, and print the table of what was lost: nothing (20 minutes)
 	@$(BIN)/python -m tests.faults
+
+# The version that belongs to the pinned torch; aside, because all else runs without it.
+build/triton: constraints.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $@ triton==3.7.1
+	@touch $@
+
+test-triton: setup build/triton  ## run the kernels for CUDA devices in Triton's interpreter and compile them (4 minutes, 700 MB)
+	@PYTHONPATH=build/triton $(BIN)/python -m tests.triton_kernels
 
 lint: setup  ## check style and formatting
 	@$(BIN)/ruff check .

@@ -5,8 +5,8 @@ memory that the next one reads again.  `torch.compile` makes one kernel of them 
 a device that is new enough; so the first thing that fails ends all attempts of the process, the reason is kept, and the
 same arithmetic runs eagerly.  On the CPU nothing is compiled in this way: there the kernels of Numba serve.
 
-The compiled functions are tested on the CPU, against the eager ones; on a CUDA device they have been neither tested nor
-timed yet.
+The compiled functions are tested on the CPU against the eager ones, also as Triton's kernels (``make test-triton``); on
+a CUDA device they have been neither tested nor timed yet.
 """
 
 from __future__ import annotations

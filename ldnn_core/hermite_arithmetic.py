@@ -99,10 +99,8 @@ def _scatter(
     cell, u, beyond = _locate(a, scale, origin, cells)
     slope_bar = y_bar * beyond + dy_bar * scale
     parts = (y_bar, y_bar * u + slope_bar, u * (y_bar * u + 2 * slope_bar), u * u * (y_bar * u + 3 * slope_bar))
-    first = (function.unsqueeze(1) * cells + cell) * 4
-    out = a.new_zeros(functions * cells * 4)
-    for power, part in enumerate(parts):
-        out = out.index_add(0, (first + power).reshape(-1), part.reshape(-1))
+    place = (function.unsqueeze(1) * cells + cell).reshape(-1)
+    out = a.new_zeros(functions * cells, 4).index_add(0, place, torch.stack(parts, dim=-1).reshape(-1, 4))
     return out.view(functions, cells, 4)
 
 
