@@ -5,7 +5,9 @@ Shapes: N networks, S snapshots, R rows, C classes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import combinations
 
 import torch
 from torch import Tensor
@@ -56,24 +58,31 @@ def judge_ensemble(logits: Tensor, y: Tensor, parameters: Tensor, weights: Tenso
         accuracy=(together.argmax(dim=-1) == y).double().mean(dim=-1),
         weighted_accuracy=(weighted.argmax(dim=-1) == y).double().mean(dim=-1),
         error_correlation=_mean_correlation(wrong),
-        distance=_mean_distance(parameters.double()),
+        distance=_mean_distance(parameters),
     )
-
-
-def _pairs(members: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    first, second = torch.triu_indices(members, members, offset=1, device=device)
-    return first, second
 
 
 def _mean_correlation(wrong: Tensor) -> Tensor:
     """Mean correlation of pairs of rows of zeros and ones, (S, N, R) → (N,); pairs without a correlation left out."""
-    first, second = _pairs(len(wrong), wrong.device)
     centred = wrong - wrong.mean(dim=-1, keepdim=True)
-    covariance = (centred[first] * centred[second]).mean(dim=-1)
-    spread = (centred[first].square().mean(dim=-1) * centred[second].square().mean(dim=-1)).sqrt()
-    return (covariance / spread).nanmean(dim=0)
+    variance = centred.square().mean(dim=-1)
+
+    def correlation(i: int, j: int) -> Tensor:
+        return (centred[i] * centred[j]).mean(dim=-1) / (variance[i] * variance[j]).sqrt()
+
+    return _mean_of_pairs(wrong, correlation)
 
 
 def _mean_distance(parameters: Tensor) -> Tensor:
-    first, second = _pairs(len(parameters), parameters.device)
-    return (parameters[first] - parameters[second]).square().mean(dim=-1).sqrt().mean(dim=0)
+    """Mean root mean square difference of pairs, (S, N, Θ) → (N,) in float64."""
+
+    def distance(i: int, j: int) -> Tensor:
+        return (parameters[i].double() - parameters[j].double()).square().mean(dim=-1).sqrt()
+
+    return _mean_of_pairs(parameters, distance)
+
+
+def _mean_of_pairs(members: Tensor, of: Callable[[int, int], Tensor]) -> Tensor:
+    """Mean (N,) of what pairs of members (S, N, ...) have, but for NaN; a pair at a time, for memory's sake."""
+    none = members.new_full(members.shape[1:2], float("nan"), dtype=torch.float64)
+    return torch.stack([none, *(of(i, j) for i, j in combinations(range(len(members)), 2))]).nanmean(dim=0)

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from ldnn_core.accelerator import block_bytes
 from ldnn_core.activations import Activation, GroupedActivation
 from ldnn_core.ensemble import Ensemble
 from ldnn_core.examination import Examination, is_looked_up
@@ -26,8 +27,9 @@ from ldnn_core.tasks import Rows, TaskData
 from ldnn_core.training import Batches, InnerProblem, TrainState, shuffled_rows, train
 
 ACTIVATION_BYTES = 4 << 20
-"""Networks are trained in groups whose hidden units of one batch take about this much memory: enough of them that the
-cost of a call does not count, few enough that parameters and optimiser slots stay in the cache from step to step."""
+"""On a CPU networks are trained in groups whose hidden units of one batch take about this much memory: enough of them
+that the cost of a call does not count, few enough that parameters and optimiser slots stay in the cache from step to
+step."""
 
 
 @dataclass(frozen=True)
@@ -210,7 +212,8 @@ def evaluate_arms(
         raise ValueError(f"at least one arm and one seed are needed, but got {len(arms)} arms and {len(seeds)} seeds")
     train_rows, judge_rows = data.split(split)
     examination = Examination(data, network, judge_rows, train_rows.x)
-    group = max(1, ACTIVATION_BYTES // (len(arms) * training.batch_size * examination.bytes_per_row))
+    of_seed = len(arms) * training.batch_size * examination.bytes_per_row
+    group = max(1, block_bytes(ACTIVATION_BYTES, train_rows.x) // of_seed)
     by_arm: dict[str, list[Judgement]] = {arm: [] for arm in arms}
     for start in range(0, len(seeds), group):
         for judgement in _judge_group(
@@ -301,7 +304,7 @@ def _judge_group(
     diverged = measured["diverged"]
     if classifies:
         accuracies.append(measured["accuracy"])
-    by_epoch = torch.stack(accuracies, dim=1) if classifies else None
+    by_epoch = torch.stack(accuracies, dim=1).tolist() if classifies else None
     columns = {name: column.tolist() for name, column in measured.items()}
     names = [(arm, seed) for arm in arms for seed in seeds]
     each = (time.perf_counter() - started) / count
@@ -312,7 +315,7 @@ def _judge_group(
     for index, (arm, seed) in enumerate(names):
         row = {name: column[index] for name, column in columns.items()}
         lost, looked_up = row["diverged"], is_looked_up(own[arm])
-        epochs = None if by_epoch is None else tuple(by_epoch[index].tolist())
+        epochs = None if by_epoch is None else tuple(by_epoch[index])
         judgements.append(
             Judgement(
                 arm=arm,

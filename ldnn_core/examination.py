@@ -12,12 +12,11 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from ldnn_core.activations import Activation, BankActivation, GroupedActivation, TableBank, UsualActivation
+from ldnn_core.activations import Activation, BankActivation, GroupedActivation, TableBank
 from ldnn_core.ensemble import Ensemble, judge_ensemble
-from ldnn_core.network import Layer, Network
+from ldnn_core.network import Layer, Network, widest_layer
 from ldnn_core.participation import corrected_participation_ratio, participation_ratio
 from ldnn_core.preactivations import DENSITY_BINS, share_in_bins, share_outside
-from ldnn_core.randomness import generator
 from ldnn_core.tasks import Rows, TaskData
 from ldnn_core.training import Trained
 
@@ -50,14 +49,7 @@ class Examination:
     @property
     def bytes_per_row(self) -> int:
         """Memory of the widest hidden layer of one network for one row."""
-        x = self.rows.x
-        widest = max(self.network.hidden, default=0)
-        if not widest:  # only a sweep tells how wide the layers of a module are
-            with torch.no_grad():
-                one = self.network.initial_parameters([generator(0, "size")]).to(x.device)
-                layers = self.network.forward(one, x[None, :2], UsualActivation("relu"))[1]
-            widest = max(layer.pre[0, 0].numel() for layer in layers)
-        return widest * x.element_size()
+        return widest_layer(self.network, self.data.shape) * self.rows.x.element_size()
 
     def settled(self, parameters: Tensor, activation: Activation) -> Network:
         """The networks as they are judged."""
@@ -148,9 +140,10 @@ class Examination:
             "outside": outside,
             "density": density,
         }
-        settled = self.settled(parameters, activation)
-        rollout_error = data.rollout_error(lambda x: settled.forward(parameters, x, activation)[0])
-        return found if rollout_error is None else found | {"rollout_error": rollout_error}
+        if data.orbits is not None:
+            settled = self.settled(parameters, activation)
+            found["rollout_error"] = data.rollout_error(lambda x: settled.forward(parameters, x, activation)[0])
+        return found
 
 
 def all_finite(z: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from ldnn_core.accelerator import block_bytes
 from ldnn_core.evaluation import Arm, PerSeed, fresh_networks, rows_of_steps
 from ldnn_core.network import Network
 from ldnn_core.tasks import TaskData
@@ -71,7 +72,7 @@ def measure_initial_variance(
     rows = data.split(split)[0]
     # A module has no hidden sizes to tell: one network after the other.
     units = sum(network.hidden)
-    group = max(1, GROUP_BYTES // (batch_size * units * rows.x.element_size())) if units else 1
+    group = max(1, block_bytes(GROUP_BYTES, rows.x) // (batch_size * units * rows.x.element_size())) if units else 1
     by_arm: dict[str, list[InitialVariance]] = {arm: [] for arm in arms}
     for start in range(0, len(seeds), group):
         some = seeds[start : start + group]

@@ -20,11 +20,14 @@ from torch.func import functional_call, vmap
 
 from ldnn_core.activations import Activation, BankActivation, GroupedActivation, UsualActivation
 from ldnn_core.losses import Loss
-from ldnn_core.network import Layer, Noise, gradient_vjp_autograd, loss_gradient_autograd
+from ldnn_core.network import Layer, Noise, gradient_vjp_autograd, loss_gradient_autograd, widest_layer
 from ldnn_core.slots import ActivationSlot, BatchNorm, Drop, Moments, Pass, Place, telling
 
 SETTLE_ROWS: Final = 500
 """Rows whose moments are taken together when a network settles."""
+
+DIFFERENTIATED_BYTES: Final = 256 << 20
+"""Gradients are differentiated in blocks of networks whose widest hidden layer takes about this much memory."""
 
 P = TypeVar("P", bound=Place)
 
@@ -161,8 +164,17 @@ class ModuleNetwork:
         w: Tensor,
         noise: Noise = (),
     ) -> tuple[Tensor, Tensor]:
-        """See `Network.gradient_vjp`."""
-        return gradient_vjp_autograd(self, parameters, x, y, activation, v, w, noise)
+        """See `Network.gradient_vjp`; so many networks at a time that a hidden layer of theirs takes some memory."""
+        row = widest_layer(self, tuple(x.shape[2:])) * x.element_size()
+        size = max(1, DIFFERENTIATED_BYTES // (x.shape[1] * row))
+        through, of_bank = torch.empty_like(parameters), torch.zeros_like(activation.bank.parameters)
+        for first in range(0, len(parameters), size):
+            block = slice(first, min(first + size, len(parameters)))
+            own_x, own_y, *own_noise = (t if len(t) == 1 else t[block] for t in (x, y, *noise))
+            own = parameters[block], own_x, own_y, activation.of_networks(block), v[block], w[block]
+            through[block], bank_cotangent = gradient_vjp_autograd(self._of_networks(block), *own, tuple(own_noise))
+            of_bank += bank_cotangent
+        return through, of_bank
 
     def _pass(
         self, parameters: Tensor, x: Tensor, activation: Activation, noise: Noise, *, measured: bool = False

@@ -6,12 +6,13 @@ Shapes: N networks, Θ parameters of one network, B batch.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from ldnn_core.activations import Activation, BankActivation
+from ldnn_core.activations import Activation, BankActivation, UsualActivation
 from ldnn_core.losses import Loss
 
 Noise = tuple[Tensor, ...]
@@ -32,6 +33,10 @@ class Network(Protocol):
     Pure: parameters come in and gradients go out.  `ldnn_core.mlp.MlpSpec` is differentiated by hand,
     `ldnn_core.modules.ModuleNetwork` wraps any `torch.nn.Module`.
     """
+
+    def __hash__(self) -> int:
+        """Equal kinds have the same."""
+        ...
 
     @property
     def loss(self) -> Loss:
@@ -98,6 +103,23 @@ class Network(Protocol):
     ) -> tuple[Tensor, Tensor]:
         """Pull cotangents v of g and w of the loss back: to the parameters, H v + w g, and to the bank."""
         ...
+
+
+@lru_cache(maxsize=16)
+def widest_layer(network: Network, shape: tuple[int, ...]) -> int:
+    """Numbers in the widest hidden layer of one network for one row.
+
+    Args:
+        network: any kind.
+        shape: of the input of a row.
+    """
+    if network.hidden:
+        return max(network.hidden)
+    # only a sweep tells how wide the layers of a module are; one without numbers is enough
+    x, flat = torch.zeros(1, 2, *shape, device="meta"), torch.zeros(1, network.num_params, device="meta")
+    with torch.no_grad():
+        layers = network.forward(flat, x, UsualActivation("relu"))[1]
+    return max((layer.pre[0, 0].numel() for layer in layers), default=1)
 
 
 def loss_gradient_autograd(

@@ -16,6 +16,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from ldnn_core.accelerator import CUDA
 from ldnn_core.compiled import FUSED_AVAILABLE, call, fits_kernels
 
 if FUSED_AVAILABLE:
@@ -25,6 +26,8 @@ ROUNDS = 10
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 _MASK = 0xFFFFFFFF
+_NOT_SPECIAL = 2
+"""Compiled code is made anew for the numbers 0 and 1."""
 
 
 def uniform_noise(
@@ -46,19 +49,25 @@ def uniform_noise(
     Returns:
         (S, B, H); number i of a stream is word i // Q of block i mod Q.
     """
-    keys, size = _keys(seeds), shape[0] * shape[1]
+    keys, size = _keys(seeds, like.device), shape[0] * shape[1]
     blocks = -(-size // 4)
     scale = half_width / 2**23
     if fits_kernels(like):
         noise = torch.empty(len(seeds), 4 * blocks, dtype=like.dtype)
         call(kernels.uniform_noise, noise, keys, len(seeds), blocks, step, layer, scale)
     else:
-        key = keys.to(like.device).unsqueeze(1)
-        block = torch.arange(blocks, device=like.device).expand(len(seeds), -1)
-        counter = (block, torch.full_like(block, step), torch.full_like(block, layer), torch.zeros_like(block))
-        words = torch.cat(philox(counter, (key & _MASK, key >> 32 & _MASK)), dim=1)
-        noise = ((words >> 9) * 2 + (1 - 2**23)).to(like.dtype) * scale
+        noise = _uniform(keys, blocks, step + _NOT_SPECIAL, layer + _NOT_SPECIAL, scale, like.dtype)
     return noise[:, :size].reshape(len(seeds), *shape)
+
+
+@CUDA.compiles
+def _uniform(keys: Tensor, blocks: int, step: int, layer: int, scale: float, dtype: torch.dtype) -> Tensor:
+    """`uniform_noise` (S, 4 Q) for keys (S,); step and layer are numbered from `_NOT_SPECIAL`."""
+    key = keys.unsqueeze(1)
+    block = torch.arange(blocks, device=keys.device).expand(len(keys), -1)
+    place = (torch.full_like(block, number - _NOT_SPECIAL) for number in (step, layer))
+    words = torch.cat(philox((block, *place, torch.zeros_like(block)), (key & _MASK, key >> 32 & _MASK)), dim=1)
+    return ((words >> 9) * 2 + (1 - 2**23)).to(dtype) * scale
 
 
 def philox(counter: Sequence[Tensor], key: Sequence[Tensor]) -> list[Tensor]:
@@ -80,5 +89,5 @@ def _product(factor: int, word: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @lru_cache(maxsize=16)
-def _keys(seeds: tuple[int, ...]) -> Tensor:
-    return torch.tensor(seeds, dtype=torch.int64)
+def _keys(seeds: tuple[int, ...], device: torch.device) -> Tensor:
+    return torch.tensor(seeds, dtype=torch.int64, device=device)

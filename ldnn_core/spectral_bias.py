@@ -124,13 +124,14 @@ def steps_to_fit(
         (N, F) int64 on the CPU, -1 for never.
     """
     x, y = batches.at(0)
-    wanted = _coefficients(y, frequencies)
+    places = torch.tensor(frequencies, device=x.device)
+    wanted = _coefficients(y, places)
     first = torch.full((len(parameters), len(frequencies)), -1, device=parameters.device)
 
     def look(state: TrainState) -> None:
         with torch.no_grad():
             z, _ = problem.network.forward(state.parameters, x, activation)
-        error = (_coefficients(z, frequencies) - wanted).abs() / wanted.abs()
+        error = (_coefficients(z, places) - wanted).abs() / wanted.abs()
         first[(first < 0) & (error <= TOLERANCE)] = state.step
 
     look(problem.start(parameters))
@@ -138,10 +139,10 @@ def steps_to_fit(
     return first.cpu()
 
 
-def _coefficients(values: Tensor, frequencies: Sequence[int]) -> Tensor:
+def _coefficients(values: Tensor, frequencies: Tensor) -> Tensor:
     """Fourier coefficients of these frequencies, (N, F) complex, of values (N, B, 1) at equal steps of an interval."""
     spectrum: Tensor = torch.fft.rfft(values.squeeze(2).double(), dim=1) / values.shape[1]
-    return spectrum[:, list(frequencies)]
+    return spectrum[:, frequencies]
 
 
 def _phases(root_seed: int, seed: int, count: int) -> Tensor:

@@ -13,15 +13,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ldnn_core.accelerator import block_bytes
 from ldnn_core.activations import Activation, BankActivation
 from ldnn_core.layout import Mixing
-from ldnn_core.network import Network, Noise
+from ldnn_core.network import Network, Noise, widest_layer
 from ldnn_core.optimizers import Optimizer, Slots
 from ldnn_core.philox import uniform_noise
 from ldnn_core.regime import Regime
 
 VALIDATION_BYTES = 8 << 20
-"""Networks are validated in blocks whose widest hidden layer takes about this much memory."""
+"""Networks are validated in blocks whose widest hidden layer takes about this much memory on a CPU."""
 
 
 FIRST_DROPPED = 1000
@@ -214,8 +215,8 @@ class InnerProblem:
         if judged is None:
             raise ValueError("the problem must have validation rows, but got validation=None")
         error = judged.error or self.network.loss.value
-        widest = max((*self.network.hidden, 1))
-        size = max(1, VALIDATION_BYTES // (len(judged.x) * widest * judged.x.element_size()))
+        row = widest_layer(self.network, tuple(judged.x.shape[1:])) * judged.x.element_size()
+        size = max(1, block_bytes(VALIDATION_BYTES, judged.x) // (len(judged.x) * row))
         losses = []
         with torch.no_grad():
             for first in range(0, len(parameters), size):

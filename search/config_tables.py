@@ -316,13 +316,19 @@ class ResourcesConfig(Table):
     """How often a running trial keeps a checkpoint, from which another attempt goes on; 0 for never."""
     memory_per_trial: Annotated[int, Field(ge=0, le=2**24)] = 0
     """Megabytes (2^20 bytes) that a trial, or a batch of judged networks, may ask for before it ends with the status
-    oom; 0 for any number. Host memory only, and of each process: a trial's own, and each worker of its shards."""
+    oom; 0 for any number. Of each process: a trial's own, and each worker of its shards. On a CPU only: a GPU's driver
+    reserves more addresses than any such limit."""
     max_evaluation_seconds: Annotated[float, Field(ge=0, le=1e8)] = 0.0
     """What a batch of judged networks, or a measurement of them, may take before its worker is ended and it is tried
     again, search.max_retries times; 0 for any time."""
 
     def _relations(self) -> Iterator[Relation]:
         gpus = self.gpus_per_trial
+        rule = "memory_per_trial is 0 unless device = 'cpu'"
+        yield Relation(rule, self.device == "cpu" or not self.memory_per_trial, ("memory_per_trial", "device"))
+        rule = "gpus_per_trial is above 0 when device = 'cuda' and workers are, or Ray would not know who has which GPU"
+        keys = ("gpus_per_trial", "device", "workers")
+        yield Relation(rule, self.device != "cuda" or not self.workers or gpus > 0, keys)
         yield Relation(
             "gpus_per_trial is 0 when device = 'cpu'", self.device != "cpu" or gpus == 0, ("gpus_per_trial", "device")
         )

@@ -21,8 +21,8 @@ _PAGES: Final = Path("/proc/self/statm")
 GRACE_SECONDS: Final = 60.0
 """How much longer than it may a trial runs before it is ended from outside: it may be in the middle of a long step."""
 
-LEAST_SHARD_SECONDS: Final = 60.0
-"""No shard is given up before: the first of a process loads the data."""
+LEAST_SHARD_SECONDS: Final = 120.0
+"""No shard is given up before: the first of a process loads the data, and on a GPU compiles."""
 
 SHARD_STEPS: Final = 10
 """How many times what a whole outer step may take on average a shard may take before it is given up."""
@@ -30,7 +30,7 @@ SHARD_STEPS: Final = 10
 LAST_WORDS_SECONDS: Final = 20.0
 """What a process that ends with hung work waits for each thing that it still has to say."""
 
-_NO_MEMORY: Final = ("out of memory", "can't allocate memory")
+_NO_MEMORY: Final = ("out of memory", "can't allocate memory", "status_alloc_failed")
 """Words of libraries that raise no MemoryError."""
 
 

@@ -9,6 +9,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from ldnn_core.accelerator import prepare
 from ldnn_core.activations import BankActivation, TableBank, UsualActivation
 from ldnn_core.architectures import ARCHITECTURES
 from ldnn_core.evaluation import Judgement, TrainedGroup, Training, evaluate_arms
@@ -28,7 +29,8 @@ from search.config import LdnnConfig, RegimeConfig, TaskConfig, TrainingConfig, 
 
 @lru_cache(maxsize=4)
 def load_task(config: TaskConfig, device: str) -> TaskData:
-    """The data of a task on a device, kept for the life of the process."""
+    """The data of a task on a device, kept for the life of the process; the device is made ready for work."""
+    prepare(device)
     return TASKS[config.name](**config.settings).load(cache_folder()).to(device)
 
 

@@ -94,7 +94,7 @@ def do_unit(
     require_same_data(config.task.name, _checksum(config.task, place.device), folder.info.data_checksum)
     common = {"run_id": folder.info.run_id, "attempt": unit.attempt}
     store, kind = folder.store, unit.payload["kind"]
-    with memory_limited(memory):
+    with memory_limited(memory), _given_back(place.device):
         if kind == "trial":
             return _do_trial(unit, config, store, common, place)
         if measure := _MEASURED.get(kind):
@@ -235,6 +235,16 @@ def resolve_device(device: str) -> str:
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("resources.device must be cpu or auto on a machine without a CUDA device, but got 'cuda'")
     return device
+
+
+@contextmanager
+def _given_back(device: str) -> Iterator[None]:
+    """Memory of a GPU that the block does not need any more is free for the other processes that share it."""
+    try:
+        yield
+    finally:
+        if device == "cuda":
+            torch.cuda.empty_cache()
 
 
 def _provenance(place: str) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from triton.backends.compiler import GPUTarget
 from triton.runtime.driver import driver
 
-from ldnn_core import compiled, hermite_arithmetic, loss_arithmetic, optimizer_arithmetic
+from ldnn_core import compiled, hermite_arithmetic, loss_arithmetic, optimizer_arithmetic, philox
 from ldnn_core.accelerator import CUDA, Accelerator
 from ldnn_core.estimators import ESTIMATORS
 from ldnn_core.training import train
@@ -61,6 +61,7 @@ def calls():
         hermite_arithmetic.tangent_back: (finite, *units, *table),
         loss_arithmetic.value_slope: (z, y),
         loss_arithmetic.slope_jvp: (z, y, dz),
+        philox._uniform: (torch.arange(3) + 2**40, 5, 7, 3, 0.3 / 2**23, torch.float64),
         optimizer_arithmetic.rmsprop: (*flat[:3], *rms),
         optimizer_arithmetic.rmsprop_vjp: (*flat[:4], *rms),
         optimizer_arithmetic.sgd: (*flat[:3], lr, 0.9),
@@ -74,9 +75,16 @@ def cases():
     """Name, function, type of number and arguments of each call."""
     for function, arguments in calls().items():
         for dtype in (torch.float64, torch.float32):
-            cast = [x.to(dtype) if torch.is_tensor(x) and x.is_floating_point() else x for x in arguments]
+            cast = [in_dtype(argument, dtype) for argument in arguments]
             name = f"{function.__module__.rpartition('.')[2].partition('_')[0]}.{function.__name__}"
             yield name, str(dtype).rpartition(".")[2], function, cast
+
+
+def in_dtype(argument, dtype):
+    """A tensor of numbers, or what says their type, in another type; anything else as it is."""
+    if isinstance(argument, torch.dtype):
+        return dtype
+    return argument.to(dtype) if torch.is_tensor(argument) and argument.is_floating_point() else argument
 
 
 class Device:

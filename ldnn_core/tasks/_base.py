@@ -132,8 +132,10 @@ class TaskData:
     def to(self, device: torch.device | str) -> TaskData:
         """The same task with its rows on another device."""
         orbits = None if self.orbits is None else self.orbits.to(device)
-        parts = {name: getattr(self, name).to(device) for name in ("train", "val", "test")}
-        return replace(self, orbits=orbits, **parts)
+        # Together, so that they lie one after the other there too and `split` need not copy them.
+        both, count = self.split("test")[0].to(device), len(self.train)
+        train, val = Rows(both.x[:count], both.y[:count]), Rows(both.x[count:], both.y[count:])
+        return replace(self, orbits=orbits, train=train, val=val, test=self.test.to(device))
 
 
 class Task(Protocol):

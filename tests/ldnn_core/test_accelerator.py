@@ -1,12 +1,13 @@
 """Arithmetic compiled for accelerators: compiled here for the CPU, against the eager one; and what happens without."""
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
-from ldnn_core import accelerator, hermite_arithmetic, loss_arithmetic, optimizer_arithmetic
-from ldnn_core.accelerator import CUDA, Accelerator, cuda_path
+from ldnn_core import accelerator, hermite_arithmetic, loss_arithmetic, optimizer_arithmetic, philox
+from ldnn_core.accelerator import CUDA, Accelerator, cuda_path, prepare
 from ldnn_core.hermite import Grid, HermiteTable
 from ldnn_core.optimizers import Adam, RMSprop
 from ldnn_core.randomness import generator
@@ -142,9 +143,57 @@ def test_after_the_first_failure_all_is_eager_and_the_reason_is_kept(broken):
     cpu = Accelerator("cpu")
     double, square = cpu.compiles(lambda x: 2 * x), cpu.compiles(lambda x: x * x)
     x = torch.tensor([3.0])
-    assert [float(f(x)) for f in (double, double, square)] == [6, 6, 9]
+    with pytest.warns(RuntimeWarning, match="nothing is compiled for cpu any more: RuntimeError: no compiler here"):
+        assert double(x) == 6
+    assert [float(f(x)) for f in (double, square)] == [6, 9]
     assert broken.asked == 1
     assert cpu.failure == "RuntimeError: no compiler here and many lines besides"
+
+
+def test_memory_that_is_lacking_is_no_failure_of_the_compiler(monkeypatch):
+    def lacking(function):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(accelerator, "_compile", lacking)
+    cpu = Accelerator("cpu")
+    with pytest.raises(torch.OutOfMemoryError):
+        cpu.compiles(torch.neg)(torch.zeros(2))
+    assert cpu.failure is None
+
+
+def test_every_thread_may_compile_as_often(monkeypatch):
+    limits = []
+
+    def look(function):
+        limits.append(torch.compiler.config.recompile_limit)
+        return function
+
+    monkeypatch.setattr(accelerator, "_compile", look)
+    with ThreadPoolExecutor(1) as autograd:
+        autograd.submit(Accelerator("cpu").compiles(torch.neg), torch.zeros(2)).result()
+    assert limits == [64]
+
+
+def test_convolutions_on_cuda_keep_their_precision_and_can_be_repeated():
+    cudnn = torch.backends.cudnn
+    before = cudnn.conv.fp32_precision, cudnn.deterministic
+    try:
+        cudnn.conv.fp32_precision, cudnn.deterministic = "tf32", False
+        prepare("cpu")
+        assert (cudnn.conv.fp32_precision, cudnn.deterministic) == ("tf32", False)
+        prepare("cuda")
+        assert (cudnn.conv.fp32_precision, cudnn.deterministic) == ("ieee", True)
+    finally:
+        cudnn.conv.fp32_precision, cudnn.deterministic = before
+
+
+@needs_compiler
+@torchs_own
+def test_compiled_noise_has_the_same_bits_at_every_step():
+    noise = compiled(philox._uniform)
+    for streams, blocks, step, layer in ((3, 5, 2, 2), (3, 5, 7, 3), (2, 6, 9, 1002)):
+        arguments = (torch.arange(streams) + 2**40, blocks, step, layer, 0.3 / 2**23, torch.float32)
+        assert torch.equal(noise(*arguments), philox._uniform.eager(*arguments))
 
 
 def test_what_the_arguments_are_to_blame_for_is_raised_and_is_no_failure(monkeypatch):

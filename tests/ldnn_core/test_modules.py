@@ -10,6 +10,7 @@ from ldnn_core.activations import BankActivation, GroupedActivation, TableBank, 
 from ldnn_core.estimators import Unrolled
 from ldnn_core.losses import CrossEntropy
 from ldnn_core.modules import ModuleNetwork
+from ldnn_core.network import widest_layer
 from ldnn_core.optimizers import SGD
 from ldnn_core.randomness import generator
 from ldnn_core.slots import ActivationSlot, Drop
@@ -62,8 +63,16 @@ def test_general_path_equals_the_fast_one_on_an_mlp(kind):
         torch.testing.assert_close(ours.units, expected.units)
 
 
+def test_the_widest_layer_of_a_module_is_that_of_a_sweep():
+    assert widest_layer(ModuleNetwork(as_module((7, 5)), CrossEntropy()), (5,)) == 7
+    assert widest_layer(ModuleNetwork(SmallConvolution(), CrossEntropy()), (10,)) == 60
+    assert widest_layer(small_case(hidden=(4, 9)).problem.network, (5,)) == 9
+
+
+@pytest.mark.parametrize("at_a_time", [1, 2, 3])
 @pytest.mark.parametrize("exact", [True, False], ids=["exact", "table"])
-def test_meta_gradient_through_the_general_path_equals_the_fast_one(exact):
+def test_meta_gradient_through_the_general_path_equals_the_fast_one(exact, at_a_time, monkeypatch):
+    monkeypatch.setattr("ldnn_core.modules.DIFFERENTIATED_BYTES", at_a_time * 8 * 7 * 8)
     case = small_case(hidden=(7, 5), steps=5)
     activation = case.activation(exact=exact)
     problem = InnerProblem(ModuleNetwork(as_module((7, 5)), CrossEntropy()), case.problem.optimizer, case.problem.lr)

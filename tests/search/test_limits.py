@@ -108,9 +108,9 @@ class TestDeadlines:
 
     @pytest.mark.parametrize(
         ("trial_seconds", "outer_steps", "seconds"),
-        [(0.0, 300, None), (3600.0, 300, 120.0), (3600.0, 3, 12_000.0), (10.0, 300, 60.0)],
+        [(0.0, 300, None), (7200.0, 300, 240.0), (3600.0, 3, 12_000.0), (10.0, 300, 120.0)],
     )
-    def test_a_shard_may_take_ten_times_what_a_step_may_and_never_less_than_a_minute(
+    def test_a_shard_may_take_ten_times_what_a_step_may_and_never_less_than_two_minutes(
         self, trial_seconds: float, outer_steps: int, seconds: float | None
     ):
         found = ShardLimits(trial_seconds).deadline(outer_steps)

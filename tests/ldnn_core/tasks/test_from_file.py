@@ -2,6 +2,7 @@
 
 import os
 import re
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from ldnn_core.tasks import DataError, FromFile
-from ldnn_core.tasks._base import split_rows
+from ldnn_core.tasks._base import Rows, split_rows
 from tests.ldnn_core.tasks.writers import write_npz
 
 
@@ -160,6 +161,10 @@ def test_neighbouring_rows_are_joined_without_a_copy(tmp_path):
     data = load(tmp_path / "own.npz")
     both = data.split("test")[0]
     assert both.x.data_ptr() == data.train.x.data_ptr()
-    apart = data.to("cpu")
+    elsewhere = data.to("meta")
+    together = elsewhere.split("test")[0].x.untyped_storage()
+    assert together._cdata == elsewhere.train.x.untyped_storage()._cdata  # the very same memory
+    assert len(elsewhere.train) == len(data.train)
     first, second = split_rows(both, 0.5)
+    apart = replace(data, train=Rows(first.x.clone(), first.y), val=second)
     assert torch.equal(apart.split("test")[0].x, torch.cat([first.x, second.x]))
