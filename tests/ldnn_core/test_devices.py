@@ -143,26 +143,3 @@ def test_curvature_and_gradient_noise_stay_on_their_device(accelerator, kind, re
     where = case.problem.network, case.parameters, case.batches.x, case.batches.y, activation
     noise = gradient_noise(*where, generator=generator(0, "probes"), probes=3)
     assert {noise.trace.device.type, noise.alignment.device.type} == {"meta"}
-
-
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
-@pytest.mark.parametrize("kind", KINDS)
-def test_curvature_on_cuda_is_that_on_the_cpu(kind):
-    found = []
-    for device in ("cpu", "cuda"):
-        case = case_on(torch.device(device), hidden=(7, 5))
-        found.append(curvature_of(case, KINDS[kind](case)).eigenvalues.cpu())
-    torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-5)
-
-
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
-@pytest.mark.parametrize("name", ESTIMATORS)
-def test_estimators_find_on_cuda_what_they_find_on_the_cpu(name):
-    found = []
-    for device in ("cpu", "cuda"):
-        case = case_on(torch.device(device))
-        result = ESTIMATORS[name]().estimate(case.problem, case.parameters, case.batches, case.activation(), 2, seed=0)
-        found.append((result.gradient.cpu(), result.losses.cpu()))
-    torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-5)
