@@ -12,11 +12,13 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from search.run_folder import open_run
 from tests.faults.harness import started_in, temporary_folder_of_their_own
 from tests.jobs.calls import ROOT
 from tests.small_runs import new_run
@@ -83,22 +85,30 @@ def watched(run: Path) -> tuple[list[Sample], int]:
     return samples, process.returncode
 
 
-def tenths(samples: list[Sample], trials: int) -> list[dict[str, float]]:
-    """The driver at the end of every tenth of the trials, with the rates within it."""
-    rows, before = [], next(one for one in samples if one.trials > 0)
+def tenths(samples: list[Sample], written: Sequence[float]) -> list[dict[str, float]]:
+    """The driver at the end of every tenth of the trials, with the rates within it.
+
+    Args:
+        samples: from before the first trial on.
+        written: when each trial's row was, seconds, in this order.  By these the rate is taken: samples that come when
+            all trials are on disk are of the report, which loads what draws its figures.
+    """
+    searching = [one for one in samples if 0 < one.trials < len(written)]
+    rows, before, began = [], searching[0], written[0]
     for tenth in range(1, 11):
-        now = next((one for one in samples if one.trials >= trials * tenth / 10), samples[-1])
+        last = len(written) * tenth // 10 - 1
+        now = next((one for one in searching if one.trials > last), searching[-1])
         done = max(now.trials - before.trials, 1)
         rows.append(
             {
-                "trials": now.trials,
+                "trials": last + 1,
                 "megabytes": now.megabytes,
                 "files": now.files,
-                "trials per second": done / max(now.seconds - before.seconds, 1e-9),
+                "trials per second": len(written) / 10 / (written[last] - began),
                 "driver's ms per trial": 1000 * (now.work - before.work) / done,
             }
         )
-        before = now
+        before, began = now, written[last]
     return rows
 
 
@@ -109,7 +119,6 @@ def draw(samples: list[Sample], path: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    # Up to the last trial: the report at the end of a run loads what draws its figures.
     shown = [one for one in samples if 0 < one.trials < samples[-1].trials]
     figure, axes = plt.subplots(figsize=(6, 3), layout="constrained")
     axes.plot([one.trials for one in shown], [one.megabytes for one in shown], color="#33608c")
@@ -136,7 +145,9 @@ def main() -> int:
             "processes": len(started_in(str(folder)) - here),
             "folders": len([path for path in folder.iterdir() if path.name != "runs"]),
         }
-        rows = tenths(samples, given.trials)
+        moments = open_run(run).store.read("trials", columns=["created_at"])["created_at"].to_pylist()
+        written = sorted(moment.timestamp() for moment in moments)
+        rows = tenths(samples, written)
         log = (run.parent / "driver.log").read_text()[-500:]
     first, last = rows[1], rows[-1]
     grown = {key: last[key] / first[key] - 1 for key in ("megabytes", "files", "trials per second")}
