@@ -10,11 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from rich import box
-from rich.markup import escape
-from rich.table import Table as RichTable
-
-from jobs.terminal import AS_IT_IS, console, print_json
+from jobs.terminal import AS_IT_IS, console, print_json, print_table
 from search.config import RunConfig, methods, stored_config
 from search.config_errors import ConfigError, Problem
 from search.landscape import Landscape
@@ -206,16 +202,18 @@ def show_simulation(path: Path, overrides: Sequence[str], *, as_json: bool, **op
         f"{1000 * found['ask_cpu_seconds_per_trial']:.2f} of it sampling; Ray and disk not counted",
         f"memory     peak {found['peak_megabytes']:.0f} MB, {found['grown_megabytes']:.0f} MB of it while simulating",
     ]
-    out = console()
-    out.print("\n".join(lines), **AS_IT_IS)
-    table = RichTable(box=box.SIMPLE_HEAD)
-    for head in ("trials", "virtual time", "best score [%]", "one ask [ms]"):
-        table.add_column(escape(head), justify="right")
-    for row in found["progress"]:
-        ask = row["ask_milliseconds"]
-        cells = (str(row["trials"]), _duration(row["virtual_seconds"]), f"{100 * row['best']:.2f}")
-        table.add_row(*cells, "" if ask is None else f"{ask:.2f}")
-    out.print(table)
+    console().print("\n".join(lines), **AS_IT_IS)
+    heads = ("trials", "virtual time", "best score [%]", "one ask [ms]")
+    cells = [
+        (
+            str(row["trials"]),
+            _duration(row["virtual_seconds"]),
+            f"{100 * row['best']:.2f}",
+            "" if (ask := row["ask_milliseconds"]) is None else f"{ask:.2f}",
+        )
+        for row in found["progress"]
+    ]
+    print_table(heads, cells, right=heads)
 
 
 def _duration(seconds: float) -> str:
