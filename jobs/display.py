@@ -30,7 +30,7 @@ class Display:
     def __init__(self, run: RunFolder, *, quiet: bool) -> None:
         self._run = run
         self._quiet = quiet
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Console(stderr=True, highlight=False, emoji=False)
         self._live = self._console.is_terminal and not quiet
         self._progress = Progress(
             SpinnerColumn(),

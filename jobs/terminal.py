@@ -19,7 +19,7 @@ AS_IT_IS: Final[dict[str, Any]] = {"markup": False, "soft_wrap": True}
 
 def console() -> Console:
     """Where results are printed; wide enough for a table when nobody watches."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+    return Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 140)
 
 
 def print_table(

@@ -6,13 +6,11 @@ import sys
 from collections.abc import Sequence
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.text import Text
 
 from jobs.bench import check_names, run_benchmarks
 from jobs.bench._base import THREADS, Conditions, DisagreementError, Result, Size, device_name
-from jobs.errors import EXIT_FAILED
+from jobs.errors import EXIT_FAILED, say_error
 from jobs.terminal import console, print_json, print_table
 
 
@@ -30,7 +28,7 @@ def show_benchmarks(names: Sequence[str], *, device: str, quick: bool, as_json: 
     try:
         results = run_benchmarks(names, conditions)
     except DisagreementError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]error:[/] {escape(str(error))}")
+        say_error(error)
         sys.exit(EXIT_FAILED)
     if as_json:
         print_json([result.record() for result in results])
