@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import resource
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from jobs.peak import peak_bytes
 from jobs.terminal import AS_IT_IS, console, print_json, print_table
 from search.config import RunConfig, methods, stored_config
 from search.config_errors import ConfigError, Problem
@@ -84,7 +84,7 @@ def simulate(
 def _simulated(config: RunConfig, simulator: Simulator) -> dict[str, Any]:
     from search.sampling import optuna_suggesters
 
-    before, started = _peak_megabytes(), time.process_time()
+    before, started = peak_bytes(), time.process_time()
     clock = _AskClock()
     # The landscape has scores and no other objectives; trials of earlier runs are no part of the simulation.
     search = config.search.model_copy(update={"objectives": (METRIC,)})
@@ -129,8 +129,8 @@ def _simulated(config: RunConfig, simulator: Simulator) -> dict[str, Any]:
         "driver_cpu_seconds_per_trial": driver / plan.total,
         "ask_cpu_seconds_per_trial": clock.seconds / plan.total,
         "simulator_cpu_seconds": simulator.replay_seconds,
-        "peak_megabytes": _peak_megabytes(),
-        "grown_megabytes": _peak_megabytes() - before,
+        "peak_megabytes": peak_bytes() / 1e6,
+        "grown_megabytes": (peak_bytes() - before) / 1e6,
         "progress": progress,
         "improvements": improvements,
     }
@@ -177,10 +177,6 @@ class _Timed:
     @property
     def replays(self) -> bool:
         return self._suggester.replays
-
-
-def _peak_megabytes() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def show_simulation(path: Path, overrides: Sequence[str], *, as_json: bool, **options: Any) -> None:
