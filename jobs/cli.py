@@ -241,7 +241,7 @@ def evaluate(
 
 @app.command(epilog="Example:  ldnn compare runs/quickstart runs/quickstart-seed1")
 def compare(
-    runs: Annotated[list[Any], typer.Argument(metavar="RUN...", parser=_location, help="One or several runs.")],
+    runs: Annotated[list[Any], typer.Argument(metavar="RUN", parser=_location, help="One or several runs.")],
     as_json: Json = False,
 ) -> None:
     """Compare gradient with evolution at equal inner steps and at equal time, with intervals."""
@@ -372,7 +372,7 @@ def bench(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[NAMES]...",
+            metavar="NAMES",
             help="meta-step, population, memory, estimators, evolution, tune, store, curvature, regimes; default: all.",
         ),
     ] = None,

@@ -161,7 +161,7 @@ def show_status(path: Location, *, as_json: bool) -> None:
     if rate := found["trials_per_hour"]:
         left = found["hours_left"]
         words = f"; the trials that are left take about {_duration(left)}" if left else ""
-        out.print(f"{rate:.3g} trials an hour{words}.")
+        out.print(f"{rate:{'.3g' if rate < 1000 else '.0f'}} trials an hour{words}.")
     for one in found["failures"]:
         out.print(f"{one['count']} attempts {one['status']}, first {one['first']}: {one['words']}", markup=False)
     for words in unjudged_words(found["not_judged"]):
