@@ -10,8 +10,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
-from rich.markup import escape
-
 from analysis import (
     Passport,
     PassportError,
@@ -172,7 +170,7 @@ def _print_tables(*several: Iterable[Table]) -> None:
 
 def _print_sentences(sentences: Sequence[str]) -> None:
     for sentence in sentences:
-        console().print(f"• {escape(sentence)}")
+        console().print(f"• {sentence}", markup=False)
 
 
 def _records(frame: Any) -> list[dict[str, Any]]:
