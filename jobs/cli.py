@@ -77,20 +77,10 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Search activation sets, judge them across sizes, and write the report."""
-    from jobs.running import start
+    from jobs.running import How, start
 
-    start(
-        recipe,
-        settings or [],
-        out,
-        resume=resume,
-        address=address,
-        workers=workers,
-        dry=dry_run,
-        as_json=as_json,
-        fork_of=fork,
-        other_code=other_code,
-    )
+    how = How(address, workers, as_json, other_code)
+    start(recipe, settings or [], out, how, resume=resume, dry=dry_run, fork_of=fork)
 
 
 @app.command(epilog="Example:  ldnn resume runs/quickstart")
@@ -102,9 +92,9 @@ def resume(
     as_json: Json = False,
 ) -> None:
     """Go on with a run that was interrupted; nothing that is done is done again."""
-    from jobs.running import go_on
+    from jobs.running import How, go_on
 
-    go_on(run, address=address, workers=workers, as_json=as_json, other_code=other_code)
+    go_on(run, How(address, workers, as_json, other_code))
 
 
 @app.command(
@@ -125,17 +115,10 @@ def extend(
     All trials that are there stay as they are. With more trials alone the run becomes what it would have been with so
     many from the start. What changed, and from which trial on, is recorded in the run's folder, in lineage.
     """
+    from jobs.running import How
     from jobs.running import extend as extend_run
 
-    extend_run(
-        run,
-        settings or [],
-        trials=trials,
-        address=address,
-        workers=workers,
-        as_json=as_json,
-        other_code=other_code,
-    )
+    extend_run(run, settings or [], How(address, workers, as_json, other_code), trials=trials)
 
 
 @app.command(epilog="Example:  ldnn fork runs/quickstart --set ldnn.width=100 --set name=quickstart-wide")
@@ -150,9 +133,10 @@ def fork(
     as_json: Json = False,
 ) -> None:
     """Make a new run from the configuration of another one with changes, which are shown and recorded, and start it."""
+    from jobs.running import How
     from jobs.running import fork as fork_run
 
-    fork_run(run, settings or [], out, address=address, workers=workers, as_json=as_json)
+    fork_run(run, settings or [], out, How(address, workers, as_json))
 
 
 @app.command(epilog="Example:  ldnn replay runs/quickstart --trial gradient-0003")
@@ -236,33 +220,28 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Train fresh networks with found sets and judge them on test rows; networks that are there are kept."""
-    from jobs.running import judge_more
+    from jobs.running import How, judge_more
     from search.schema import CONTROLS
 
-    judge_more(
-        run,
-        best=best,
-        trials=trial or [],
-        widths=_numbers("--widths", widths),
-        depths=_numbers("--depths", depths),
-        seeds=seeds,
-        usual=_names(usual),
-        controls=tuple(CONTROLS) if controls == "all" else _names(controls),
-        curvature=curvature,
-        spectral_bias=spectral_bias,
-        initial_variance=initial_variance,
-        tasks=_names(task),
-        architectures=_names(architecture),
-        mixings=_names(mixing),
-        address=address,
-        workers=workers,
-        as_json=as_json,
-    )
+    changes = {
+        "widths": _numbers("--widths", widths),
+        "depths": _numbers("--depths", depths),
+        "seeds": seeds,
+        "usual": _names(usual),
+        "controls": tuple(CONTROLS) if controls == "all" else _names(controls),
+        "spectral_bias": spectral_bias or None,
+        "initial_variance": initial_variance or None,
+        "architectures": _names(architecture),
+        "mixings": _names(mixing),
+    }
+    changes = {key: value for key, value in changes.items() if value is not None}
+    how = How(address, workers, as_json)
+    judge_more(run, changes, how, best=best, trials=trial or [], tasks=_names(task), curvature=curvature)
 
 
 @app.command(epilog="Example:  ldnn compare runs/quickstart runs/quickstart-seed1")
 def compare(
-    runs: Annotated[list[Any], typer.Argument(metavar="RUN...", parser=_location, help="One or several runs.")],
+    runs: Annotated[list[Any], typer.Argument(metavar="RUN", parser=_location, help="One or several runs.")],
     as_json: Json = False,
 ) -> None:
     """Compare gradient with evolution at equal inner steps and at equal time, with intervals."""
@@ -393,7 +372,7 @@ def bench(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[NAMES]...",
+            metavar="NAMES",
             help="meta-step, population, memory, estimators, evolution, tune, store, curvature, regimes; default: all.",
         ),
     ] = None,

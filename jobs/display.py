@@ -7,9 +7,9 @@ import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from jobs.terminal import AS_IT_IS
 from search.launch import Account
 from search.plan import Outcome, Plan, Unit, Watch
 from search.progress import progress_folder, read_progress
@@ -30,7 +30,7 @@ class Display:
     def __init__(self, run: RunFolder, *, quiet: bool) -> None:
         self._run = run
         self._quiet = quiet
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Console(stderr=True, highlight=False, emoji=False)
         self._live = self._console.is_terminal and not quiet
         self._progress = Progress(
             SpinnerColumn(),
@@ -109,7 +109,7 @@ class Display:
 
     def _say(self, text: str) -> None:
         if not self._quiet:
-            self._console.print(escape(text), soft_wrap=True)
+            self._console.print(text, **AS_IT_IS)
 
     def _tick(self) -> None:
         said = False

@@ -9,11 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich import box
-from rich.markup import escape
-from rich.table import Table as RichTable
-
-from jobs.terminal import console, print_json
+from jobs.terminal import print_json, print_table
 from search.provenance import code_version, library_versions
 
 if TYPE_CHECKING:
@@ -141,12 +137,6 @@ def show_doctor(*, as_json: bool) -> None:
     if as_json:
         print_json([asdict(finding) for finding in found])
     else:
-        table = RichTable(box=box.SIMPLE_HEAD)
-        table.add_column("what")
-        table.add_column("state")
-        table.add_column("found")
-        for finding in found:
-            table.add_row(finding.what, finding.state, escape(finding.words))
-        console().print(table)
+        print_table(("what", "state", "found"), [(one.what, one.state, one.words) for one in found])
     if any(finding.state == "bad" for finding in found):
         sys.exit(1)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from rich.console import Console
+from rich.text import Text
 
 EXIT_DONE: Final = 0
 EXIT_FAILED: Final = 1
@@ -36,13 +37,13 @@ def user_errors() -> Iterator[None]:
     try:
         yield
     except (*wrong_input, InputError, AddressError, PassportError, CompactionError) as error:
-        _say(error)
+        say_error(error)
         sys.exit(EXIT_WRONG_INPUT)
     except _errors_of_data() as error:
-        _say(error)
+        say_error(error)
         sys.exit(EXIT_WRONG_INPUT)
     except (StoreError, ClusterError) as error:
-        _say(error)
+        say_error(error)
         sys.exit(EXIT_FAILED)
 
 
@@ -52,11 +53,7 @@ def _errors_of_data() -> tuple[type[Exception], ...]:
     return () if tasks is None else (tasks.DataError,)
 
 
-def _say(error: Exception) -> None:
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]error:[/] {_plain(error)}")
-
-
-def _plain(error: Exception) -> str:
-    from rich.markup import escape
-
-    return escape(str(error))
+def say_error(error: Exception) -> None:
+    """Print its words where errors are told."""
+    out = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
+    out.print(Text.assemble(("error:", "bold red"), f" {error}"))

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import torch
 
-from analysis import Run, counted_attempts, load_run
+from analysis import Run, load_run
 from analysis.card_figure import card_figure
 from analysis.style import look
 from jobs.errors import InputError
@@ -22,10 +22,11 @@ from ldnn_core import hermite_arithmetic as arithmetic
 from ldnn_core.card import ActivationCard, ObservedInputs, make_card
 from ldnn_core.card_file import write_card
 from ldnn_core.card_rules import CardError
-from ldnn_core.subnetwork import ActivationSpec
+from search.found_set import found_set
 from search.location import Location
 from search.schema import Status
 from search.storage import storage_at
+from search.store import Store
 
 SEEN: Final = 1e-4
 """A bin counts as observed if at least this share of all inputs lies in it."""
@@ -67,15 +68,15 @@ def export_set(run: Location, trial: str | None, out: Path, numpy_file: Path | N
 
 
 def best_trial(run: Run) -> str:
-    """The trial with the highest score, which is measured on validation rows.
+    """The trial with the highest score, which is measured on validation rows; a copy is none.
 
     Raises:
         InputError: none has been done.
     """
-    done = run.trials[run.trials["status"] == Status.OK].sort_values("score", ascending=False, kind="stable")
+    done = run.trials[(run.trials["status"] == Status.OK) & run.trials["copied_from"].isna()]
     if done.empty:
         raise InputError(f"a trial must be done to be exported, but {run.name!r} has none: `ldnn resume` goes on")
-    return str(done["trial_id"].iloc[0])
+    return str(done.sort_values("score", ascending=False, kind="stable")["trial_id"].iloc[0])
 
 
 def card_of_trial(run: Run, trial: str) -> ActivationCard:
@@ -83,40 +84,18 @@ def card_of_trial(run: Run, trial: str) -> ActivationCard:
 
     Raises:
         InputError: there is no such trial, or it has found none.
+        StoreError: its set is not there, or damaged.
     """
-    known = run.trials["trial_id"]
-    if trial not in set(known):
-        raise InputError(f"--trial must be one of {', '.join(sorted(set(known))) or 'none'}, but got {trial!r}")
-    rows = counted_attempts(run.activations, run.trials)
-    rows = rows[(rows["trial_id"] == trial) & rows["final"].fillna(False)].sort_values("type_index")
-    if rows.empty:
-        raise InputError(f"a trial must have found a set, but {trial!r} ended before it: give another --trial")
-    genomes = torch.from_numpy(np.array([np.asarray(genome, dtype=np.float64) for genome in rows["genome"]]))
-    facts = counted_attempts(run.trials[known == trial], run.trials).iloc[0]
-    learned = {name: _plain(facts[name]) for name in _FACTS}
+    try:
+        found = found_set(Store(run.path), trial, torch.float64)
+    except ValueError as error:
+        raise InputError(f"--trial: {error}") from None
+    learned = {name: _plain(found.row[name]) for name in _FACTS}
     for several, one in (("widths", "width"), ("depths", "depth")):  # a run of schema 1 knows one of each
-        learned[several] = learned[several] or [_plain(facts[one])]
+        learned[several] = learned[several] or [found.row[one]]
     observed = observed_inputs(run.evaluations[run.evaluations["trial_id"] == trial])
-    return make_card(
-        _spec(rows.iloc[0]), genomes, observed_inputs=observed, learned=learned, passport=passport_of(run, trial)
-    )
-
-
-def _spec(row: pd.Series[Any]) -> ActivationSpec:
-    """What a row of ``activations`` says of its set; what an older run does not say had one value then."""
-
-    def told(name: str, otherwise: Any) -> Any:
-        return otherwise if pd.isna(row[name]) else row[name]
-
-    return ActivationSpec(
-        base=str(row["base"]),
-        num_types=int(row["num_types"]),
-        hidden=tuple(int(units) for units in row["subnet_hidden"]),
-        scale=float(row["subnet_scale"]),
-        normalized=bool(told("normalized", False)),
-        table_range=float(told("table_range", 10.0)),
-        table_scale=int(told("table_scale", 64)),
-    )
+    passport = passport_of(run, trial)
+    return make_card(found.spec, found.genomes, observed_inputs=observed, learned=learned, passport=passport)
 
 
 def observed_inputs(evaluations: pd.DataFrame) -> ObservedInputs | None:

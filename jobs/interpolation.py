@@ -8,12 +8,10 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from rich import box
-from rich.table import Table
 
 from jobs.errors import InputError
 from jobs.rational import Rational
-from jobs.terminal import console, print_json
+from jobs.terminal import print_json, print_table
 from ldnn_core.card import ActivationCard
 from ldnn_core.card_file import read_card
 from ldnn_core.card_rules import CardError
@@ -40,14 +38,13 @@ def show_interpolation(path: Path, points: tuple[int, ...], *, as_json: bool) ->
         print_json(rows)
         return
     low, high = card.spec.grid.ends
-    table = Table(box=box.SIMPLE_HEAD, title=f"largest errors on [{low:g}, {high:g}] of any type")
-    table.add_column("interpolant", no_wrap=True)
-    for head in ("points", "value", "slope", "second derivative"):
-        table.add_column(head, justify="right")
-    for row in rows:
-        errors = (f"{row[name]:.1e}" for name in ("value", "slope", "curvature"))
-        table.add_row(row["interpolant"], str(row["points"]), *errors)
-    console().print(table)
+    numbers = ("points", "value", "slope", "second derivative")
+    cells = [
+        (row["interpolant"], str(row["points"]), *(f"{row[name]:.1e}" for name in ("value", "slope", "curvature")))
+        for row in rows
+    ]
+    title = f"largest errors on [{low:g}, {high:g}] of any type"
+    print_table(("interpolant", *numbers), cells, title=title, right=numbers, whole=("interpolant",))
 
 
 def interpolation_rows(card: ActivationCard, points: tuple[int, ...]) -> list[dict[str, Any]]:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from importlib.resources import files
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
-
-from rich import box
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table as RichTable
 
 from analysis import (
     Passport,
@@ -32,7 +28,7 @@ from analysis.pareto import pareto_sentence
 from analysis.passport_table import passport_summary
 from analysis.regime_tables import regime_tables
 from analysis.tables import Table, accuracy_tables, advantage_tables, comparison_tables, pareto_tables
-from jobs.terminal import AS_IT_IS, console, print_json
+from jobs.terminal import AS_IT_IS, console, print_json, print_table
 from search.location import Location
 from search.storage import storage_at
 from search.unjudged import read_unjudged, unjudged_words
@@ -47,16 +43,14 @@ _CLUSTER_FILES: Final = {
 
 def print_verdict(path: Location) -> None:
     """The cross-size tables, and in words what holds where the sets were learned."""
-    run, out = load_run(path), console()
+    run = load_run(path)
     found = verdict(run)
-    for table in (*accuracy_tables(found, intervals=False), *advantage_tables(found)):
-        _print_table(out, table)
-    for table in (*regime_tables(run, arms=("mixed",), intervals=False), *pareto_tables(run)):
-        _print_table(out, table)
-    _print_sentences(out, [*found.headlines, *filter(None, [pareto_sentence(run)])])
-    _print_sentences(out, unjudged_words(read_unjudged(storage_at(run.path))))
+    _print_tables(accuracy_tables(found, intervals=False), advantage_tables(found))
+    _print_tables(regime_tables(run, arms=("mixed",), intervals=False), pareto_tables(run))
+    _print_sentences([*found.headlines, *filter(None, [pareto_sentence(run)])])
+    _print_sentences(unjudged_words(read_unjudged(storage_at(run.path))))
     if set(run.trials["method"].dropna()) == {"gradient", "evolution"}:
-        _print_sentences(out, compare(run).sentences)
+        _print_sentences(compare(run).sentences)
 
 
 def verdict_json(path: Location) -> dict[str, Any]:
@@ -88,10 +82,8 @@ def show_comparison(paths: Sequence[Location], *, as_json: bool) -> None:
         }
         print_json(answer)
         return
-    out = console()
-    for table in comparison_tables(found):
-        _print_table(out, table)
-    _print_sentences(out, found.sentences)
+    _print_tables(comparison_tables(found))
+    _print_sentences(found.sentences)
 
 
 def show_passports(
@@ -111,7 +103,7 @@ def show_passports(
     """
     from analysis.passport_report import save_passport
 
-    run, out = load_run(path), console()
+    run = load_run(path)
     passports, words = _passports(run, trial_id, lr_protocol, regime)
     if not passports:
         raise PassportError(" ".join(words))
@@ -121,10 +113,10 @@ def show_passports(
         print_json({"passports": records, "left_out": words})
         return
     for passport, places in zip(passports, saved, strict=True):
-        _print_table(out, passport_table(passport))
-        _print_sentences(out, [*passport.sentences, *passport_summary(passport)])
-        out.print(*places, sep="\n", **AS_IT_IS)
-    _print_sentences(out, words)
+        _print_tables([passport_table(passport)])
+        _print_sentences([*passport.sentences, *passport_summary(passport)])
+        console().print(*places, sep="\n", **AS_IT_IS)
+    _print_sentences(words)
 
 
 def _passports(
@@ -157,12 +149,7 @@ def show_recipes(*, as_json: bool) -> None:
     if as_json:
         print_json([{"name": name, "description": text} for name, text in found])
         return
-    table = RichTable(box=box.SIMPLE_HEAD)
-    table.add_column("recipe", no_wrap=True)
-    table.add_column("what it is for")
-    for name, text in found:
-        table.add_row(escape(name), escape(text))
-    console().print(table)
+    print_table(("recipe", "what it is for"), found, whole=("recipe",))
 
 
 def show_cluster_files(*, as_json: bool) -> None:
@@ -175,18 +162,15 @@ def show_cluster_files(*, as_json: bool) -> None:
         console().print(f"{path}\n  {text}", **AS_IT_IS)
 
 
-def _print_table(out: Console, table: Table) -> None:
-    shown = RichTable(box=box.SIMPLE_HEAD, title=escape(table.caption), title_justify="left", title_style="bold")
-    for column in table.columns:
-        shown.add_column(escape(column.head), justify="right" if column.numeric else "left")
-    for row in table.rows:
-        shown.add_row(*(escape(cell) for cell in row))
-    out.print(shown)
+def _print_tables(*several: Iterable[Table]) -> None:
+    for table in chain(*several):
+        right = [column.head for column in table.columns if column.numeric]
+        print_table([column.head for column in table.columns], table.rows, title=table.caption, right=right)
 
 
-def _print_sentences(out: Console, sentences: Sequence[str]) -> None:
+def _print_sentences(sentences: Sequence[str]) -> None:
     for sentence in sentences:
-        out.print(f"• {escape(sentence)}")
+        console().print(f"• {sentence}", markup=False)
 
 
 def _records(frame: Any) -> list[dict[str, Any]]:

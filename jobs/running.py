@@ -6,8 +6,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from types import FrameType
@@ -36,113 +37,109 @@ from search.warm_start import gather
 RECIPES = Path(str(files("jobs"))) / "recipes"
 
 
+@dataclass(frozen=True)
+class How:
+    """How a run is driven, as the command line says it.
+
+    Attributes:
+        address: of a Ray cluster; None for one that is started.
+        workers: units at the same time; None for what the run's resources say.
+        as_json: answer with one JSON object.
+        other_code: go on although the code is not that which made the run.
+    """
+
+    address: str | None = None
+    workers: int | None = None
+    as_json: bool = False
+    other_code: bool = False
+
+    def of(self, resources: ResourcesConfig) -> ResourcesConfig:
+        """The same resources, with another number of workers if one is asked for."""
+        if self.workers is None:
+            return resources
+        return checked(ResourcesConfig, resources.model_dump() | {"workers": self.workers})
+
+
 def start(
     recipe: str,
     overrides: Sequence[str],
     out: Location,
+    how: How,
     *,
     resume: bool,
-    address: str | None,
-    workers: int | None,
     dry: bool,
-    as_json: bool,
     fork_of: Location | None = None,
-    other_code: bool = False,
 ) -> None:
     """Load a recipe, make its run folder and drive it; leaves the process with its exit code."""
     config = load_recipe(recipe, overrides, folder=RECIPES)
-    config = config.model_copy(update={"resources": with_workers(config.resources, workers)})
+    config = config.model_copy(update={"resources": how.of(config.resources)})
     config = with_data(config, f"recipe {recipe}")
     if dry:
-        _show_plan(config, out, as_json=as_json)
+        _show_plan(config, out, as_json=how.as_json)
         return
-    _require_machines(config.resources, address)
+    _require_machines(config.resources, how)
     if fork_of is not None:
-        run = made_as_fork(open_run(fork_of), config, out, quiet=as_json)
+        run = made_as_fork(open_run(fork_of), config, out, quiet=how.as_json)
     elif resume and is_run(out / config.name):
-        run = as_it_may_go_on(open_run(out / config.name), config, quiet=as_json)
+        run = as_it_may_go_on(open_run(out / config.name), config, quiet=how.as_json)
     else:
-        run = made(config, out, quiet=as_json)
-    _drive(run, config.resources, address=address, as_json=as_json, other_code=other_code)
+        run = made(config, out, quiet=how.as_json)
+    _drive(run, config.resources, how)
 
 
-def go_on(path: Location, *, address: str | None, workers: int | None, as_json: bool, other_code: bool = False) -> None:
+def go_on(path: Location, how: How) -> None:
     """Drive an existing run to its end; leaves the process with its exit code."""
     run = open_run(path)
-    with_data(stored_config(run.info.config, run.path), str(path))
-    resources = resources_of(run, workers)
-    _require_machines(resources, address)
-    _drive(run, resources, address=address, as_json=as_json, other_code=other_code)
+    config = with_data(stored_config(run.info.config, run.path), str(path))
+    resources = how.of(config.resources)
+    _require_machines(resources, how)
+    _drive(run, resources, how)
 
 
-def extend(
-    path: Location,
-    overrides: Sequence[str],
-    *,
-    trials: int,
-    address: str | None,
-    workers: int | None,
-    as_json: bool,
-    other_code: bool = False,
-) -> None:
+def extend(path: Location, overrides: Sequence[str], how: How, *, trials: int) -> None:
     """Give a run more trials, perhaps from a wider space, and drive it; leaves the process with its exit code."""
     run = open_run(path)
     before = stored_config(run.info.config, run.path)
     source = f"the extension of {run.path}"
     config = overridden(before.model_dump(mode="json"), [*overrides, f"search.trials={trials}"], source)
     config = with_data(config, source)
-    resources = resources_of(run, workers)
-    _require_machines(resources, address)
-    run = extended(run, config, quiet=as_json)
-    _drive(run, resources, address=address, as_json=as_json, other_code=other_code)
+    resources = how.of(before.resources)
+    _require_machines(resources, how)
+    _drive(extended(run, config, quiet=how.as_json), resources, how)
 
 
-def fork(
-    path: Location,
-    overrides: Sequence[str],
-    out: Location | None,
-    *,
-    address: str | None,
-    workers: int | None,
-    as_json: bool,
-) -> None:
+def fork(path: Location, overrides: Sequence[str], out: Location | None, how: How) -> None:
     """Make a run of another's configuration with changes, and drive it; leaves the process with its exit code."""
     origin = open_run(path)
     stored = stored_config(origin.info.config, origin.path).model_dump(mode="json")
     source = f"the fork of {origin.path}"
     config = with_data(overridden(stored, overrides, source), source)
-    resources = with_workers(config.resources, workers)
-    _require_machines(resources, address)
-    _drive(
-        made_as_fork(origin, config, out or origin.path.parent, quiet=as_json),
-        resources,
-        address=address,
-        as_json=as_json,
-    )
+    resources = how.of(config.resources)
+    _require_machines(resources, how)
+    _drive(made_as_fork(origin, config, out or origin.path.parent, quiet=how.as_json), resources, how)
 
 
 def judge_more(
     path: Location,
+    changes: Mapping[str, Any],
+    how: How,
     *,
     best: int | None,
     trials: Sequence[str],
-    widths: tuple[int, ...] | None,
-    depths: tuple[int, ...] | None,
-    seeds: int | None,
-    usual: tuple[str, ...] | None,
-    controls: tuple[str, ...] | None,
-    curvature: str | None,
-    spectral_bias: bool,
-    initial_variance: bool,
     tasks: tuple[str, ...] | None,
-    architectures: tuple[str, ...] | None,
-    mixings: tuple[str, ...] | None,
-    address: str | None,
-    workers: int | None,
-    as_json: bool,
+    curvature: str | None,
 ) -> None:
-    """Evaluate sets of a run at further sizes or with more networks; leaves the process with its exit code."""
-    from search.conditions import Wanted
+    """Evaluate sets of a run at further sizes or with more networks; leaves the process with its exit code.
+
+    Args:
+        path: the run.
+        changes: other values of keys of ``[evaluation]``.
+        how: it is driven.
+        best: how many of the best trials of each method are judged.
+        trials: ids of others that are.
+        tasks: titles of those that they are judged on, instead of the run's.
+        curvature: ``curvature.method``, instead of the run's.
+    """
     from search.evaluate import Request
     from search.found_set import best_trials, found_set, unique
 
@@ -150,10 +147,8 @@ def judge_more(
     config = stored_config(run.info.config, run.path)
     wanted = config.evaluation
     # The same limits as in a recipe, and the same words when they are not kept.
-    changed = {"widths": widths, "depths": depths, "seeds": seeds, "usual": usual, "controls": controls}
-    changed |= {"architectures": architectures, "mixings": mixings}
     asked = config.model_dump()
-    asked["evaluation"] |= {key: value for key, value in changed.items() if value is not None}
+    asked["evaluation"] |= changes
     if curvature is not None:
         asked["curvature"]["method"] = curvature
     if tasks is not None:
@@ -181,22 +176,22 @@ def judge_more(
         usual=evaluation.usual,
         controls=evaluation.controls,
         curvature=config.curvature,
-        spectral_bias=evaluation.spectral_bias or spectral_bias,
-        initial_variance=evaluation.initial_variance or initial_variance,
+        spectral_bias=evaluation.spectral_bias,
+        initial_variance=evaluation.initial_variance,
         wanted=Wanted((*own, *evaluation.tasks), evaluation.architectures, evaluation.mixings),
     )
-    resources = resources_of(run, workers)
-    _require_machines(resources, address)
-    _drive(run, resources, address=address, as_json=as_json, search=False, request=request)
+    resources = how.of(config.resources)
+    _require_machines(resources, how)
+    _drive(run, resources, how, search=False, request=request)
 
 
-def _drive(run: RunFolder, resources: ResourcesConfig, *, address: str | None, as_json: bool, **options: Any) -> None:
-    display = Display(run, quiet=as_json)
+def _drive(run: RunFolder, resources: ResourcesConfig, how: How, **options: Any) -> None:
+    display = Display(run, quiet=how.as_json)
     begin: Callable[[Plan, Account], Watch] = display.begin
 
     def say(account: Account) -> None:
         display.stop()
-        _end(run, account, as_json=as_json)
+        _end(run, account, as_json=how.as_json)
         sys.stdout.flush()
 
     def leave(account: Account) -> NoReturn:
@@ -205,8 +200,9 @@ def _drive(run: RunFolder, resources: ResourcesConfig, *, address: str | None, a
         os._exit(EXIT_FAILED)
 
     with _asked_to_stop(display.say_stopping) as stop, display:
-        account = drive(run, resources, begin, address=address, stop=stop, leave=leave, **options)
-    sys.exit(_end(run, account, as_json=as_json))
+        options |= {"other_code": how.other_code}
+        account = drive(run, resources, begin, address=how.address, stop=stop, leave=leave, **options)
+    sys.exit(_end(run, account, as_json=how.as_json))
 
 
 def _end(run: RunFolder, account: Account, *, as_json: bool) -> int:
@@ -276,19 +272,9 @@ def _summary(run: RunFolder, account: Account, code: int, report: Location | Non
     }
 
 
-def resources_of(run: RunFolder, workers: int | None) -> ResourcesConfig:
-    """Where a run does its work, with another number of workers if one is given."""
-    return with_workers(stored_config(run.info.config, run.path).resources, workers)
-
-
-def with_workers(resources: ResourcesConfig, workers: int | None) -> ResourcesConfig:
-    """The same with another number of workers if one is given."""
-    return resources if workers is None else checked(ResourcesConfig, resources.model_dump() | {"workers": workers})
-
-
-def _require_machines(resources: ResourcesConfig, address: str | None) -> None:
+def _require_machines(resources: ResourcesConfig, how: How) -> None:
     """Refuse what the machines cannot do, before anything is made or started."""
-    workers, spread = resources.workers, resources.workers_per_trial
+    address, workers, spread = how.address, resources.workers, resources.workers_per_trial
     booking = Booking(resources.threads, resources.gpus_per_trial, spread, resources.gpus_per_worker)
     if address is not None and workers == 0:
         problem = Problem("--workers", "0", "a cluster (--address) is used by workers: at least 1")

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import math
-import resource
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from rich import box
-from rich.markup import escape
-from rich.table import Table as RichTable
-
-from jobs.terminal import AS_IT_IS, console, print_json
+from jobs.peak import peak_bytes
+from jobs.terminal import AS_IT_IS, console, print_json, print_table
 from search.config import RunConfig, methods, stored_config
 from search.config_errors import ConfigError, Problem
 from search.landscape import Landscape
@@ -88,7 +84,7 @@ def simulate(
 def _simulated(config: RunConfig, simulator: Simulator) -> dict[str, Any]:
     from search.sampling import optuna_suggesters
 
-    before, started = _peak_megabytes(), time.process_time()
+    before, started = peak_bytes(), time.process_time()
     clock = _AskClock()
     # The landscape has scores and no other objectives; trials of earlier runs are no part of the simulation.
     search = config.search.model_copy(update={"objectives": (METRIC,)})
@@ -133,8 +129,8 @@ def _simulated(config: RunConfig, simulator: Simulator) -> dict[str, Any]:
         "driver_cpu_seconds_per_trial": driver / plan.total,
         "ask_cpu_seconds_per_trial": clock.seconds / plan.total,
         "simulator_cpu_seconds": simulator.replay_seconds,
-        "peak_megabytes": _peak_megabytes(),
-        "grown_megabytes": _peak_megabytes() - before,
+        "peak_megabytes": peak_bytes() / 1e6,
+        "grown_megabytes": (peak_bytes() - before) / 1e6,
         "progress": progress,
         "improvements": improvements,
     }
@@ -183,10 +179,6 @@ class _Timed:
         return self._suggester.replays
 
 
-def _peak_megabytes() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def show_simulation(path: Path, overrides: Sequence[str], *, as_json: bool, **options: Any) -> None:
     """Print `simulate`."""
     found = simulate(path, overrides, **options)
@@ -206,16 +198,18 @@ def show_simulation(path: Path, overrides: Sequence[str], *, as_json: bool, **op
         f"{1000 * found['ask_cpu_seconds_per_trial']:.2f} of it sampling; Ray and disk not counted",
         f"memory     peak {found['peak_megabytes']:.0f} MB, {found['grown_megabytes']:.0f} MB of it while simulating",
     ]
-    out = console()
-    out.print("\n".join(lines), **AS_IT_IS)
-    table = RichTable(box=box.SIMPLE_HEAD)
-    for head in ("trials", "virtual time", "best score [%]", "one ask [ms]"):
-        table.add_column(escape(head), justify="right")
-    for row in found["progress"]:
-        ask = row["ask_milliseconds"]
-        cells = (str(row["trials"]), _duration(row["virtual_seconds"]), f"{100 * row['best']:.2f}")
-        table.add_row(*cells, "" if ask is None else f"{ask:.2f}")
-    out.print(table)
+    console().print("\n".join(lines), **AS_IT_IS)
+    heads = ("trials", "virtual time", "best score [%]", "one ask [ms]")
+    cells = [
+        (
+            str(row["trials"]),
+            _duration(row["virtual_seconds"]),
+            f"{100 * row['best']:.2f}",
+            "" if (ask := row["ask_milliseconds"]) is None else f"{ask:.2f}",
+        )
+        for row in found["progress"]
+    ]
+    print_table(heads, cells, right=heads)
 
 
 def _duration(seconds: float) -> str:

@@ -7,13 +7,9 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final
 
-from rich import box
-from rich.markup import escape
-from rich.table import Table as RichTable
-
 from analysis import load_run, objectives_of, pareto_table
 from analysis.pareto import pareto_sentence
-from jobs.terminal import AS_IT_IS, console, print_json
+from jobs.terminal import AS_IT_IS, console, print_json, print_table
 from search.checkpoint import rungs_reached
 from search.config import methods, stored_config
 from search.location import Location
@@ -141,15 +137,9 @@ def show_status(path: Location, *, as_json: bool) -> None:
         print_json(found)
         return
     out = console()
-    table = RichTable(box=box.SIMPLE_HEAD, title=escape(found["run_id"]), title_justify="left", title_style="bold")
-    for head in ("trial", "state", "progress", "score [%]", "time [s]"):
-        table.add_column(escape(head), justify="left" if head in {"trial", "state"} else "right")
     others = [name for name in found["objectives"] if name in _COLUMNS]
-    for name in others:
-        table.add_column(_COLUMNS[name][0], justify="right")
-    if others:
-        table.add_column("Pareto set")
-    table.add_column("why")
+    numbers = ["progress", "score [%]", "time [s]", *(_COLUMNS[name][0] for name in others)]
+    rows = []
     for trial in found["trials"]:
         progress = f"{trial['step']}/{trial['of']}" if "step" in trial else ""
         if "rung" in trial:
@@ -157,11 +147,12 @@ def show_status(path: Location, *, as_json: bool) -> None:
         score = "" if trial["score"] is None else f"{100 * trial['score']:.1f}"
         seconds = "" if trial["wall_seconds"] is None else f"{trial['wall_seconds']:.0f}"
         copied = f"copy of {trial['copied_from']}" if trial.get("copied_from") else ""
-        why = escape(trial.get("error") or copied)
         values = ["" if (value := trial.get(name)) is None else _COLUMNS[name][1].format(value) for name in others]
         front = ["in it" if trial["trial_id"] in found["pareto_set"] else ""] if others else []
-        table.add_row(trial["trial_id"], trial["state"], progress, score, seconds, *values, *front, why)
-    out.print(table)
+        why = trial.get("error") or copied
+        rows.append((trial["trial_id"], trial["state"], progress, score, seconds, *values, *front, why))
+    heads = ("trial", "state", *numbers, *(["Pareto set"] if others else []), "why")
+    print_table(heads, rows, title=found["run_id"], right=numbers)
     states = [trial["state"] for trial in found["trials"]]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     out.print(f"{len(states)} trials: {counts}. {found['evaluated_networks']} networks evaluated.")
@@ -170,7 +161,7 @@ def show_status(path: Location, *, as_json: bool) -> None:
     if rate := found["trials_per_hour"]:
         left = found["hours_left"]
         words = f"; the trials that are left take about {_duration(left)}" if left else ""
-        out.print(f"{rate:.3g} trials an hour{words}.")
+        out.print(f"{rate:{'.3g' if rate < 1000 else '.0f'}} trials an hour{words}.")
     for one in found["failures"]:
         out.print(f"{one['count']} attempts {one['status']}, first {one['first']}: {one['words']}", markup=False)
     for words in unjudged_words(found["not_judged"]):

@@ -5,12 +5,10 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 
-from rich import box
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from jobs.errors import EXIT_DONE, EXIT_FAILED
-from jobs.terminal import console, print_json
+from jobs.terminal import console, print_json, print_table
 from search.compaction import compact_run
 from search.location import Location
 from search.run_folder import open_run
@@ -30,13 +28,9 @@ def show_verification(path: Location, *, as_json: bool) -> None:
     counts = ", ".join(f"{found.rows[table]} rows of {table}" for table in found.rows if found.parts[table])
     out.print(f"{sum(found.parts.values())} parts: {counts or 'no rows'}.")
     if found.findings:
-        table = Table(box=box.SIMPLE_HEAD)
-        for head in ("", "table", "finding"):
-            table.add_column(head)
-        for finding in found.findings:
-            kind = "[bold red]fault[/]" if finding.is_fault else "note"
-            table.add_row(kind, finding.table, escape(finding.what))
-        out.print(table)
+        fault = Text("fault", "bold red")
+        cells = [(fault if one.is_fault else "note", one.table, one.what) for one in found.findings]
+        print_table(("", "table", "finding"), cells)
     faults = sum(finding.is_fault for finding in found.findings)
     if faults:
         out.print(

@@ -84,8 +84,13 @@ def best_trials(store: Store, count: int) -> list[str]:
     return list(unique(best))
 
 
-def found_set(store: Store, trial_id: str) -> FoundSet:
+def found_set(store: Store, trial_id: str, dtype: torch.dtype = torch.float32) -> FoundSet:
     """Read a trial's final set.
+
+    Args:
+        store: the tables of the run.
+        trial_id: of the trial.
+        dtype: of the genomes; float64 is as they are stored.
 
     Raises:
         ValueError: no such trial has ended well; lists those that have.
@@ -97,10 +102,10 @@ def found_set(store: Store, trial_id: str) -> FoundSet:
     if not ended_well:
         trials = store.read("trials", columns=["trial_id", "status"]).to_pylist()
         known = ", ".join(sorted({row["trial_id"] for row in trials if row["status"] == Status.OK})) or "none"
-        raise ValueError(f"a trial must have ended well to be judged, but got {trial_id!r}; those that have: {known}")
+        raise ValueError(f"a trial must have ended well to have a set, but got {trial_id!r}; those that have: {known}")
     trial = ended_well[-1]
     if original := trial["copied_from"]:
-        raise ValueError(f"only a trial that was run has a set, but {trial_id} is a copy of {original}: judge that one")
+        raise ValueError(f"only a trial that was run has a set, but {trial_id} is a copy of {original}: name that one")
     recorded, bad = store.read_checked("activations", keys=[trial_key(trial_id, trial["attempt"])])
     if bad:
         raise StoreError(f"the set of {trial_id} cannot be read: {bad[0]}. `ldnn resume` finds it again")
@@ -110,7 +115,7 @@ def found_set(store: Store, trial_id: str) -> FoundSet:
     spec = ActivationSpec(first["base"], first["num_types"], hidden, first["subnet_scale"], normalized)
     if first["table_scale"] is not None:  # rows of earlier code do not say it, and had the default
         spec = replace(spec, table_range=first["table_range"], table_scale=first["table_scale"])
-    return FoundSet(trial_id, spec, torch.tensor([row["genome"] for row in types], dtype=torch.float32), trial)
+    return FoundSet(trial_id, spec, torch.tensor([row["genome"] for row in types], dtype=dtype), trial)
 
 
 def unique(trial_ids: Sequence[str]) -> tuple[str, ...]:

@@ -176,7 +176,8 @@ def create(
         changes: of a fork, in what its configuration differs from that of the run it comes from.
 
     Raises:
-        RunFolderError: a bad name; a folder of that name is a run, holds other files, or is a symbolic link.
+        RunFolderError: a bad name; a folder of that name is a run, holds other files, is a symbolic link, or cannot be
+            made there.
         StoreError: the disk is full, or the folder cannot be written.
         ValueError: the configuration has no canonical JSON.
     """
@@ -190,9 +191,12 @@ def create(
     told = None if changes is None else [asdict(one) for one in changes]
     info = replace(described, data_checksum=data_checksum, changes=told)
     _refuse_foreign(path)
-    try:
-        if isinstance(path, Path):
+    if isinstance(path, Path):
+        try:
             path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunFolderError(f"{path} cannot be made: {error.strerror}. Choose another --out") from None
+    try:
         storage_at(path).prepare(_PLAIN_FOLDERS)
     except OSError as error:
         raise StoreError(describe_failure(f"make {path}", error)) from error

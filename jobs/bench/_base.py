@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import platform
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -158,6 +161,19 @@ def _seconds(device: str, action: Callable[[], object]) -> float:
     action()
     _wait(device)
     return time.perf_counter() - started
+
+
+def in_fresh_process(code: str, *arguments: object) -> Any:
+    """What a program says last, as JSON, in a process of its own.
+
+    Raises:
+        RuntimeError: it failed; with what it said.
+    """
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"a measuring process failed, with {', '.join(command[3:])}:\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def agree(what: str, ours: torch.Tensor, reference: torch.Tensor, tolerance: float) -> float:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jobs.bench._base import Conditions, Result, Size, agree, seconds_of
-from jobs.bench.references import MixedLayer
+from jobs.bench.references import MixedLayer, linear_tensors, plain_network
 from jobs.bench.work import SPEC, canonical
 from ldnn_core.activations import (
     Activation,
@@ -171,7 +171,9 @@ def check_curvature(trained: Trained, tolerance: dict[str, float] | None = None)
 def by_pyhessian(trained: Trained) -> Curvature:
     """One `nn.Module` after the other; for the check summarised in the same way."""
     signs = sign_probes(PROBES, trained.network.num_params, generator(0, "bench-probes")).to(trained.x)
-    vectors = [part for sign in signs for part in _tensors(trained.network, sign)] * 2  # for trace and density
+    vectors = [
+        part for sign in signs for part in linear_tensors(trained.network, sign[None])
+    ] * 2  # for trace and density
     samples, nodes, weights = [], [], []
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Using backward\\(\\) with create_graph=True")
@@ -201,20 +203,7 @@ def _module(trained: Trained, name: str, parameters: Tensor) -> nn.Module:
         layer: nn.Module = MixedLayer(genomes)
     else:
         layer = USUAL[name]() if name in USUAL else _Sine()
-    network = trained.network
-    model = nn.Sequential(
-        nn.Linear(network.inputs, network.hidden[0]), layer, nn.Linear(network.hidden[0], network.outputs)
-    ).to(parameters)
-    with torch.no_grad():
-        for own, value in zip(model.parameters(), _tensors(network, parameters), strict=True):
-            own.copy_(value)
-    return model
-
-
-def _tensors(network: MlpSpec, flat: Tensor) -> list[Tensor]:
-    """A vector (Θ,) as tensors in the order and shapes of `nn.Linear`."""
-    pairs = [(weight[0].T.contiguous(), bias.flatten()) for weight, bias in network.layers(flat[None])]
-    return [tensor for pair in pairs for tensor in pair]
+    return plain_network(trained.network, layer, parameters[None])
 
 
 def _both(device: str, some: Trained, repeats: int) -> tuple[Size, Size]:

@@ -10,18 +10,15 @@ T, the list of rows included, and nothing that does not.  On CUDA the peak is th
 
 from __future__ import annotations
 
-import json
-import resource
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from jobs.bench._base import REPEATS, Conditions, Result, Size, one_thread
+from jobs.bench._base import REPEATS, Conditions, Result, Size, in_fresh_process, one_thread
 from jobs.bench.references import plain_outer_step
 from jobs.bench.work import EXACT, canonical, contenders
+from jobs.peak import peak_bytes
 
 LIMIT_STEPS, LIMIT_MEGABYTES = 2000, 2000.0
 """The long horizon and what it may take in all."""
@@ -54,7 +51,7 @@ def measure_memory(conditions: Conditions) -> list[Result]:
 
 def growth_of_estimator(device: str, who: str, steps: int, width: int, length: int) -> Size:
     """Peak memory of an outer step with an estimator at T, and what is added per inner step up to ten times T."""
-    short, long = (_once(device, who, t, width, length) for t in (steps, 10 * steps))
+    short, long = (in_fresh_process(_WORKER, device, who, t, width, length) for t in (steps, 10 * steps))
     return {"peak_mb": short["peak_mb"], "mb_per_inner_step": _slope([short, long])}
 
 
@@ -68,18 +65,9 @@ def _fresh(device: str, who: str, steps: int, width: int) -> Size:
     The same work takes up to a quarter more in some processes than in others: the C library's heap keeps holes between
     the states that are kept, where activations were.  The most is reported too, so that the spread is seen.
     """
-    sizes = [_once(device, who, steps, width) for _ in range(REPEATS)]
+    sizes: list[Size] = [in_fresh_process(_WORKER, device, who, steps, width) for _ in range(REPEATS)]
     least = min(sizes, key=lambda size: float(size["peak_mb"]))
     return {**least, "most_mb": max(float(size["peak_mb"]) for size in sizes)}
-
-
-def _once(device: str, who: str, *numbers: int) -> Size:
-    command = [sys.executable, "-c", _WORKER, device, who, *map(str, numbers)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"the process that measures memory at T = {numbers[0]} failed:\n{done.stderr}")
-    size: Size = json.loads(done.stdout.splitlines()[-1])
-    return size
 
 
 def measure_here(device: str, who: str, steps: int, width: int, length: int = 20) -> Size:
@@ -119,11 +107,4 @@ def _forget_peak(device: str) -> str:
 
 
 def _peak(device: str) -> float:
-    if device == "cuda":
-        return float(torch.cuda.max_memory_allocated())
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return 1024 * float(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
-    except (OSError, StopIteration):
-        in_bytes = sys.platform == "darwin"
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1.0 if in_bytes else 1024.0)
+    return float(torch.cuda.max_memory_allocated()) if device == "cuda" else peak_bytes()

@@ -19,7 +19,7 @@ def plain_outer_step(work: Work) -> tuple[Tensor, Tensor]:
     The types take contiguous blocks of the layer, so that each neuron is computed once.
     """
     genomes = work.genomes[0].clone().requires_grad_()
-    weights = _weights(work, 0)
+    weights = [weight.requires_grad_() for weight in linear_tensors(work.network, work.parameters[:1])]
     squares = [torch.ones_like(weight) for weight in weights]
     losses = []
     for rows in work.batches.rows[:, 0]:
@@ -85,29 +85,42 @@ def train_candidate(
         rows: of each inner step, (T, B).
         genomes: the candidate, (K, P).
     """
+    return torch.stack(_train(plain_network(network, MixedLayer(genomes), parameters), x, y, rows))
+
+
+def plain_network(network: MlpSpec, layer: nn.Module, parameters: Tensor) -> nn.Sequential:
+    """A network with one hidden layer as an `nn.Module`.
+
+    Args:
+        network: its sizes.
+        layer: what its hidden units apply.
+        parameters: of the network, (1, Θ).
+    """
     model = nn.Sequential(
-        nn.Linear(network.inputs, network.hidden[0]),
-        MixedLayer(genomes),
-        nn.Linear(network.hidden[0], network.outputs),
+        nn.Linear(network.inputs, network.hidden[0]), layer, nn.Linear(network.hidden[0], network.outputs)
     ).to(parameters)
-    return torch.stack(_train(model, _tensors(network, parameters), x, y, rows))
+    with torch.no_grad():
+        for own, value in zip(model.parameters(), linear_tensors(network, parameters), strict=True):
+            own.copy_(value)
+    return model
+
+
+def linear_tensors(network: MlpSpec, parameters: Tensor) -> list[Tensor]:
+    """Parameters (1, Θ) of a network in the order and shapes of `nn.Linear`."""
+    pairs = [(weight[0].T.contiguous(), bias.flatten().clone()) for weight, bias in network.layers(parameters)]
+    return [tensor for pair in pairs for tensor in pair]
 
 
 def _train_relu(work: Work, n: int) -> tuple[nn.Module, list[Tensor]]:
-    network = work.network
-    model = nn.Sequential(
-        nn.Linear(network.inputs, network.hidden[0]), nn.ReLU(), nn.Linear(network.hidden[0], network.outputs)
-    ).to(work.parameters)
-    return model, _train(model, _weights(work, n), work.batches.x, work.batches.y, work.batches.rows[:, n])
+    model = plain_network(work.network, nn.ReLU(), work.parameters[n : n + 1])
+    return model, _train(model, work.batches.x, work.batches.y, work.batches.rows[:, n])
 
 
-def _train(model: nn.Module, weights: list[Tensor], x: Tensor, y: Tensor, rows: Tensor) -> list[Tensor]:
+def _train(model: nn.Module, x: Tensor, y: Tensor, rows: Tensor) -> list[Tensor]:
     optimizer = torch.optim.RMSprop(model.parameters(), lr=LR, alpha=RULES.decay, eps=RULES.epsilon)
-    with torch.no_grad():
-        for parameter, initial in zip(model.parameters(), weights, strict=True):
-            parameter.copy_(initial)
-            # the published rule starts the squared-gradient average at ones, torch.optim at zeros
-            optimizer.state[parameter] = {"step": torch.tensor(0.0), "square_avg": torch.ones_like(parameter)}
+    for parameter in model.parameters():
+        # the published rule starts the squared-gradient average at ones, torch.optim at zeros
+        optimizer.state[parameter] = {"step": torch.tensor(0.0), "square_avg": torch.ones_like(parameter)}
     losses = []
     for batch in rows:
         optimizer.zero_grad()
@@ -116,17 +129,6 @@ def _train(model: nn.Module, weights: list[Tensor], x: Tensor, y: Tensor, rows: 
         optimizer.step()
         losses.append(loss.detach())
     return losses
-
-
-def _weights(work: Work, n: int) -> list[Tensor]:
-    """Weights and biases of network n as `nn.Linear` keeps them, leaves of a graph."""
-    return _tensors(work.network, work.parameters[n : n + 1])
-
-
-def _tensors(network: MlpSpec, parameters: Tensor) -> list[Tensor]:
-    layers = network.layers(parameters)
-    pairs = [(weight[0].T.contiguous(), bias.flatten().clone()) for weight, bias in layers]
-    return [tensor.requires_grad_() for pair in pairs for tensor in pair]
 
 
 def _sub_network(a: Tensor, genome: Tensor) -> Tensor:

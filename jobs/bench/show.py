@@ -6,15 +6,12 @@ import sys
 from collections.abc import Sequence
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from jobs.bench import check_names, run_benchmarks
 from jobs.bench._base import THREADS, Conditions, DisagreementError, Result, Size, device_name
-from jobs.errors import EXIT_FAILED
-from jobs.terminal import console, print_json
+from jobs.errors import EXIT_FAILED, say_error
+from jobs.terminal import console, print_json, print_table
 
 
 def show_benchmarks(names: Sequence[str], *, device: str, quick: bool, as_json: bool) -> None:
@@ -31,31 +28,26 @@ def show_benchmarks(names: Sequence[str], *, device: str, quick: bool, as_json: 
     try:
         results = run_benchmarks(names, conditions)
     except DisagreementError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]error:[/] {escape(str(error))}")
+        say_error(error)
         sys.exit(EXIT_FAILED)
     if as_json:
         print_json([result.record() for result in results])
         return
-    print_results(results, console())
+    print_results(results)
 
 
-def print_results(results: Sequence[Result], out: Console) -> None:
+def print_results(results: Sequence[Result]) -> None:
     """One table of the figures, then one of the sizes behind each."""
-    table = Table(box=box.SIMPLE_HEAD)
-    for head in ("id", "figure"):
-        table.add_column(head)
-    for head in ("value", "target"):
-        table.add_column(head, justify="right", no_wrap=True)
-    table.add_column("met", no_wrap=True)
+    out, rows = console(), []
     for result in results:
         sign = "≥" if result.at_least else "≤"
         unit = "" if result.unit == "ratio" else f" {result.unit}"
         target = "" if result.target is None else f"{sign} {result.target:g}{unit}"
-        words = f"{result.value:.3g}{unit}", target
-        table.add_row(result.id, escape(result.what), *words, met_in_words(result))
-    out.print(table)
+        rows.append((result.id, result.what, f"{result.value:.3g}{unit}", target, met_in_words(result)))
+    numbers = ("value", "target")
+    print_table(("id", "figure", *numbers, "met"), rows, right=numbers, whole=(*numbers, "met"))
     for result in results:
-        out.print(_sizes(result))
+        _print_sizes(result)
         if result.check:
             errors = ", ".join(f"{what} {error:.1e}" for what, error in result.check.items())
             out.print(f"reference agrees with ours; relative errors: {errors}")
@@ -66,25 +58,22 @@ def print_results(results: Sequence[Result], out: Console) -> None:
             out.print("quick sizes: these figures cannot be compared with targets or with other runs")
 
 
-def met_in_words(result: Result) -> str:
+def met_in_words(result: Result) -> str | Text:
     """``met``, ``MISSED``, ``not comparable`` or, where there is no target, nothing."""
     if result.conditions.quick:
         return "not comparable"
     if result.met is None:
         return ""
-    return "[green]met[/]" if result.met else "[bold red]MISSED[/]"
+    return Text("met", "green") if result.met else Text("MISSED", "bold red")
 
 
-def _sizes(result: Result) -> Table:
-    heads = list(dict.fromkeys(key for size in result.sizes for key in size))
-    table = Table(box=box.SIMPLE_HEAD, title=f"{result.id}: sizes", title_justify="left", title_style="bold")
-    for head in heads:
-        table.add_column(head.replace("_", " "), justify="left" if head in ("who", "peak_of") else "right")
-    for size in result.sizes:
-        table.add_row(*(_cell(size, head) for head in heads))
-    return table
+def _print_sizes(result: Result) -> None:
+    keys = {key: key.replace("_", " ") for size in result.sizes for key in size}
+    numbers = [head for key, head in keys.items() if key not in ("who", "peak_of")]
+    cells = [[_cell(size, key) for key in keys] for size in result.sizes]
+    print_table(list(keys.values()), cells, title=f"{result.id}: sizes", right=numbers)
 
 
 def _cell(size: Size, head: str) -> str:
     value = size.get(head, "")
-    return f"{value:.3g}" if isinstance(value, float) else escape(str(value))
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

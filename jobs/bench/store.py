@@ -9,12 +9,9 @@ read them from memory where there is enough.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -22,7 +19,7 @@ from typing import Any, Final
 
 import torch
 
-from jobs.bench._base import Conditions, Result, Size, agree
+from jobs.bench._base import Conditions, Result, Size, agree, in_fresh_process
 from jobs.bench.made_up_run import Shape, part, write_run
 from search.compaction import compact_table
 from search.part import encode
@@ -38,20 +35,19 @@ PANDAS_PARTS: Final = 10_000
 _FREE: Final = 12e9
 _PUBLISHED: Final = 200
 
-_PEAK = """
+_TELL = """
+from jobs.peak import peak_bytes
 def tell(table, started):
-    lines = open("/proc/self/status").read().splitlines()
-    peak = 1024 * float(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
     means = [float(one) for one in table]
-    used = time.process_time()
-    print(json.dumps({"seconds": time.perf_counter() - started, "cpu": used, "peak_mb": peak / 1e6, "means": means}))
+    took, used, peak = time.perf_counter() - started, time.process_time(), peak_bytes() / 1e6
+    print(json.dumps({"seconds": took, "cpu": used, "peak_mb": peak, "means": means}))
 """
 _OURS = f"""
 import json, sys, time
 started = time.perf_counter()
 from analysis import cross_size_table, load_run
 from analysis.cross_size import NEEDED
-{_PEAK}
+{_TELL}
 table = cross_size_table(load_run(sys.argv[1]).read("evaluations", columns=NEEDED, categories=True))
 table = table[~table["arm"].isin(["relu", "silu", "gelu", "tanh", "sin"])]
 tell(table.sort_values(["trial_id", "depth", "width", "arm"])["vs_relu"], started)
@@ -60,7 +56,7 @@ _PANDAS = f"""
 import json, sys, time
 started = time.perf_counter()
 import pandas as pd
-{_PEAK}
+{_TELL}
 size = ["task", "architecture", "lr_protocol", "mixing", "depth", "width"]
 rows = pd.read_parquet(sys.argv[1] + "/evaluations", columns=[*size, "trial_id", "split", "arm", "seed", "accuracy"])
 rows = rows[rows["split"] == "test"]
@@ -74,7 +70,7 @@ tell(table.sort_values(["trial_id", "depth", "width", "arm"])["vs_relu"].iloc[:,
 _DUCKDB = "\n".join(
     [
         "import json, sys, time\nstarted = time.perf_counter()\nimport duckdb",
-        _PEAK,
+        _TELL,
         """
 duckdb.sql("set threads to " + sys.argv[2])
 rows = duckdb.read_parquet(sys.argv[1] + "/evaluations/*.parquet").filter("split = 'test'")
@@ -142,7 +138,7 @@ def _measure(folder: Path, shape: Shape, *, quick: bool) -> tuple[list[Size], di
     means: dict[str, list[float]] = {}
 
     def measure(who: str, code: str, *arguments: str) -> None:
-        found = _fresh(code, str(root), *arguments)
+        found = in_fresh_process(code, root, *arguments)
         means[who] = found.pop("means")
         sizes.append({"who": who, "parts": shape.parts, "rows": shape.rows, **found})
 
@@ -193,12 +189,3 @@ def _publishing(conditions: Conditions) -> Result:
         sizes.append(size | {"median_ms": statistics.median(times), "most_ms": max(times), "encoding_ms": encoding})
     what = f"publishing a part of {len(whole)} rows durably: median"
     return Result("P8b", what, sizes[1]["median_ms"], 10.0, "ms", tuple(sizes), conditions)
-
-
-def _fresh(code: str, *arguments: str) -> Size:
-    command = [sys.executable, "-c", code, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"a measuring process failed:\n{done.stderr}")
-    size: Size = json.loads(done.stdout.splitlines()[-1])
-    return size

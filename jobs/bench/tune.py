@@ -8,17 +8,15 @@ starting Ray is told beside the figures.
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
-import subprocess
-import sys
 import time
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from jobs.bench._base import Conditions, Result, Size, one_thread
+from jobs.bench._base import Conditions, Result, Size, in_fresh_process, one_thread
 from jobs.bench.work import canonical
 from search.plan import ListPlan, Outcome, Unit
 from search.schema import Status
@@ -153,11 +151,11 @@ def _cost(who: str, costs: list[float], workers: int, seconds: float) -> Size:
 
 def _without_ray(conditions: Conditions, units: int, networks: int, rounds: int) -> float:
     """The same ratio for plain processes: what the machine itself gives."""
-    command = [sys.executable, "-c", _ALONE, conditions.device, *map(str, (units, networks, rounds))]
 
-    def seconds(processes: int) -> list[float]:
-        running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(processes)]
-        return [float(json.loads(process.communicate()[0])) for process in running]
+    def seconds() -> float:
+        return float(in_fresh_process(_ALONE, conditions.device, units, networks, rounds))
 
-    [alone] = seconds(1)
-    return sum(alone / each for each in seconds(2))
+    alone = seconds()
+    with ThreadPoolExecutor() as pool:
+        both = [pool.submit(seconds) for _ in range(2)]
+    return sum(alone / each.result() for each in both)

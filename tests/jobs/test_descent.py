@@ -204,5 +204,5 @@ def test_status_says_rate_time_left_and_what_lies_where(tmp_path):
     assert set(found["disk_bytes_by_folder"]) >= {"trials", "steps", "activations", "quarantine", "."}
     assert sum(found["disk_bytes_by_folder"].values()) == found["disk_bytes"]
     said = ldnn("status", run.path).out
-    assert re.search(r"trials an hour; the trials that are left take about \d+", said)
+    assert re.search(r"^[\d.]+ trials an hour; the trials that are left take about \d+", said, re.MULTILINE)
     assert "1 files in quarantine, each with a report beside it." in said

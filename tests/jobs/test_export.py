@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from analysis import load_run
-from jobs.export import observed_inputs
+from jobs.export import best_trial, observed_inputs
 from ldnn_core import load_activation, read_card
 from search.setting import activation_spec
 from tests.jobs.calls import ldnn
@@ -134,7 +135,7 @@ def test_observed_inputs_are_the_bins_from_the_first_to_the_last_that_was_seen()
         (["--out", "a.safetensors", "--numpy", "a.txt"], "--numpy must end in .npz"),
         (
             ["--out", "a.safetensors", "--trial", "gradient-0099"],
-            "--trial must be one of evolution-0000",
+            "--trial: a trial must have ended well to have a set, but got 'gradient-0099'; those that have: evo",
         ),
     ],
 )
@@ -149,10 +150,19 @@ def test_a_run_without_a_set_is_said(run, tmp_path):
     shutil.copytree(run, copied)
     shutil.rmtree(copied / "activations")
     answer = ldnn("export", copied, "--trial", "gradient-0000", "--out", tmp_path / "set.safetensors")
-    assert (answer.code, "ended before it" in answer.err) == (2, True)
+    assert (answer.code, "the set of gradient-0000 cannot be read" in answer.err) == (1, True)
     shutil.rmtree(copied / "trials")
     answer = ldnn("export", copied, "--out", tmp_path / "set.safetensors")
     assert (answer.code, "has none" in answer.err) == (2, True)
+
+
+def test_the_best_trial_is_no_copy():
+    scores = {"gradient-0000": (0.5, None), "gradient-0002": (0.7, "gradient-0001"), "gradient-0001": (0.7, None)}
+    rows = [
+        {"trial_id": trial, "status": "ok", "score": score, "copied_from": original}
+        for trial, (score, original) in scores.items()
+    ]
+    assert best_trial(SimpleNamespace(name="made-up", trials=pd.DataFrame(rows))) == "gradient-0001"
 
 
 def test_interpolants_are_compared(exported):

@@ -120,7 +120,7 @@ def test_a_set_of_one_type_has_no_pure_arms(store, tmp_path):
 
 def test_a_trial_without_a_set_is_named_with_those_that_have_one(store):
     publish_trial(store, "gradient", 0, 0.5, status="diverged")
-    with pytest.raises(ValueError, match=r"must have ended well to be judged, but got .gradient-0000.*have: none"):
+    with pytest.raises(ValueError, match=r"must have ended well to have a set, but got .gradient-0000.*have: none"):
         found_set(store, "gradient-0000")
     publish_trial(store, "gradient", 1, 0.5)
     with pytest.raises(ValueError, match="but got 'gradient-7'; those that have: gradient-0001"):

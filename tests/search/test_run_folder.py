@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import search
-from search.durable import CRASH_EXIT, CRASH_POINTS, StoreError
+from search.durable import CRASH_EXIT, CRASH_POINTS
 from search.provenance import config_hash
 from search.run_folder import ABSENT, Difference, RunFolderError, create, difference, open_run
 from search.schema import SCHEMA_VERSION, TABLES
@@ -102,7 +102,7 @@ def test_a_folder_or_file_of_somebody_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RunFolderError, match=r"file is a file. Choose another --out"):
         create(tmp_path, "file", CONFIG, seed=0)
-    with pytest.raises(StoreError, match=r"could not make .*Not a directory"):
+    with pytest.raises(RunFolderError, match=r"file/x cannot be made: Not a directory. Choose another --out"):
         create(tmp_path / "file", "x", CONFIG, seed=0)
 
 

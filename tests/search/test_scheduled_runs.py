@@ -314,7 +314,7 @@ def test_copies_are_neither_judged_nor_sets_of_their_own(equal: RunFolder):
     assert set(best_trials(equal.store, 6)) == originals
     assert set(pd.read_parquet(equal.path / "evaluations")["trial_id"]) == originals | {"usual"}
     copy = trials[trials["copied_from"].notna()].index[0]
-    with pytest.raises(ValueError, match=f"{copy} is a copy of {trials.loc[copy, 'copied_from']}: judge that one"):
+    with pytest.raises(ValueError, match=f"{copy} is a copy of {trials.loc[copy, 'copied_from']}: name that one"):
         found_set(equal.store, copy)
 
 
