@@ -76,22 +76,43 @@ def _torch() -> Finding:
 
 
 def _cuda(device: torch.device) -> Finding:
-    """Look something up on the device, which is the first attempt to compile for it."""
+    """Differentiate a short training there, which is the first attempt to compile for it, and on the CPU."""
     import torch
 
     from ldnn_core.accelerator import CUDA, cuda_path
-    from ldnn_core.activations import TableBank
-    from ldnn_core.subnetwork import ActivationSpec, initial_genomes
 
-    spec = ActivationSpec()
     try:
-        bank = TableBank(spec, initial_genomes(spec, 0).to(device))
-        bank.value_slope(torch.zeros(2, 8, 4, device=device), torch.zeros(1, 4, dtype=torch.int32, device=device))
+        there, here = _meta_gradient(device), _meta_gradient(torch.device("cpu"))
         name = torch.cuda.get_device_name()
     except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for CUDA
         return Finding("device", "bad", f"CUDA does not work here ({error}): --set resources.device=cpu does")
-    words = f"{name}: --set resources.device=cuda uses it; look-ups and updates: {cuda_path()}"
+    if not torch.allclose(there, here, rtol=1e-3, atol=1e-6):
+        words = f"{name} gives another meta-gradient than the CPU: report this, and use --set resources.device=cpu"
+        return Finding("device", "bad", words)
+    use = "--set resources.device=cuda --set resources.gpus_per_trial=0.25 uses it"
+    words = f"{name}: {use}; look-ups and updates: {cuda_path()}"
     return Finding("device", "ok" if CUDA.failure is None else "note", words)
+
+
+def _meta_gradient(device: torch.device) -> torch.Tensor:
+    """That of a set through two inner steps of a small network on random rows, on the CPU."""
+    import torch
+
+    from ldnn_core import losses, mlp, optimizers, training
+    from ldnn_core.activations import BankActivation, TableBank, mixed_functions
+    from ldnn_core.estimators import Unrolled
+    from ldnn_core.randomness import generator
+    from ldnn_core.subnetwork import ActivationSpec, initial_genomes
+
+    source = generator(0, "doctor")
+    x, y = torch.randn(40, 5, generator=source), torch.randint(3, (40,), generator=source)
+    rows = training.shuffled_rows(40, 8, 2, [source])
+    batches = training.Batches(x.to(device), y.to(device), rows.to(device))
+    network, spec = mlp.MlpSpec(5, (8,), 3, losses.CrossEntropy()), ActivationSpec()
+    activation = BankActivation(TableBank(spec, initial_genomes(spec, 0).to(device)), mixed_functions((8,), 2))
+    problem = training.InnerProblem(network, optimizers.RMSprop(), 0.01)
+    parameters = network.initial_parameters([source]).to(device)
+    return Unrolled().estimate(problem, parameters, batches, activation, 2).gradient.cpu()
 
 
 def _kernels() -> Finding:

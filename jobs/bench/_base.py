@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import torch
 
+from ldnn_core.accelerator import prepare
 from search.provenance import library_versions
 
 THREADS: Final = 1
@@ -61,7 +62,9 @@ class Conditions:
         available = torch.cuda.is_available()
         if device == "cuda" and not available:
             raise ValueError("there is no CUDA device here: use --device cpu or --device auto")
-        return Conditions("cuda" if device == "cuda" or (device == "auto" and available) else "cpu", quick)
+        place = "cuda" if device == "cuda" or (device == "auto" and available) else "cpu"
+        prepare(place)
+        return Conditions(place, quick)
 
 
 @dataclass(frozen=True)
@@ -156,10 +159,10 @@ def seconds_of(device: str, *actions: Callable[[], object], repeats: int = REPEA
 
 
 def _seconds(device: str, action: Callable[[], object]) -> float:
-    _wait(device)
+    wait_for(device)
     started = time.perf_counter()
     action()
-    _wait(device)
+    wait_for(device)
     return time.perf_counter() - started
 
 
@@ -189,6 +192,7 @@ def agree(what: str, ours: torch.Tensor, reference: torch.Tensor, tolerance: flo
     return error
 
 
-def _wait(device: str) -> None:
+def wait_for(device: str) -> None:
+    """Wait until a device has done what it was asked for, before a clock is read."""
     if device == "cuda":
         torch.cuda.synchronize()

@@ -14,7 +14,7 @@ from unittest.mock import patch
 
 import torch
 
-from jobs.bench._base import REPEATS, Conditions, Result, Size, agree
+from jobs.bench._base import REPEATS, Conditions, Result, Size, agree, wait_for
 from jobs.bench.references import train_candidate
 from ldnn_core import population
 from ldnn_core.mlp import MlpSpec
@@ -87,7 +87,8 @@ def timed_generations(setting: Setting) -> Size:
     """The mean seconds of a generation after the first, and the shares of what they are spent on."""
     config = _config(setting)
     marks = []
-    with _clock("train") as training, _clock("TableBank") as lowering:
+    device = setting.device.type
+    with _clock("train", device) as training, _clock("TableBank", device) as lowering:
         recorder = Recorder(setting, config.generations - 1, lambda *_: marks.append((sum(training), sum(lowering))))
         search_by_evolution(setting, config, recorder, ShardsHere())
     assert training  # else the figure would speak of something else
@@ -99,8 +100,10 @@ def timed_generations(setting: Setting) -> Size:
 
 def _plain_seconds(setting: Setting) -> float:
     candidates = make_algorithm(setting, _config(setting)).ask()
+    wait_for(setting.device.type)
     started = time.perf_counter()
     _train_all(setting, candidates)
+    wait_for(setting.device.type)
     return time.perf_counter() - started
 
 
@@ -115,14 +118,16 @@ def _train_all(setting: Setting, candidates: torch.Tensor) -> list[torch.Tensor]
 
 
 @contextmanager
-def _clock(name: str) -> Iterator[list[float]]:
+def _clock(name: str, device: str) -> Iterator[list[float]]:
     """Seconds of each call that the evaluation of a population makes to a function or class of the core."""
     taken: list[float] = []
     original = getattr(population, name)
 
     def timed(*arguments: object, **options: object) -> object:
+        wait_for(device)
         started = time.perf_counter()
         result = original(*arguments, **options)
+        wait_for(device)
         taken.append(time.perf_counter() - started)
         return result
 

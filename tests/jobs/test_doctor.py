@@ -28,6 +28,14 @@ def test_it_says_which_path_cuda_takes_and_why(failure, state, monkeypatch):
     monkeypatch.setattr("ldnn_core.accelerator.CUDA.failure", failure)
     found = doctor._cuda(torch.device("cpu"))
     path = "compiled" if failure is None else "eager: RuntimeError: no Triton"
-    assert (found.state, found.words) == (
-        state, f"toy: --set resources.device=cuda uses it; look-ups and updates: {path}",
-    )  # fmt: skip
+    assert found.state == state
+    use = "--set resources.device=cuda --set resources.gpus_per_trial=0.25 uses it"
+    assert found.words == f"toy: {use}; look-ups and updates: {path}"
+
+
+def test_a_device_that_gives_other_numbers_is_bad(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "toy")
+    gradients = [torch.tensor([1.0, 2.0]), torch.tensor([1.0, 2.1])]
+    monkeypatch.setattr(doctor, "_meta_gradient", lambda device: gradients.pop())
+    found = doctor._cuda(torch.device("cpu"))
+    assert (found.state, "toy gives another meta-gradient than the CPU" in found.words) == ("bad", True)
