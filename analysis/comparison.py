@@ -16,20 +16,32 @@ import numpy as np
 import pandas as pd
 
 from analysis.cross_size import SIZE
-from analysis.function_space import curve_distances, curve_points, set_distance
+from analysis.function_space import TYPE, curve_distances, curve_points, set_distance
 from analysis.load import Run, counted_attempts
 from analysis.merit import LOSS, metric_of
 from analysis.paired import AGAINST, paired_columns
-from analysis.sets import METHODS, headline_sets, judging_regime, judging_split, of_sets, one_rate, regime_of
+from analysis.sets import (
+    CONDITIONS,
+    METHODS,
+    headline_sets,
+    judging_regime,
+    judging_split,
+    of_sets,
+    one_rate,
+    regime_of,
+)
 from analysis.settings import outer_loss_unit, pooling_sentence
 from analysis.statistics import ENDS, Interval, Vector, difference_of_means, mean_intervals, pair
-from analysis.words import count, number, percent, points, seconds, size_words
+from analysis.words import condition_words, count, number, percent, points, seconds, size_words, varying
 
 BUDGETS: Final = {"inner_steps_total": "inner steps", "wall_seconds": "seconds"}
 """Columns of the steps table by which budgets are measured, and their units."""
 
 METRICS: Final = {"val_accuracy": "validation accuracy", "outer_loss": "outer loss"}
 """Columns of the steps table that tell how good a set is; the first is better high, the second low."""
+
+LEARNED_AND_JUDGED: Final = ["learned_on", *CONDITIONS]
+"""Columns of final sets that say on which task they were learned, and under which conditions they are compared."""
 
 _CURVE_COLUMNS: Final = [
     "task", "budget_kind", "metric", "method", "budget", "value", "low", "high", "trials", "carried",
@@ -40,7 +52,7 @@ _EQUAL_COLUMNS: Final = [
     *(f"difference{end}" for end in ENDS), "interval",
 ]  # fmt: skip
 _FINAL_COLUMNS: Final = [
-    *SIZE, "mixing", *(f"{method}_trial" for method in METHODS), *METHODS,
+    "learned_on", *SIZE, "mixing", *(f"{method}_trial" for method in METHODS), *METHODS,
     *(f"difference{end}" for end in ENDS), *AGAINST,
 ]  # fmt: skip
 
@@ -52,7 +64,8 @@ class Comparison:
     Attributes:
         curves: best so far of each method on a common grid of budgets, with intervals over trials.
         equal_budget: the values at the largest budget that both methods reached, and gradient minus evolution.
-        final_sets: the best set of each method (by validation score) on judging rows, paired by seed.
+        final_sets: of each task the best set of each method that was learned on it (by validation score), on judging
+            rows, paired by seed.
         sentences: the same in words.
         outer_loss_unit: the unit of outer losses.
     """
@@ -79,7 +92,8 @@ def compare(*runs: Run) -> Comparison:
     curves = [budget_curves(steps, budget, metric) for budget in BUDGETS for metric in METRICS]
     equal = [equal_budget(steps, budget, metric) for budget in BUDGETS for metric in METRICS]
     equal_table = pd.concat(equal, ignore_index=True)
-    finals = final_sets(runs)
+    best = best_sets(runs)
+    finals = final_sets(runs, best)
     pooled = pooling_sentence(runs)
     sentences = (
         *([pooled] if pooled else []),
@@ -87,7 +101,7 @@ def compare(*runs: Run) -> Comparison:
         *_equal_sentences(equal_table),
         *_final_sentences(finals),
         *_judged_by_loss(runs),
-        *_distance_sentences(runs, finals),
+        *_distance_sentences(runs, best, finals),
     )
     return Comparison(pd.concat(curves, ignore_index=True), equal_table, finals, sentences, outer_loss_unit(runs))
 
@@ -152,26 +166,41 @@ def equal_budget(steps: pd.DataFrame, budget: str, metric: str) -> pd.DataFrame:
     return pd.DataFrame.from_records(records, columns=_EQUAL_COLUMNS)
 
 
-def final_sets(runs: Sequence[Run]) -> pd.DataFrame:
-    """The mix of the best set of each method (by validation score) at every size, paired by seed.
+def best_sets(runs: Sequence[Run]) -> pd.DataFrame:
+    """Of each task, ``learned_on``, and method the headline set with the highest score in any of the runs.
+
+    Scores of different tasks are different things, a skill where it is a regression.
+    """
+    sets = [headline_sets(run).assign(learned_on=next(iter(run.tasks), "")) for run in runs]
+    best = pd.concat(sets, ignore_index=True).sort_values("score", ascending=False, kind="stable")
+    return best.drop_duplicates(["learned_on", "method"])
+
+
+def final_sets(runs: Sequence[Run], best: pd.DataFrame) -> pd.DataFrame:
+    """The mix of the best sets at every size, gradient against evolution, paired by seed.
 
     Seeds pair only if both networks were trained under the same conditions; the mean accuracies are over the pairs.
+
+    Args:
+        runs: which were compared.
+        best: their `best_sets`.
     """
-    best = _best_sets(runs)
     rows = pd.concat(
         [run.evaluations[run.evaluations["split"] == judging_split(run.evaluations)] for run in runs], ignore_index=True
     )
     alike = (rows["arm"] == "mixed") & rows["accuracy"].notna() & (regime_of(rows) == judging_regime(rows))
-    mixed = one_rate(of_sets(rows[alike], best))
+    chosen = best[["run_id", "trial_id", "learned_on"]]
+    mixed = one_rate(rows[alike]).merge(chosen, on=["run_id", "trial_id"])
+    place = ["learned_on", *SIZE, "mixing"]
     records = []
     found = []
-    for key, group in mixed.groupby([*SIZE, "mixing"], dropna=False):
+    for key, group in mixed.groupby(place, dropna=False):
         own = {str(method): part.set_index("seed") for method, part in group.groupby("method")}
         if set(METHODS) - set(own):
             continue
         pairs = pair(*(own[method]["accuracy"] for method in METHODS))
         common = own["gradient"].index.intersection(own["evolution"].index)
-        record: dict[str, Any] = dict(zip([*SIZE, "mixing"], key, strict=True))
+        record: dict[str, Any] = dict(zip(place, key, strict=True))
         for method in METHODS:
             record[f"{method}_trial"] = own[method]["trial_id"].iloc[0]
             record[method] = own[method].loc[common, "accuracy"].mean() if len(common) else float("nan")
@@ -227,12 +256,11 @@ def _equal_sentences(table: pd.DataFrame) -> Iterator[str]:
 
 
 def _final_sentences(table: pd.DataFrame) -> Iterator[str]:
-    conditions = ["task", "architecture", "mixing", "lr_protocol"]
-    varying = [column for column in conditions if len(table[column].unique()) > 1]
-    for _, rows in table.groupby(conditions, dropna=False):
+    said = varying(table, LEARNED_AND_JUDGED)
+    for _, rows in table.groupby(LEARNED_AND_JUDGED, dropna=False):
         first = rows.iloc[0]
         names = f"gradient ({first['gradient_trial']}) and evolution ({first['evolution_trial']})"
-        where = "".join(f", {first[column]}" for column in varying)
+        where = f", {condition_words(first, said)}" if said else ""
         parts = []
         for row in rows.to_dict("records"):
             evidence = count(row["pairs"], "seed") + (f", {row['lost']} without a partner" if row["lost"] else "")
@@ -246,11 +274,13 @@ def _judged_by_loss(runs: Sequence[Run]) -> Iterator[str]:
         yield "Final sets judged by loss are not compared here; `ldnn passport` holds each of them against its rivals."
 
 
-def _distance_sentences(runs: Sequence[Run], finals: pd.DataFrame) -> Iterator[str]:
+def _distance_sentences(runs: Sequence[Run], best: pd.DataFrame, finals: pd.DataFrame) -> Iterator[str]:
     """How far apart the two sets that are compared are, as functions."""
-    curves = final_curves(runs)
-    for trials in finals[[f"{method}_trial" for method in METHODS]].drop_duplicates().itertuples(index=False):
-        own = curves[curves["trial_id"].isin(trials)]
+    rows = pd.concat([counted_attempts(run.activations, run.trials) for run in runs], ignore_index=True)
+    rows = rows[rows["final"].fillna(value=False).astype(bool)]
+    columns = ["learned_on", *(f"{method}_trial" for method in METHODS)]
+    for learned_on, *trials in finals[columns].drop_duplicates().itertuples(index=False):
+        own = curve_points(of_sets(rows, best[best["learned_on"] == learned_on]), TYPE)
         sizes = own[["trial_id", "type_index"]].drop_duplicates()["trial_id"].value_counts().tolist()
         if len(sizes) != len(METHODS) or len(set(sizes)) != 1:  # without curves, or with unequal numbers of types
             continue
@@ -259,19 +289,6 @@ def _distance_sentences(runs: Sequence[Run], finals: pd.DataFrame) -> Iterator[s
             f"The functions of {' and '.join(trials)} differ by {distance} (root mean square under a standard normal, "
             "types matched as well as can be)."
         )
-
-
-def final_curves(runs: Sequence[Run]) -> pd.DataFrame:
-    """Points ``x``, ``y`` of the final functions of each method's best set, those that `final_sets` compares."""
-    rows = pd.concat([counted_attempts(run.activations, run.trials) for run in runs], ignore_index=True)
-    rows = of_sets(rows[rows["final"].fillna(value=False).astype(bool)], _best_sets(runs))
-    return curve_points(rows, ["method", "trial_id", "type_index"])
-
-
-def _best_sets(runs: Sequence[Run]) -> pd.DataFrame:
-    """Of each method the headline set with the highest score in any of the runs."""
-    best = pd.concat([headline_sets(run) for run in runs], ignore_index=True)
-    return best.sort_values("score", ascending=False, kind="stable").drop_duplicates("method")
 
 
 def _trial_counts(row: dict[Any, Any]) -> str:

@@ -12,9 +12,9 @@ import pandas as pd
 from analysis.cross_size import RIVALS, SIZE, cross_size_table
 from analysis.load import Run, counted_attempts
 from analysis.merit import LOSS, metric_of
-from analysis.sets import SET, headline_sets, in_order, judging_regime, judging_split, of_sets, regime_of
+from analysis.sets import CONDITIONS, SET, headline_sets, in_order, judging_regime, judging_split, of_sets, regime_of
 from analysis.statistics import MIN_PAIRS
-from analysis.words import count, percent, points, size_words
+from analysis.words import condition_words, count, percent, points, size_words, varying
 
 
 class Outcome(StrEnum):
@@ -171,10 +171,9 @@ def _outcome(row: dict[Any, Any]) -> Outcome:
 
 def _themes(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """The rows that one group of sentences is about, and what to call them: one set under one protocol on one task."""
-    conditions = ["task", "architecture", "mixing", "lr_protocol"]
-    varying = [column for column in conditions if len(table[column].unique()) > 1]
-    for _, rows in table.groupby([*SET, *conditions], dropna=False, sort=False):
-        yield f"mixed ({', '.join([rows['trial_id'].iloc[0], *rows[varying].iloc[0]])})", rows
+    said = ["trial_id", *varying(table, CONDITIONS)]
+    for _, rows in table.groupby([*SET, *CONDITIONS], dropna=False, sort=False):
+        yield f"mixed ({condition_words(rows.iloc[0], said)})", rows
 
 
 def _where_learned(subject: str, rows: pd.DataFrame) -> Iterator[str]:

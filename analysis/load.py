@@ -57,6 +57,14 @@ class Run:
         return config if isinstance(config, Mapping) else {}
 
     @property
+    def tasks(self) -> Mapping[str, str]:
+        """Its tasks, the one it learns on first: what tables call them, a label or the name → the name."""
+        judging = self.config.get("evaluation")
+        further = judging.get("tasks") if isinstance(judging, Mapping) else None
+        told = [task for task in (self.config.get("task"), *(further or ())) if isinstance(task, Mapping)]
+        return {str(task.get("label") or task.get("name")): str(task.get("name")) for task in told}
+
+    @property
     def trials(self) -> pd.DataFrame:
         """One row per trial attempt."""
         return self.table("trials")

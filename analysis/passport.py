@@ -20,7 +20,7 @@ import pandas as pd
 from analysis.merit import LOSS
 from analysis.passport_cells import BEST_USUAL, SIZE
 from analysis.passport_grid import Grid, passport_grid
-from analysis.passport_label import Decision, Label, Rules, Standing, decide, where
+from analysis.passport_label import KIND, Decision, Label, Rules, Standing, decide, where
 from analysis.passport_rows import PassportError, passport_rows
 from analysis.scaling import mean_over_sizes, slopes_per_doubling
 from analysis.types_of_columns import typed
@@ -223,7 +223,7 @@ def _summary(grid: Grid) -> pd.DataFrame:
     """Over the sizes of each task, from the differences to the best usual activation at each."""
     sizes = grid.table[(grid.table["rival"] == BEST_USUAL) & grid.table["advantage"].notna()]
     records = []
-    for (task, architecture), rows in sizes.groupby(["task", "architecture"], sort=False):
+    for (task, architecture), rows in sizes.groupby(KIND, sort=False):
         series = [grid.differences[tuple(row[column] for column in SIZE)] for row in rows.to_dict("records")]
         together = pd.concat(series, axis=1).to_numpy(float)
         differences = np.where(np.isfinite(together), together, np.nan)

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from analysis.merit import collapsed, merit_of, metric_of
-from analysis.passport_label import Rules
+from analysis.passport_label import KIND, Rules
 from analysis.statistics import Vector
 from search.schema import CONTROLS
 
-SIZE: Final = ["task", "architecture", "depth", "width"]
+SIZE: Final = [*KIND, "depth", "width"]
 """Columns that name one size."""
 
 BEST_USUAL: Final = "best usual"

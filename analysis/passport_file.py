@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analysis.passport import SUMMARY_COLUMNS, Passport
+from analysis.passport_label import KIND
 from analysis.whole_files import replace_file
 
 _TEXT: Final = pa.string()
@@ -127,7 +128,7 @@ def _content(passport: Passport) -> bytes:
         "label": label, "words": passport.words,
     }  # fmt: skip
     about_task = [name for name in SUMMARY_COLUMNS if name != "metric"]
-    rows = passport.grid.merge(passport.summary[about_task], on=["task", "architecture"], how="left").assign(**whole)
+    rows = passport.grid.merge(passport.summary[about_task], on=KIND, how="left").assign(**whole)
     table = pa.Table.from_pandas(rows[list(_COLUMNS)], schema=PASSPORT, preserve_index=False)
     said: dict[str, Any] = {"sentences": list(passport.sentences), "rules": asdict(passport.rules)}
     metadata = {METADATA_KEY: json.dumps(said, ensure_ascii=False).encode()}

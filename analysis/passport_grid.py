@@ -9,7 +9,7 @@ from typing import Any, Final
 import pandas as pd
 
 from analysis.passport_cells import BEST_USUAL, SIZE, Cell, cells_of
-from analysis.passport_label import Rules, Standing
+from analysis.passport_label import KIND, Rules, Standing
 from analysis.scaling import retentions
 from analysis.significance import (
     LEVEL,
@@ -137,7 +137,7 @@ def _retain(cells: Sequence[Cell]) -> None:
 
 
 def _family(cell: Cell) -> tuple[Any, ...]:
-    return tuple(cell.record[column] for column in ("rival", "task", "architecture"))
+    return tuple(cell.record[column] for column in ("rival", *KIND))
 
 
 def _key(cell: Cell) -> tuple[Any, ...]:

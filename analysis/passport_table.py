@@ -11,10 +11,10 @@ from analysis.load import Run
 from analysis.merit import ACCURACY, LOSS
 from analysis.passport import Passport, PassportError, scale_passport
 from analysis.passport_cells import BEST_USUAL, SIZE
-from analysis.passport_label import Standing, where
+from analysis.passport_label import KIND, Standing, where
 from analysis.sets import PLAIN, headline_sets
 from analysis.tables import Column, Table
-from analysis.words import NOTHING, count, number, percent, points, size_words
+from analysis.words import NOTHING, condition_words, count, number, percent, points, size_words, varying
 
 _UNITS: Final = {ACCURACY: "points", LOSS: "log points of loss"}
 _WITHOUT_ARM: Final = {"relu"}
@@ -42,14 +42,14 @@ def passport_table(passport: Passport) -> Table:
         Column("at chance or diverged [%]"),
         Column("against best usual", numeric=False),
     )
-    several = {name: len(passport.grid[name].unique()) > 1 for name in ("task", "architecture")}
+    said = varying(passport.grid, KIND)
     rows = []
     for _, size in passport.grid.groupby(SIZE, sort=False):
         by_rival = {row["rival"]: row for row in size.to_dict("records")}
         main = by_rival[BEST_USUAL]
         differences = [_difference(by_rival[rival]) for rival in rivals]
         rows.append((
-            _size(main), _kind(main, several), *differences,
+            _size(main), condition_words(main, said), *differences,
             _p_value(main["p_holm"]), str(main["pairs"]), percent(main["won"], 0), _kept(main),
             percent(main["collapsed_share"], 0) if main["collapsed_share"] else NOTHING, str(main["standing"]),
         ))  # fmt: skip
@@ -62,11 +62,10 @@ def passport_table(passport: Passport) -> Table:
 
 def passport_summary(passport: Passport) -> Iterator[str]:
     """What holds over the sizes of each task, against the best usual activation, in words."""
-    kinds = passport.summary[["task", "architecture"]]
-    varying = [name for name in kinds if len(kinds[name].unique()) > 1]
+    said = varying(passport.summary, KIND)
     for row in passport.summary.to_dict("records"):
         unit = _UNITS[row["metric"]]
-        place = f"{', '.join(str(row[name]) for name in varying)}: " if varying else ""
+        place = f"{condition_words(row, said)}: " if said else ""
         if pd.isna(row["mean_advantage"]):
             yield f"{place}No mean over sizes: {row['mean_note']}."
         else:
@@ -126,10 +125,6 @@ def passport_tables(run: Run) -> Iterator[Table]:
 
 def _size(row: dict[Any, Any]) -> str:
     return f"{size_words(row)}{' (learned)' if row['is_learned'] else ''}"
-
-
-def _kind(row: dict[Any, Any], several: dict[str, bool]) -> str:
-    return ", ".join(str(row[name]) for name, are in several.items() if are) or NOTHING
 
 
 def _difference(row: dict[Any, Any]) -> str:

@@ -9,11 +9,11 @@ import pandas as pd
 
 from analysis.figures.regimes import regimes_and_ensembles_data
 from analysis.load import Run
+from analysis.sets import CONDITIONS
 from analysis.style import arm_order
 from analysis.tables import Column, Table
-from analysis.words import NOTHING, percent, percent_interval, points, real, size_words
+from analysis.words import NOTHING, condition_words, percent, percent_interval, points, real, size_words
 
-_SET: Final = ["trial_id", "task", "architecture", "mixing", "lr_protocol"]
 _PLACE: Final = (Column("size", numeric=False), Column("regime", numeric=False))
 
 
@@ -26,13 +26,12 @@ def regime_tables(run: Run, *, arms: Collection[str] | None = None, intervals: b
         intervals: whether means have theirs; differences always do.
     """
     data = regimes_and_ensembles_data(run)
-    for key, rows in data.groupby(_SET, sort=False):
-        trial, *conditions = (str(part) for part in key)
+    for (trial, *_), rows in data.groupby(["trial_id", *CONDITIONS], sort=False):
         for arm in arm_order(rows["arm"]):
             own = rows[rows["arm"] == arm]
             is_learned = arm == "mixed" or arm.startswith("pure-")
             subject = f"{arm} of {trial}" if is_learned else f"{arm} beside the set of {trial}"
-            about = ", ".join([subject, *conditions[:-1], f"lr {conditions[-1]}"])
+            about = f"{subject}, {condition_words(own.iloc[0], CONDITIONS)}"
             if arms is None or arm in arms:
                 if len(own["regime"].unique()) > 1:
                     yield _regimes(about, own, intervals)

@@ -13,6 +13,9 @@ from search.schema import USUAL_TRIAL, Status
 SET: Final = ["run_id", "method", "trial_id"]
 """Columns that name one activation set."""
 
+CONDITIONS: Final = ["task", "architecture", "mixing", "lr_protocol"]
+"""Columns that say under which conditions, beside size and training regime, networks were judged."""
+
 METHODS: Final = ("gradient", "evolution")
 """The two families of methods, in the order in which they are shown."""
 

@@ -8,14 +8,25 @@ from typing import Any, Final
 
 import pandas as pd
 
-from analysis.comparison import METRICS, Comparison, budget_words
+from analysis.comparison import LEARNED_AND_JUDGED, METRICS, Comparison, budget_words
 from analysis.cross_size import RIVALS
 from analysis.judgement import Verdict
 from analysis.load import Run, counted_attempts
 from analysis.pareto import objectives_of, pareto_table
-from analysis.sets import METHODS
+from analysis.sets import CONDITIONS, METHODS
 from analysis.style import arm_order
-from analysis.words import NOTHING, count, number, percent, percent_interval, points, real, seconds, size_words
+from analysis.words import (
+    NOTHING,
+    condition_words,
+    count,
+    number,
+    percent,
+    percent_interval,
+    points,
+    real,
+    seconds,
+    size_words,
+)
 from search.schema import OBJECTIVES, Status
 
 
@@ -56,13 +67,13 @@ _OBJECTIVE_HEADS: Final = {
     "flatness": "Hessian trace per parameter",
 }
 _RIVAL_HEADS: Final = {"relu": "– ReLU", "best_pure": "– best pure", "best_usual": "– best usual"}
-_PANEL: Final = ["trial_id", "task", "architecture", "mixing", "lr_protocol"]
+_PANEL: Final = ["trial_id", *CONDITIONS]
 
 
 def advantage_tables(verdict: Verdict) -> Iterator[Table]:
     """Per headline set: the mix's paired differences at each size."""
     spoken = verdict.table[verdict.table["headline"]]
-    for key, rows in spoken.groupby(_PANEL, sort=False, dropna=False):
+    for _, rows in spoken.groupby(_PANEL, sort=False, dropna=False):
         heads = [_left("size"), *(Column(f"mixed {_RIVAL_HEADS[rival]} [points]") for rival in RIVALS)]
         heads += [Column("won against ReLU [%]"), Column("seeds"), _left("remarks")]
         lines = []
@@ -72,21 +83,23 @@ def advantage_tables(verdict: Verdict) -> Iterator[Table]:
             relu = by_rival["relu"]
             pairs = max((row["pairs"] for row in by_rival.values() if pd.notna(row["pairs"])), default=0)
             lines.append((_size(relu), *cells, percent(relu["won"], 0), str(pairs), _remarks(list(by_rival.values()))))
-        caption = f"Advantage of the mix of {_title(key)}, paired by seed, with 95 % intervals"
+        caption = (
+            f"Advantage of the mix of {condition_words(rows.iloc[0], _PANEL)}, paired by seed, with 95 % intervals"
+        )
         yield Table(caption, tuple(heads), tuple(lines)).without_empty_columns()
 
 
 def accuracy_tables(verdict: Verdict, *, intervals: bool = True) -> Iterator[Table]:
     """Per headline set: the mean accuracy of every arm at each size; without intervals for narrow places."""
     spoken = set(verdict.table.loc[verdict.table["headline"], "trial_id"])
-    for key, rows in verdict.sizes[verdict.sizes["trial_id"].isin(spoken)].groupby(_PANEL, sort=False, dropna=False):
+    for _, rows in verdict.sizes[verdict.sizes["trial_id"].isin(spoken)].groupby(_PANEL, sort=False, dropna=False):
         arms = arm_order(rows["arm"])
         lines = []
         for _, size in rows.groupby(["depth", "width"]):
             by_arm = {row["arm"]: row for row in size.to_dict("records")}
             lines.append((_size(next(iter(by_arm.values()))), *(_accuracy(by_arm.get(arm), intervals) for arm in arms)))
         accuracy = f"Accuracy on {verdict.split} rows [%]{' with 95 % intervals' if intervals else ''}"
-        caption = f"{accuracy}, set of {_title(key)}"
+        caption = f"{accuracy}, set of {condition_words(rows.iloc[0], _PANEL)}"
         yield Table(caption, (_left("size"), *map(Column, arms)), tuple(lines))
 
 
@@ -113,16 +126,17 @@ def comparison_tables(comparison: Comparison) -> Iterator[Table]:
         yield Table(
             "Gradient minus evolution at equal budgets, means over trials with 95 % intervals", heads, tuple(lines)
         )
-    if len(comparison.final_sets):
+    for _, rows in comparison.final_sets.groupby(LEARNED_AND_JUDGED, dropna=False, sort=False):
         lines = []
-        for row in comparison.final_sets.to_dict("records"):
+        for row in rows.to_dict("records"):
             difference = points(row["difference"], row["difference_low"], row["difference_high"], signed=True)
             accuracies = [percent(row[method]) for method in METHODS]
             lines.append((_size(row), *accuracies, difference, percent(row["won"], 0), str(row["pairs"])))
-        first = comparison.final_sets.iloc[0]
+        first = rows.iloc[0]
         heads = (_left("size"), *(Column(f"{first[f'{method}_trial']} [%]") for method in METHODS))
         heads = (*heads, Column("difference [points]"), Column("won by gradient [%]"), Column("seeds"))
-        yield Table(f"Final sets on {first['split']} rows, paired by seed", heads, tuple(lines))
+        about = condition_words(first, LEARNED_AND_JUDGED)
+        yield Table(f"Final sets on {first['split']} rows, paired by seed: {about}", heads, tuple(lines))
 
 
 def trials_table(run: Run) -> Table:
@@ -225,11 +239,6 @@ def _objective(name: str, value: Any) -> str:
     if name in {"score", "cross_size_drop"}:
         return percent(value)
     return number(value, 0) if name == "num_params" else _significant(value)
-
-
-def _title(key: Any) -> str:
-    trial, task, _, mixing, protocol = key
-    return ", ".join(str(part) for part in (trial, task, mixing, f"lr {protocol}") if pd.notna(part))
 
 
 def _size(row: dict[Any, Any]) -> str:

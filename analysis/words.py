@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import pandas as pd
 
 NOTHING: Final = "–"
 """What stands where there is no number."""
+
+_BEFORE: Final = {"depth": "depth ", "lr_protocol": "lr ", "learned_on": "learned on "}
+"""Column of conditions → what is said before its value, where that alone says too little."""
 
 
 def number(value: Any, digits: int = 2) -> str:
@@ -64,6 +67,16 @@ def size_words(row: Mapping[Any, Any]) -> str:
     """The size of the networks that a row of a table is about: width 20, or width 20, depth 2."""
     depth = "" if row["depth"] == 1 else f", depth {row['depth']}"
     return f"width {row['width']}{depth}"
+
+
+def varying(rows: pd.DataFrame, columns: Iterable[str]) -> list[str]:
+    """Those of the columns that have several values: what has to be said to tell the rows apart."""
+    return [column for column in columns if len(rows[column].unique()) > 1]
+
+
+def condition_words(row: Mapping[Any, Any] | pd.Series[Any], columns: Iterable[str]) -> str:
+    """Under which conditions the numbers of a row were obtained: mnist1d, mlp, lr shared."""
+    return ", ".join(f"{_BEFORE.get(column, '')}{row[column]}" for column in columns if pd.notna(row[column]))
 
 
 def _ends(low: float, high: float) -> tuple[str, str]:

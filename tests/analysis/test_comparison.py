@@ -150,3 +150,22 @@ def test_a_method_that_recorded_nothing_within_the_budget_is_said(make_run):
     folder.steps("evolution-0000", [0.3, 0.5], inner_steps_total=[60, 120])
     first = compare(load_run(folder.path)).sentences[0]
     assert first == "At 20 inner steps per trial, evolution had not recorded any validation accuracy yet."
+
+
+def test_final_sets_are_those_of_the_task_on_which_they_were_learned(make_run):
+    """A skill is no accuracy: the best of one task must not be chosen by scores of another."""
+    runs = []
+    for task, gradient, evolution in (("mnist1d", 0.6, 0.55), ("van_der_pol", 0.5, 0.9)):
+        folder = make_run(task, run_id=task, config={"task": {"name": task}})
+        for trial, score in (("gradient-0000", gradient), ("evolution-0000", evolution)):
+            folder.trial(trial, score=score, task=task)
+            folder.evaluations(trial, {"mixed": [score] * 6}, task="digits")
+            folder.activations(trial, [0, 1])
+        runs.append(load_run(folder.path))
+    result = compare(*runs)
+    found = result.final_sets.set_index("learned_on")
+    assert found["gradient"].to_dict() == pytest.approx({"mnist1d": 0.6, "van_der_pol": 0.5})
+    assert found["evolution"].to_dict() == pytest.approx({"mnist1d": 0.55, "van_der_pol": 0.9})
+    finals = [sentence for sentence in result.sentences if sentence.startswith("Final sets")]
+    assert ["learned on mnist1d" in finals[0], "learned on van_der_pol" in finals[1]] == [True, True]
+    assert sum("The functions of" in sentence for sentence in result.sentences) == 2

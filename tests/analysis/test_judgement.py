@@ -107,8 +107,8 @@ def test_validation_rows_are_called_so(make_run):
 def test_protocols_are_told_apart_when_there_are_two(small):
     for protocol in ("shared", "per_arm_size"):
         small.evaluations("gradient-0001", {"mixed": noisy(0.6, key=1)}, lr_protocol=protocol)
-    assert "mixed (gradient-0001, shared) beats ReLU" in said(small, "shared", "ReLU")
-    assert "mixed (gradient-0001, per_arm_size)" in said(small, "per_arm_size", "ReLU")
+    assert "mixed (gradient-0001, lr shared) beats ReLU" in said(small, "shared", "ReLU")
+    assert "mixed (gradient-0001, lr per_arm_size)" in said(small, "per_arm_size", "ReLU")
 
 
 def test_the_headline_set_is_chosen_by_validation_score_not_by_the_test(small):

@@ -114,3 +114,28 @@ def test_numbers_read_as_people_write_them():
         NOTHING,
     ]
     assert (count(1, "seed"), count(2, "seed")) == ("1 seed", "2 seeds")
+
+
+def test_tables_of_several_kinds_of_network_have_captions_of_their_own(make_run):
+    folder = make_run()
+    for architecture in ("mlp", "resnet"):
+        folder.evaluations("usual", {"relu": [0.5, 0.5]}, architecture=architecture)
+        folder.evaluations("gradient-0000", {"mixed": [0.6, 0.7]}, architecture=architecture)
+    found = verdict(load_run(folder.path))
+    for tables in (advantage_tables(found), accuracy_tables(found)):
+        captions = [table.caption for table in tables]
+        assert [[kind in caption for kind in ("mlp", "resnet")] for caption in captions] == [
+            [True, False],
+            [False, True],
+        ]
+
+
+def test_final_sets_of_several_conditions_have_tables_that_say_which(make_run):
+    folder = make_run()
+    for task in ("mnist1d", "digits"):
+        for trial in ("gradient-0000", "evolution-0001"):
+            folder.evaluations(trial, {"mixed": [0.5, 0.6]}, 20, task=task)
+    tables = list(comparison_tables(compare(load_run(folder.path))))
+    assert [[row[0] for row in table.rows] for table in tables] == [["width 20"], ["width 20"]]
+    assert ["digits" in table.caption for table in tables] == [True, False]
+    assert "mnist1d" in tables[1].caption
