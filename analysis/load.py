@@ -12,6 +12,7 @@ import pandas as pd
 
 from analysis.frames import Backend, repeated_rows, to_frame
 from analysis.measured_later import with_later_curvature
+from analysis.merit import chance_of
 from search.schema import UNIQUE_KEYS, Status
 from search.store import (
     BadPart,
@@ -81,8 +82,13 @@ class Run:
 
     @cached_property
     def evaluations(self) -> pd.DataFrame:
-        """One row per trained network, with its curvature also where that was measured later."""
-        return with_later_curvature(self.table("evaluations"), self.table("spectra"))
+        """One row per trained network, with its curvature also where that was measured later.
+
+        Beside the schema's columns there is ``chance``, the accuracy of a guess, NaN where its task does not tell: what
+        tables call a task need not be its name.
+        """
+        rows = with_later_curvature(self.table("evaluations"), self.table("spectra"))
+        return rows.assign(chance=chance_of(rows, self.tasks))
 
     @property
     def left_out(self) -> tuple[BadPart, ...]:

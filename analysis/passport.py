@@ -10,7 +10,7 @@ readers in docs/passport.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -113,20 +113,19 @@ def scale_passport(
     mixing: str | None = None,
     regime: str | None = None,
     split: str | None = None,
-    chance: Mapping[str, float] | None = None,
     rules: Rules | None = None,
 ) -> Passport:
     """Judge one set at all sizes at which it was evaluated.
 
     Args:
-        evaluations: rows of the evaluations table, usual arms and other sets included.
+        evaluations: rows of the evaluations table, usual arms and other sets included, best as a run has them
+            (``run.evaluations``), which knows in each task what the accuracy of a guess is, whatever it is called.
         trial_id: the trial that found the set.
         run_id: its run; needed if the rows of several runs have such a trial.
         lr_protocol: rows of this protocol; if not given and there are several, per_arm_size.
         mixing: rows of this mixing; if not given and there are several, within_layer.
         regime: rows of this training regime; if not given and there are several, plain.
         split: test or val; if not given, val only as long as there are no test rows.
-        chance: accuracy of a guess by task, for tasks that `analysis.merit.CHANCE` does not have.
         rules: margins and shares; `Rules()` if not given.
 
     Raises:
@@ -142,7 +141,7 @@ def scale_passport(
         mixing=mixing,
         regime=regime,
     )
-    grid = passport_grid(rows.own, rows.usual, rows.singles, rules, chance)
+    grid = passport_grid(rows.own, rows.usual, rows.singles, rules)
     sizes = grid.table[grid.table["rival"] == BEST_USUAL]
     decision = _decision(rows.own, rows.usual, sizes, rules)
     first = rows.own.iloc[0]

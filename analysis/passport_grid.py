@@ -48,9 +48,7 @@ class Grid:
     differences: Mapping[tuple[Any, ...], pd.Series[float]]
 
 
-def passport_grid(
-    own: pd.DataFrame, usual: pd.DataFrame, singles: pd.DataFrame, rules: Rules, chance: Mapping[str, float] | None
-) -> Grid:
+def passport_grid(own: pd.DataFrame, usual: pd.DataFrame, singles: pd.DataFrame, rules: Rules) -> Grid:
     """Hold the mix against its rivals at every size at which it, or one of them, has networks.
 
     Args:
@@ -58,9 +56,8 @@ def passport_grid(
         usual: rows of usual arms under the same conditions.
         singles: rows of sets with one learned type under the same conditions, ``arm`` being the trial's id.
         rules: margins and shares.
-        chance: accuracy of a guess by task, where it is not known.
     """
-    cells = list(cells_of(own, usual, singles, rules, chance))
+    cells = list(cells_of(own, usual, singles, rules))
     _estimate(cells)
     for rival in dict.fromkeys(cell.record["rival"] for cell in cells):
         _test([cell for cell in cells if cell.record["rival"] == rival], rules)
