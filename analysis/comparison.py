@@ -20,16 +20,7 @@ from analysis.function_space import TYPE, curve_distances, curve_points, set_dis
 from analysis.load import Run, counted_attempts
 from analysis.merit import LOSS, metric_of
 from analysis.paired import AGAINST, paired_columns
-from analysis.sets import (
-    CONDITIONS,
-    METHODS,
-    headline_sets,
-    judging_regime,
-    judging_split,
-    of_sets,
-    one_rate,
-    regime_of,
-)
+from analysis.sets import CONDITIONS, METHODS, headline_sets, judged, judging_regime, of_sets, regime_of
 from analysis.settings import outer_loss_unit, pooling_sentence
 from analysis.statistics import ENDS, Interval, Vector, difference_of_means, mean_intervals, pair
 from analysis.words import condition_words, count, number, percent, points, seconds, size_words, varying
@@ -185,12 +176,10 @@ def final_sets(runs: Sequence[Run], best: pd.DataFrame) -> pd.DataFrame:
         runs: which were compared.
         best: their `best_sets`.
     """
-    rows = pd.concat(
-        [run.evaluations[run.evaluations["split"] == judging_split(run.evaluations)] for run in runs], ignore_index=True
-    )
+    rows = pd.concat([judged(run.evaluations) for run in runs], ignore_index=True)
     alike = (rows["arm"] == "mixed") & rows["accuracy"].notna() & (regime_of(rows) == judging_regime(rows))
     chosen = best[["run_id", "trial_id", "learned_on"]]
-    mixed = one_rate(rows[alike]).merge(chosen, on=["run_id", "trial_id"])
+    mixed = rows[alike].merge(chosen, on=["run_id", "trial_id"])
     place = ["learned_on", *SIZE, "mixing"]
     records = []
     found = []

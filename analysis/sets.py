@@ -95,3 +95,8 @@ def one_rate(evaluations: pd.DataFrame) -> pd.DataFrame:
     best = means.reset_index().sort_values("merit", ascending=False, kind="stable").drop_duplicates(arm)
     kept = evaluations.merge(best[[*arm, "lr"]], on=[*arm, "lr"])
     return kept.drop_duplicates([*arm, "seed"])
+
+
+def judged(evaluations: pd.DataFrame) -> pd.DataFrame:
+    """The networks that judge, without those that only chose learning rates: `judging_split`, and of it `one_rate`."""
+    return one_rate(evaluations[evaluations["split"] == judging_split(evaluations)])

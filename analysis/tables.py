@@ -13,7 +13,7 @@ from analysis.cross_size import RIVALS
 from analysis.judgement import Verdict
 from analysis.load import Run, counted_attempts
 from analysis.pareto import objectives_of, pareto_table
-from analysis.sets import CONDITIONS, METHODS
+from analysis.sets import CONDITIONS, METHODS, judged
 from analysis.style import arm_order
 from analysis.words import (
     NOTHING,
@@ -26,6 +26,7 @@ from analysis.words import (
     real,
     seconds,
     size_words,
+    varying,
 )
 from search.schema import OBJECTIVES, Status
 
@@ -188,23 +189,25 @@ def failures_table(run: Run) -> Table:
 
 
 def cost_table(run: Run) -> Table:
-    """What a trained network of the evaluation costs, by width."""
+    """What a judged network costs, size by size."""
     heads = (
-        Column("width"),
+        _left("size"),
         Column("networks"),
         Column("weights"),
         Column("time per network"),
         Column("inner steps/s"),
     )
     lines = []
-    for width, rows in run.evaluations.groupby("width"):
+    networks = judged(run.evaluations)
+    kinds = varying(networks, ["task", "architecture"])
+    for _, rows in networks.groupby([*kinds, "depth", "width"]):
         total = rows["wall_seconds"].sum()
         rate = rows["inner_steps"].sum() / total if total else float("nan")
         weights, time = rows["num_params"].median(), rows["wall_seconds"].mean()
-        lines.append((str(width), number(len(rows), 0), number(weights, 0), seconds(time), number(rate, 0)))
-    return Table(
-        "Cost of a trained network in the evaluation (batched: time of a batch ÷ its networks)", heads, tuple(lines)
-    )
+        first = rows.iloc[0]
+        size = ", ".join(filter(None, [size_words(first), condition_words(first, kinds)]))
+        lines.append((size, number(len(rows), 0), number(weights, 0), seconds(time), number(rate, 0)))
+    return Table("Cost of a judged network (batched: time of a batch ÷ its networks)", heads, tuple(lines))
 
 
 def settings_rows(settings: Any, prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -63,7 +63,7 @@ def count(amount: int, noun: str) -> str:
     return f"{amount} {noun}" if amount == 1 else f"{amount} {noun}s"
 
 
-def size_words(row: Mapping[Any, Any]) -> str:
+def size_words(row: Mapping[Any, Any] | pd.Series[Any]) -> str:
     """The size of the networks that a row of a table is about: width 20, or width 20, depth 2."""
     depth = "" if row["depth"] == 1 else f", depth {row['depth']}"
     return f"width {row['width']}{depth}"

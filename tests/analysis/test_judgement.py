@@ -150,3 +150,16 @@ def test_a_coarse_table_of_the_found_set_is_said(small, errors, is_said):
     )
     for sentences in (found.sentences, found.headlines):
         assert [s for s in sentences if "coarse" in s] == [expected] * is_said
+
+
+def test_networks_that_chose_learning_rates_are_no_networks_outside_the_table(small):
+    small.evaluations("gradient-0001", {"mixed": noisy(0.53, key=2)}, outside_table=0.001)
+    small.evaluations("gradient-0001", {"mixed": noisy(0.3, key=2)}, outside_table=0.4, split="val", lr=0.3)
+    assert not [sentence for sentence in judged(small).sentences if "outside the table" in sentence]
+
+
+def test_use_outside_the_table_is_said_for_each_task_and_kind_of_network(small):
+    small.evaluations("gradient-0001", {"mixed": noisy(0.53, key=2)}, outside_table=0.005)
+    small.evaluations("gradient-0001", {"mixed": noisy(0.53, key=2)}, outside_table=0.03, task="digits")
+    words = said(small, "outside the table")
+    assert words.startswith("mixed (gradient-0001, digits) at width 50: 3.0 % of")

@@ -139,3 +139,15 @@ def test_final_sets_of_several_conditions_have_tables_that_say_which(make_run):
     assert [[row[0] for row in table.rows] for table in tables] == [["width 20"], ["width 20"]]
     assert ["digits" in table.caption for table in tables] == [True, False]
     assert "mnist1d" in tables[1].caption
+
+
+def test_costs_are_those_of_judged_networks_size_by_size(make_run):
+    folder = make_run()
+    for depth in (1, 2):
+        folder.evaluations("usual", {"relu": [0.5, 0.5]}, depth=depth, wall_seconds=depth)
+    folder.evaluations("usual", {"relu": [0.5] * 9}, split="val", wall_seconds=99.0, lr=0.3)
+    table = cost_table(load_run(folder.path))
+    assert [(row[0], row[1], row[3]) for row in table.rows] == [
+        ("width 50", "2", "1\u2009s"),
+        ("width 50, depth 2", "2", "2\u2009s"),
+    ]
