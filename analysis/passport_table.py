@@ -11,13 +11,23 @@ from analysis.load import Run
 from analysis.merit import ACCURACY, LOSS
 from analysis.passport import Passport, PassportError, scale_passport
 from analysis.passport_cells import BEST_USUAL, SIZE
-from analysis.passport_label import KIND, Standing, where
+from analysis.passport_label import KIND, where
 from analysis.sets import PLAIN, headline_sets
 from analysis.tables import Column, Table
-from analysis.words import NOTHING, condition_words, count, number, percent, points, size_words, varying
+from analysis.words import (
+    NOTHING,
+    condition_words,
+    count,
+    difference_words,
+    number,
+    p_value,
+    percent,
+    points,
+    size_words,
+    varying,
+)
 
 _UNITS: Final = {ACCURACY: "points", LOSS: "log points of loss"}
-_WITHOUT_ARM: Final = {"relu"}
 
 
 def passport_table(passport: Passport) -> Table:
@@ -49,8 +59,8 @@ def passport_table(passport: Passport) -> Table:
         main = by_rival[BEST_USUAL]
         differences = [_difference(by_rival[rival]) for rival in rivals]
         rows.append((
-            _size(main), condition_words(main, said), *differences,
-            _p_value(main["p_holm"]), str(main["pairs"]), percent(main["won"], 0), _kept(main),
+            size_words(main, learned=main["is_learned"]), condition_words(main, said), *differences,
+            p_value(main["p_holm"]), str(main["pairs"]), percent(main["won"], 0), _kept(main),
             percent(main["collapsed_share"], 0) if main["collapsed_share"] else NOTHING, str(main["standing"]),
         ))  # fmt: skip
     label = "no label" if passport.label is None else str(passport.label)
@@ -123,22 +133,9 @@ def passport_tables(run: Run) -> Iterator[Table]:
     return (passport_table(passport) for passport in headline_passports(run)[0])
 
 
-def _size(row: dict[Any, Any]) -> str:
-    return f"{size_words(row)}{' (learned)' if row['is_learned'] else ''}"
-
-
 def _difference(row: dict[Any, Any]) -> str:
-    if row["standing"] == Standing.NOT_MEASURED:
-        return NOTHING
-    arm = "" if row["rival"] in _WITHOUT_ARM or row["rival_arm"] == row["rival"] else f" ({row['rival_arm']})"
-    lost = f", {count(row['lost'], 'seed')} lost" if row["lost"] else ""
-    return points(row["advantage"], row["low"], row["high"], signed=True) + arm + lost
-
-
-def _p_value(p: Any) -> str:
-    if pd.isna(p):
-        return NOTHING
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+    arm = None if row["rival_arm"] == row["rival"] else row["rival_arm"]
+    return difference_words(row["advantage"], row["low"], row["high"], arm=arm, lost=row["lost"])
 
 
 def _kept(row: dict[Any, Any]) -> str:

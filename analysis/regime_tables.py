@@ -10,9 +10,19 @@ import pandas as pd
 from analysis.figures.regimes import regimes_and_ensembles_data
 from analysis.load import Run
 from analysis.sets import CONDITIONS
+from analysis.statistics import ENDS
 from analysis.style import arm_order
 from analysis.tables import Column, Table
-from analysis.words import NOTHING, condition_words, percent, percent_interval, points, real, size_words
+from analysis.words import (
+    NOTHING,
+    condition_words,
+    difference_words,
+    p_value,
+    percent,
+    percent_interval,
+    real,
+    size_words,
+)
 
 _PLACE: Final = (Column("size", numeric=False), Column("regime", numeric=False))
 
@@ -58,8 +68,8 @@ def _regimes(about: str, rows: pd.DataFrame, intervals: bool) -> Table:
             _accuracy(row, "accuracy", intervals),
             _difference(row, "vs_plain"),
             percent(row["vs_plain_won"], 0),
-            _p_value(row["vs_plain_p_holm"]),
-            str(row["networks"]),
+            p_value(row["vs_plain_p_holm"]),
+            str(row["networks"] if pd.isna(row["vs_plain_pairs"]) else row["vs_plain_pairs"]),
             str(row["diverged"]) if row["diverged"] else NOTHING,
         )
         for row in rows.to_dict("records")
@@ -93,7 +103,7 @@ def _ensembles(about: str, rows: pd.DataFrame, intervals: bool) -> Table:
             _accuracy(row, "ensemble_weighted_accuracy", intervals),
             _difference(row, "ensemble_gain"),
             _difference(row, "ensemble_vs_plain"),
-            _p_value(row["ensemble_vs_plain_p_holm"]),
+            p_value(row["ensemble_vs_plain_p_holm"]),
             _real(row, "error_correlation", intervals),
             _real(row, "snapshot_distance", intervals),
         )
@@ -108,13 +118,9 @@ def _accuracy(row: dict[Any, Any], name: str, with_interval: bool) -> str:
 
 
 def _difference(row: dict[Any, Any], name: str) -> str:
-    return points(row[name], row[f"{name}_low"], row[f"{name}_high"], signed=True)
+    return difference_words(*(row[f"{name}{end}"] for end in ENDS), lost=row.get(f"{name}_lost"))
 
 
 def _real(row: dict[Any, Any], name: str, with_interval: bool) -> str:
     low, high = (row[f"{name}_low"], row[f"{name}_high"]) if with_interval else (None, None)
     return real(row[name], low, high)
-
-
-def _p_value(value: Any) -> str:
-    return NOTHING if pd.isna(value) else f"{value:.2g}"

@@ -14,11 +14,13 @@ from analysis.judgement import Verdict
 from analysis.load import Run, counted_attempts
 from analysis.pareto import objectives_of, pareto_table
 from analysis.sets import CONDITIONS, METHODS, judged
+from analysis.statistics import ENDS
 from analysis.style import arm_order
 from analysis.words import (
     NOTHING,
     condition_words,
     count,
+    difference_words,
     number,
     percent,
     percent_interval,
@@ -83,7 +85,8 @@ def advantage_tables(verdict: Verdict) -> Iterator[Table]:
             cells = [_difference(by_rival[rival]) for rival in RIVALS]
             relu = by_rival["relu"]
             pairs = max((row["pairs"] for row in by_rival.values() if pd.notna(row["pairs"])), default=0)
-            lines.append((_size(relu), *cells, percent(relu["won"], 0), str(pairs), _remarks(list(by_rival.values()))))
+            size_said = size_words(relu, learned=relu["is_learned_size"])
+            lines.append((size_said, *cells, percent(relu["won"], 0), str(pairs), _remarks(list(by_rival.values()))))
         caption = (
             f"Advantage of the mix of {condition_words(rows.iloc[0], _PANEL)}, paired by seed, with 95 % intervals"
         )
@@ -98,7 +101,9 @@ def accuracy_tables(verdict: Verdict, *, intervals: bool = True) -> Iterator[Tab
         lines = []
         for _, size in rows.groupby(["depth", "width"]):
             by_arm = {row["arm"]: row for row in size.to_dict("records")}
-            lines.append((_size(next(iter(by_arm.values()))), *(_accuracy(by_arm.get(arm), intervals) for arm in arms)))
+            first = next(iter(by_arm.values()))
+            size_said = size_words(first, learned=first["is_learned_size"])
+            lines.append((size_said, *(_accuracy(by_arm.get(arm), intervals) for arm in arms)))
         accuracy = f"Accuracy on {verdict.split} rows [%]{' with 95 % intervals' if intervals else ''}"
         caption = f"{accuracy}, set of {condition_words(rows.iloc[0], _PANEL)}"
         yield Table(caption, (_left("size"), *map(Column, arms)), tuple(lines))
@@ -130,9 +135,9 @@ def comparison_tables(comparison: Comparison) -> Iterator[Table]:
     for _, rows in comparison.final_sets.groupby(LEARNED_AND_JUDGED, dropna=False, sort=False):
         lines = []
         for row in rows.to_dict("records"):
-            difference = points(row["difference"], row["difference_low"], row["difference_high"], signed=True)
+            difference = points(*(row[f"difference{end}"] for end in ENDS), signed=True)
             accuracies = [percent(row[method]) for method in METHODS]
-            lines.append((_size(row), *accuracies, difference, percent(row["won"], 0), str(row["pairs"])))
+            lines.append((size_words(row), *accuracies, difference, percent(row["won"], 0), str(row["pairs"])))
         first = rows.iloc[0]
         heads = (_left("size"), *(Column(f"{first[f'{method}_trial']} [%]") for method in METHODS))
         heads = (*heads, Column("difference [points]"), Column("won by gradient [%]"), Column("seeds"))
@@ -244,14 +249,9 @@ def _objective(name: str, value: Any) -> str:
     return number(value, 0) if name == "num_params" else _significant(value)
 
 
-def _size(row: dict[Any, Any]) -> str:
-    mark = " (learned)" if row.get("is_learned_size") is True else ""
-    return f"{size_words(row)}{mark}"
-
-
 def _difference(row: dict[Any, Any]) -> str:
-    arm = f" ({row['rival_arm']})" if row["rival"] != "relu" and pd.notna(row["rival_arm"]) else ""
-    return points(row["difference"], row["low"], row["high"], signed=True) + arm
+    arm = None if row["rival"] == "relu" else row["rival_arm"]
+    return difference_words(row["difference"], row["low"], row["high"], arm=arm)
 
 
 def _remarks(rows: Sequence[dict[Any, Any]]) -> str:

@@ -41,6 +41,22 @@ def points(value: Any, low: Any, high: Any, *, signed: bool = False) -> str:
     return f"{100 * value:{'+' if signed else ''}.1f} {percent_interval(low, high)}".rstrip()
 
 
+def difference_words(value: Any, low: Any, high: Any, *, arm: Any = None, lost: Any = 0) -> str:
+    """A paired difference in points with its interval, the arm it is to, and how many seeds have no partner."""
+    if pd.isna(value):
+        return NOTHING
+    to = f" ({arm})" if pd.notna(arm) else ""
+    alone = f", {count(lost, 'seed')} lost" if pd.notna(lost) and lost else ""
+    return points(value, low, high, signed=True) + to + alone
+
+
+def p_value(value: Any) -> str:
+    """A p-value to three decimals."""
+    if pd.isna(value):
+        return NOTHING
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
 def real(value: Any, low: Any, high: Any) -> str:
     """A number of no fixed unit with its interval if there is one."""
     if pd.isna(value):
@@ -63,10 +79,13 @@ def count(amount: int, noun: str) -> str:
     return f"{amount} {noun}" if amount == 1 else f"{amount} {noun}s"
 
 
-def size_words(row: Mapping[Any, Any] | pd.Series[Any]) -> str:
-    """The size of the networks that a row of a table is about: width 20, or width 20, depth 2."""
+def size_words(row: Mapping[Any, Any] | pd.Series[Any], *, learned: bool = False) -> str:
+    """The size of the networks that a row of a table is about, width 20, depth 2, and whether a set was learned there.
+
+    A depth of 1 is not said.
+    """
     depth = "" if row["depth"] == 1 else f", depth {row['depth']}"
-    return f"width {row['width']}{depth}"
+    return f"width {row['width']}{depth}{' (learned)' if learned else ''}"
 
 
 def varying(rows: pd.DataFrame, columns: Iterable[str]) -> list[str]:
