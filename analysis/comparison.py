@@ -4,11 +4,17 @@ A trial's best so far is a step function: it changes only where the search recor
 up to the smaller of their two budgets, that of a method being that of its longest trial.  A trial that ended earlier
 keeps its best; ``carried`` counts such trials.  Intervals are over trials, so they hold both chance and what the
 sampler varied between trials; a method with one trial has no interval.
+
+A best so far is the highest of noisy probes, above what its set is worth, and the more so the more probes there were.
+What a trial delivers is the set after its last step; `final_sets` compares those, on networks of their own.
+
+Outer losses are not compared: evolution's is that of the best candidate, a minimum over a noisy population, while the
+gradient's is the mean of one set, so that their difference would favour evolution by construction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,15 +27,17 @@ from analysis.load import Run, counted_attempts
 from analysis.merit import LOSS, metric_of
 from analysis.paired import AGAINST, paired_columns
 from analysis.sets import CONDITIONS, METHODS, headline_sets, judged, judging_regime, of_sets, regime_of
-from analysis.settings import outer_loss_unit, pooling_sentence
+from analysis.settings import pooling_sentence, regressions
 from analysis.statistics import ENDS, Interval, Vector, difference_of_means, mean_intervals, pair
 from analysis.words import condition_words, count, number, percent, points, seconds, size_words, varying
 
 BUDGETS: Final = {"inner_steps_total": "inner steps", "wall_seconds": "seconds"}
 """Columns of the steps table by which budgets are measured, and their units."""
 
-METRICS: Final = {"val_accuracy": "validation accuracy", "outer_loss": "outer loss"}
-"""Columns of the steps table that tell how good a set is; the first is better high, the second low."""
+PROBES: Final = (
+    "A best so far is the highest of noisy probes, more than what a trial delivers: the set after its last step"
+)
+"""What a reader of values at equal budgets must know."""
 
 LEARNED_AND_JUDGED: Final = ["learned_on", *CONDITIONS]
 """Columns of final sets that say on which task they were learned, and under which conditions they are compared."""
@@ -38,7 +46,7 @@ _CURVE_COLUMNS: Final = [
     "task", "budget_kind", "metric", "method", "budget", "value", "low", "high", "trials", "carried",
 ]  # fmt: skip
 _EQUAL_COLUMNS: Final = [
-    "task", "budget_kind", "metric", "budget",
+    "task", "budget_kind", "measure", "budget",
     *(f"{method}{end}" for method in METHODS for end in (*ENDS, "_trials", "_carried")),
     *(f"difference{end}" for end in ENDS), "interval",
 ]  # fmt: skip
@@ -53,19 +61,16 @@ class Comparison:
     """Gradient against evolution.
 
     Attributes:
-        curves: best so far of each method on a common grid of budgets, with intervals over trials.
-        equal_budget: the values at the largest budget that both methods reached, and gradient minus evolution.
+        equal_budget: the best so far at the largest budget that both methods reached, and gradient minus evolution;
+            ``measure`` is accuracy, or skill where the task is a regression.
         final_sets: of each task the best set of each method that was learned on it (by validation score), on judging
             rows, paired by seed.
         sentences: the same in words.
-        outer_loss_unit: the unit of outer losses.
     """
 
-    curves: pd.DataFrame
     equal_budget: pd.DataFrame
     final_sets: pd.DataFrame
     sentences: tuple[str, ...]
-    outer_loss_unit: str = "nat"
 
 
 def compare(*runs: Run) -> Comparison:
@@ -80,21 +85,20 @@ def compare(*runs: Run) -> Comparison:
     if len(set(ids)) < len(ids):
         raise ValueError(f"compare needs different runs, but got {', '.join(ids)}; give each run once.")
     steps = pd.concat([counted_attempts(run.steps, run.trials) for run in runs], ignore_index=True)
-    curves = [budget_curves(steps, budget, metric) for budget in BUDGETS for metric in METRICS]
-    equal = [equal_budget(steps, budget, metric) for budget in BUDGETS for metric in METRICS]
-    equal_table = pd.concat(equal, ignore_index=True)
+    by_loss = regressions(runs)
+    equal = pd.concat([equal_budget(steps, budget, by_loss) for budget in BUDGETS], ignore_index=True)
     best = best_sets(runs)
     finals = final_sets(runs, best)
     pooled = pooling_sentence(runs)
     sentences = (
         *([pooled] if pooled else []),
         *_missing_methods(steps),
-        *_equal_sentences(equal_table),
+        *_equal_sentences(equal),
         *_final_sentences(finals),
         *_judged_by_loss(runs),
         *_distance_sentences(runs, best, finals),
     )
-    return Comparison(pd.concat(curves, ignore_index=True), equal_table, finals, sentences, outer_loss_unit(runs))
+    return Comparison(equal, finals, sentences)
 
 
 def best_so_far(steps: pd.DataFrame, budget: str, metric: str) -> pd.DataFrame:
@@ -103,7 +107,7 @@ def best_so_far(steps: pd.DataFrame, budget: str, metric: str) -> pd.DataFrame:
     Args:
         steps: rows of the steps table, one attempt of each trial.
         budget: a key of `BUDGETS`.
-        metric: a key of `METRICS`.
+        metric: ``val_accuracy``, of which the highest is the best, or ``outer_loss``, of which the lowest is.
     """
     trial = ["task", "method", "run_id", "trial_id"]
     rows = steps.dropna(subset=[metric, budget]).sort_values([*trial, "step"])
@@ -134,14 +138,23 @@ def budget_curves(steps: pd.DataFrame, budget: str, metric: str, *, points_on_gr
     return pd.DataFrame.from_records(records, columns=_CURVE_COLUMNS)
 
 
-def equal_budget(steps: pd.DataFrame, budget: str, metric: str) -> pd.DataFrame:
-    """Both methods at the largest budget that both reached, and their unpaired difference; one row per task."""
+def equal_budget(steps: pd.DataFrame, budget: str, by_loss: Collection[str] = ()) -> pd.DataFrame:
+    """Best validation accuracy or skill so far of both methods at the largest budget that both reached.
+
+    One row per task, with their unpaired difference.
+
+    Args:
+        steps: as for `best_so_far`.
+        budget: a key of `BUDGETS`.
+        by_loss: tasks that are regressions.
+    """
     records = []
-    for task, rows in best_so_far(steps, budget, metric).groupby("task"):
+    for task, rows in best_so_far(steps, budget, "val_accuracy").groupby("task"):
         if set(METHODS) - set(rows["method"]):
             continue
         common = _common_budget(rows)
-        record: dict[str, Any] = {"task": task, "budget_kind": budget, "metric": metric, "budget": common}
+        measure = "skill" if task in by_loss else "accuracy"
+        record: dict[str, Any] = {"task": task, "budget_kind": budget, "measure": measure, "budget": common}
         values: dict[str, Vector] = {}
         for method in METHODS:
             own = rows[rows["method"] == method]
@@ -233,15 +246,17 @@ def _missing_methods(steps: pd.DataFrame) -> Iterator[str]:
 
 def _equal_sentences(table: pd.DataFrame) -> Iterator[str]:
     several = len(table["task"].unique()) > 1
-    for row in table[table["metric"] == "val_accuracy"].to_dict("records"):
+    for row in table.to_dict("records"):
         task = f" ({row['task']})" if several else ""
         where = f"At {budget_words(row['budget_kind'], row['budget'])} per trial{task}"
         silent = [method for method in METHODS if row[f"{method}_trials"] == 0]
         if silent:
-            yield f"{where}, {' and '.join(silent)} had not recorded any validation accuracy yet."
+            yield f"{where}, {' and '.join(silent)} had not recorded any validation {row['measure']} yet."
             continue
         means = ", ".join(f"{method} {percent(row[method])} %" for method in METHODS)
-        yield f"{where}, mean best validation accuracy: {means}; {_told_apart(row, _trial_counts(row))}."
+        yield f"{where}, mean best validation {row['measure']}: {means}; {_told_apart(row, _trial_counts(row))}."
+    if len(table):
+        yield f"{PROBES}."
 
 
 def _final_sentences(table: pd.DataFrame) -> Iterator[str]:

@@ -8,12 +8,13 @@ from typing import Any, Final
 
 import pandas as pd
 
-from analysis.comparison import LEARNED_AND_JUDGED, METRICS, Comparison, budget_words
+from analysis.comparison import LEARNED_AND_JUDGED, PROBES, Comparison, budget_words
 from analysis.cross_size import RIVALS
 from analysis.judgement import Verdict
 from analysis.load import Run, counted_attempts
 from analysis.pareto import objectives_of, pareto_table
 from analysis.sets import CONDITIONS, METHODS, judged
+from analysis.settings import regressions
 from analysis.statistics import ENDS
 from analysis.style import arm_order
 from analysis.words import (
@@ -25,7 +26,6 @@ from analysis.words import (
     percent,
     percent_interval,
     points,
-    real,
     seconds,
     size_words,
     varying,
@@ -114,24 +114,20 @@ def comparison_tables(comparison: Comparison) -> Iterator[Table]:
     if len(comparison.equal_budget):
         lines = []
         for row in comparison.equal_budget.to_dict("records"):
-            is_share = row["metric"] == "val_accuracy"
-            values = [_method_value(row, method, is_share) for method in METHODS]
-            ends = (row["difference"], row["difference_low"], row["difference_high"])
-            difference = points(*ends, signed=True) if is_share else real(*ends)
+            values = [_method_value(row, method) for method in METHODS]
+            difference = points(*(row[f"difference{end}"] for end in ENDS), signed=True)
             trials = "/".join(str(row[f"{method}_trials"]) for method in METHODS)
             budget = budget_words(row["budget_kind"], row["budget"])
-            unit = f"{METRICS[row['metric']]} [{'%' if is_share else comparison.outer_loss_unit}]"
-            lines.append((unit, budget, *values, difference, trials))
+            lines.append((f"validation {row['measure']} [%]", budget, *values, difference, trials))
         heads = (
             _left("best so far"),
             Column("budget per trial"),
             *map(Column, METHODS),
-            Column("difference"),
+            Column("difference [points]"),
             Column("trials"),
         )
-        yield Table(
-            "Gradient minus evolution at equal budgets, means over trials with 95 % intervals", heads, tuple(lines)
-        )
+        caption = "Gradient minus evolution at equal budgets, means over trials with 95 % intervals"
+        yield Table(f"{caption}. {PROBES}", heads, tuple(lines))
     for _, rows in comparison.final_sets.groupby(LEARNED_AND_JUDGED, dropna=False, sort=False):
         lines = []
         for row in rows.to_dict("records"):
@@ -164,8 +160,10 @@ def trials_table(run: Run) -> Table:
             number(row["outer_steps"], 0), number(row["inner_steps_total"], 0), seconds(row["wall_seconds"]),
             number(row["rate"], 0),
         ))  # fmt: skip
-    caption = "Trials; the score is the mean accuracy of fresh networks on validation rows"
-    return Table(caption, heads, tuple(lines)).without_empty_columns()
+    of_skill = set(trials["task"]) & regressions([run])
+    score = "skill of fresh networks on validation rows, 1 - root mean squared error of standardised targets"
+    score = score if of_skill else "accuracy of fresh networks on validation rows"
+    return Table(f"Trials; the score is the mean {score}", heads, tuple(lines)).without_empty_columns()
 
 
 def pareto_tables(run: Run) -> Iterator[Table]:
@@ -269,6 +267,6 @@ def _accuracy(row: dict[Any, Any] | None, with_interval: bool) -> str:
     return f"{percent(row['accuracy'])}{interval}{diverged}".strip()
 
 
-def _method_value(row: dict[Any, Any], method: str, is_share: bool) -> str:
-    value, low, high = (row[f"{method}{end}"] for end in ("", "_low", "_high"))
-    return f"{percent(value)} {percent_interval(low, high)}".strip() if is_share else real(value, low, high)
+def _method_value(row: dict[Any, Any], method: str) -> str:
+    value, low, high = (row[f"{method}{end}"] for end in ENDS)
+    return f"{percent(value)} {percent_interval(low, high)}".strip()
