@@ -73,7 +73,7 @@ _COLUMNS: Final[dict[str, tuple[pa.DataType, str]]] = {
     "learned_advantage": (_REAL, "advantage where the set was learned; null if that was not one evaluated size"),
     "learned_low": (_REAL, "lower end of its 95 % interval"),
     "learned_high": (_REAL, "upper end"),
-    "mean_advantage": (_REAL, "mean over sizes, each one draw of a normal distribution (REML)"),
+    "mean_advantage": (_REAL, "mean over sizes, each with its own true advantage (Paule and Mandel)"),
     "mean_low": (_REAL, "lower end of its 95 % interval (Student, sizes - 1)"),
     "mean_high": (_REAL, "upper end"),
     "between_sizes": (_REAL, "standard deviation of the true advantage from size to size"),
