@@ -22,7 +22,14 @@ import numpy as np
 import pandas as pd
 
 from analysis.cross_size import SIZE
-from analysis.function_space import TYPE, curve_distances, curve_points, set_distance
+from analysis.function_space import (
+    TYPE,
+    curve_distances,
+    curve_points,
+    mean_density,
+    measured_distances,
+    set_distance,
+)
 from analysis.load import Run, counted_attempts
 from analysis.merit import LOSS, metric_of
 from analysis.paired import AGAINST, paired_columns
@@ -88,7 +95,8 @@ def compare(*runs: Run) -> Comparison:
     by_loss = regressions(runs)
     equal = pd.concat([equal_budget(steps, budget, by_loss) for budget in BUDGETS], ignore_index=True)
     best = best_sets(runs)
-    finals = final_sets(runs, best)
+    networks = pd.concat([judged(run.evaluations) for run in runs], ignore_index=True)
+    finals = final_sets(networks, best)
     pooled = pooling_sentence(runs)
     sentences = (
         *([pooled] if pooled else []),
@@ -96,7 +104,7 @@ def compare(*runs: Run) -> Comparison:
         *_equal_sentences(equal),
         *_final_sentences(finals),
         *_judged_by_loss(runs),
-        *_distance_sentences(runs, best, finals),
+        *_distance_sentences(runs, networks, best, finals),
     )
     return Comparison(equal, finals, sentences)
 
@@ -180,16 +188,15 @@ def best_sets(runs: Sequence[Run]) -> pd.DataFrame:
     return best.drop_duplicates(["learned_on", "method"])
 
 
-def final_sets(runs: Sequence[Run], best: pd.DataFrame) -> pd.DataFrame:
+def final_sets(rows: pd.DataFrame, best: pd.DataFrame) -> pd.DataFrame:
     """The mix of the best sets at every size, gradient against evolution, paired by seed.
 
     Seeds pair only if both networks were trained under the same conditions; the mean accuracies are over the pairs.
 
     Args:
-        runs: which were compared.
-        best: their `best_sets`.
+        rows: of the evaluations tables of the compared runs, those that judge.
+        best: the `best_sets` of these runs.
     """
-    rows = pd.concat([judged(run.evaluations) for run in runs], ignore_index=True)
     alike = (rows["arm"] == "mixed") & rows["accuracy"].notna() & (regime_of(rows) == judging_regime(rows))
     chosen = best[["run_id", "trial_id", "learned_on"]]
     mixed = rows[alike].merge(chosen, on=["run_id", "trial_id"])
@@ -278,20 +285,29 @@ def _judged_by_loss(runs: Sequence[Run]) -> Iterator[str]:
         yield "Final sets judged by loss are not compared here; `ldnn passport` holds each of them against its rivals."
 
 
-def _distance_sentences(runs: Sequence[Run], best: pd.DataFrame, finals: pd.DataFrame) -> Iterator[str]:
+def _distance_sentences(
+    runs: Sequence[Run], networks: pd.DataFrame, best: pd.DataFrame, finals: pd.DataFrame
+) -> Iterator[str]:
     """How far apart the two sets that are compared are, as functions."""
     rows = pd.concat([counted_attempts(run.activations, run.trials) for run in runs], ignore_index=True)
     rows = rows[rows["final"].fillna(value=False).astype(bool)]
+    mixed = networks[networks["arm"] == "mixed"]
     columns = ["learned_on", *(f"{method}_trial" for method in METHODS)]
     for learned_on, *trials in finals[columns].drop_duplicates().itertuples(index=False):
-        own = curve_points(of_sets(rows, best[best["learned_on"] == learned_on]), TYPE)
+        sets = best[best["learned_on"] == learned_on]
+        own = curve_points(of_sets(rows, sets), TYPE)
         sizes = own[["trial_id", "type_index"]].drop_duplicates()["trial_id"].value_counts().tolist()
         if len(sizes) != len(METHODS) or len(set(sizes)) != 1:  # without curves, or with unequal numbers of types
             continue
         distance = number(set_distance(curve_distances(own), *trials), 2)
+        density = mean_density(of_sets(mixed, sets))
+        here = ""
+        if density is not None:
+            measured = number(set_distance(measured_distances(own, density), *trials), 2)
+            here = f", and by {measured} where the pre-activations of their networks lie"
         yield (
             f"The functions of {' and '.join(trials)} differ by {distance} (root mean square under a standard normal, "
-            "types matched as well as can be)."
+            f"types matched as well as can be){here}."
         )
 
 

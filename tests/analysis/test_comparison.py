@@ -198,3 +198,17 @@ def test_the_skill_of_a_regression_is_not_called_an_accuracy(make_run):
     assert next(comparison_tables(found)).rows[0][0] == "validation skill [%]"
     assert "mean skill of fresh networks" in trials_table(run).caption
     assert not any("accuracy" in text for text in (*found.sentences, trials_table(run).caption))
+
+
+def test_how_far_apart_functions_are_is_said_where_networks_are_too(make_run):
+    folder = make_run()
+    for place, trial in enumerate(("gradient-0000", "evolution-0000")):
+        folder.trial(trial)
+        folder.activations(trial, [0] if place else [0, 1])
+    near_zero = [1.0 if 30 <= place < 34 else 0.0 for place in range(64)]
+    for measured in (None, near_zero):
+        for trial in ("gradient-0000", "evolution-0000"):
+            folder.evaluations(trial, {"mixed": [0.5]}, 20 if measured else 50, preactivation_density=measured)
+        sentence = compare(load_run(folder.path)).sentences[-1]
+        assert sentence.startswith("The functions of gradient-0000 and evolution-0000 differ by 0.")
+        assert ("where the pre-activations of their networks lie" in sentence) == bool(measured)
