@@ -24,6 +24,7 @@ from analysis.sets import (
     regime_of,
 )
 from analysis.statistics import MIN_PAIRS
+from analysis.types_of_columns import typed
 from analysis.words import condition_words, count, percent, points, size_words, varying
 
 
@@ -166,9 +167,7 @@ def judge(table: pd.DataFrame, sets: pd.DataFrame) -> pd.DataFrame:
             record |= {name: row[f"vs_{rival}{end}"] if here else None for name, end in ends.items()}
             records.append(record)
     table = pd.DataFrame.from_records(records, columns=_COLUMNS)
-    kinds = {"depth": "Int64", "width": "Int64", "pairs": "Int64", "lost": "Int64"}
-    kinds |= dict.fromkeys(("difference", "low", "high", "won"), "float64")
-    table = table.astype(kinds)
+    table = typed(table.assign(headline=False))
     table["outcome"] = [str(_outcome(row)) for row in table.to_dict("records")]
     table["headline"] = table.index.isin(of_sets(table, sets).index)
     return in_order(table, [*SET, "mixing", *SIZE])

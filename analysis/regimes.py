@@ -43,9 +43,6 @@ COLUMNS: Final = [
 ]  # fmt: skip
 """Columns of the table; accuracies and differences are shares (0..1), ``plain`` names the regime compared with."""
 
-_COUNTS: Final = (*SIZE, "networks", "diverged", "inner_steps", "snapshots", "*_pairs", "*_lost")
-_TEXTS: Final = (*_ARM, "regime", "plain", "*_interval")
-
 
 def regime_table(evaluations: pd.DataFrame) -> pd.DataFrame:
     """One row per arm, size and regime, usual arms included; the plain regime has no differences.
@@ -77,7 +74,7 @@ def regime_table(evaluations: pd.DataFrame) -> pd.DataFrame:
         records[place // len(MEANS)] |= estimate.columns(MEANS[place % len(MEANS)])
     for name, found in compared.items():
         _compare(name, found)
-    table = typed(pd.DataFrame.from_records(records, columns=COLUMNS), counts=_COUNTS, texts=_TEXTS)
+    table = typed(pd.DataFrame.from_records(records, columns=COLUMNS))
     return in_order(table, [*_ARM[:-1], *SIZE, "arm"])
 
 
