@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from functools import partial
+from typing import Final
 
 import pandas as pd
 
@@ -13,7 +14,7 @@ from analysis.passport import Passport, PassportError, scale_passport
 from analysis.passport_cells import BEST_USUAL, SIZE
 from analysis.passport_label import KIND, where
 from analysis.sets import PLAIN, headline_sets
-from analysis.tables import Column, Table
+from analysis.tables import Cells, Column, Row, Table
 from analysis.words import (
     NOTHING,
     condition_words,
@@ -41,33 +42,26 @@ def passport_table(passport: Passport) -> Table:
     """
     rivals = list(dict.fromkeys(passport.grid["rival"]))
     unit = " or ".join(_UNITS[metric] for metric in (ACCURACY, LOSS) if metric in set(passport.grid["metric"]))
-    heads = (
-        Column("size", numeric=False),
-        Column("of", numeric=False),
-        *(Column(f"mixed – {rival} [{unit}]") for rival in rivals),
-        Column("p (Holm)"),
-        Column("seeds"),
-        Column("won [%]"),
-        Column("kept [%]"),
-        Column("at chance or diverged [%]"),
-        Column("against best usual", numeric=False),
-    )
     said = varying(passport.grid, KIND)
-    rows = []
-    for _, size in passport.grid.groupby(SIZE, sort=False):
-        by_rival = {row["rival"]: row for row in size.to_dict("records")}
-        main = by_rival[BEST_USUAL]
-        differences = [_difference(by_rival[rival]) for rival in rivals]
-        rows.append((
-            size_words(main, learned=main["is_learned"]), condition_words(main, said), *differences,
-            p_value(main["p_holm"]), str(main["pairs"]), percent(main["won"], 0), _kept(main),
-            percent(main["collapsed_share"], 0) if main["collapsed_share"] else NOTHING, str(main["standing"]),
-        ))  # fmt: skip
+    cells: Cells = {
+        Column("size", numeric=False): lambda by: size_words(by[BEST_USUAL], learned=by[BEST_USUAL]["is_learned"]),
+        Column("of", numeric=False): lambda by: condition_words(by[BEST_USUAL], said),
+        **{Column(f"mixed – {rival} [{unit}]"): partial(_difference, rival) for rival in rivals},
+        Column("p (Holm)"): lambda by: p_value(by[BEST_USUAL]["p_holm"]),
+        Column("seeds"): lambda by: str(by[BEST_USUAL]["pairs"]),
+        Column("won [%]"): lambda by: percent(by[BEST_USUAL]["won"], 0),
+        Column("kept [%]"): lambda by: _kept(by[BEST_USUAL]),
+        Column("at chance or diverged [%]"): lambda by: percent(by[BEST_USUAL]["collapsed_share"] or None, 0),
+        Column("against best usual", numeric=False): lambda by: str(by[BEST_USUAL]["standing"]),
+    }
+    sizes = [
+        {row["rival"]: row for row in size.to_dict("records")} for _, size in passport.grid.groupby(SIZE, sort=False)
+    ]
     label = "no label" if passport.label is None else str(passport.label)
     regime = "" if passport.regime == PLAIN else f", {passport.regime}"
     conditions = f"{passport.split} rows, lr {passport.lr_protocol}, {passport.mixing}{regime}"
     caption = f"Scale passport of {passport.trial_id}: {label}; {conditions}, paired by seed, with 95 % intervals"
-    return Table(caption, heads, tuple(rows)).without_empty_columns()
+    return Table.of(caption, sizes, cells)
 
 
 def passport_summary(passport: Passport) -> Iterator[str]:
@@ -133,12 +127,13 @@ def passport_tables(run: Run) -> Iterator[Table]:
     return (passport_table(passport) for passport in headline_passports(run)[0])
 
 
-def _difference(row: dict[Any, Any]) -> str:
-    arm = None if row["rival_arm"] == row["rival"] else row["rival_arm"]
+def _difference(rival: str, by_rival: Row) -> str:
+    row = by_rival[rival]
+    arm = None if row["rival_arm"] == rival else row["rival_arm"]
     return difference_words(row["advantage"], row["low"], row["high"], arm=arm, lost=row["lost"])
 
 
-def _kept(row: dict[Any, Any]) -> str:
+def _kept(row: Row) -> str:
     if row["is_learned"] or pd.isna(row["retention"]):
         return NOTHING
     return f"{100 * row['retention']:.0f} [{100 * row['retention_low']:.0f}, {100 * row['retention_high']:.0f}]"
