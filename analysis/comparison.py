@@ -50,7 +50,7 @@ LEARNED_AND_JUDGED: Final = ["learned_on", *CONDITIONS]
 """Columns of final sets that say on which task they were learned, and under which conditions they are compared."""
 
 _CURVE_COLUMNS: Final = [
-    "task", "budget_kind", "metric", "method", "budget", "value", "low", "high", "trials", "carried",
+    "task", "budget_kind", "metric", "method", "budget", "value", "low", "high", "trials",
 ]  # fmt: skip
 _EQUAL_COLUMNS: Final = [
     "task", "budget_kind", "measure", "budget",
@@ -135,10 +135,9 @@ def budget_curves(steps: pd.DataFrame, budget: str, metric: str, *, points_on_gr
         grid = np.linspace(0.0, _common_budget(rows), points_on_grid)
         for method, own in rows.groupby("method"):
             values = _on_grid(own, grid)
-            carried = _ends_before(own, grid)
             for place, at in enumerate(grid):
                 record = {"task": task, "budget_kind": budget, "metric": metric, "method": method, "budget": at}
-                records.append(record | {"trials": len(values), "carried": int(carried[place])})
+                records.append(record | {"trials": len(values)})
                 column = values[:, place]
                 samples.append(column if np.isfinite(column).all() else column[:0])
     for record, estimate in zip(records, mean_intervals(samples), strict=True):
@@ -166,11 +165,11 @@ def equal_budget(steps: pd.DataFrame, budget: str, by_loss: Collection[str] = ()
         values: dict[str, Vector] = {}
         for method in METHODS:
             own = rows[rows["method"] == method]
-            at = np.array([common])
             # A trial without a record up to there has no value to compare.
-            found = _on_grid(own, at)[:, 0]
+            found = _on_grid(own, np.array([common]))[:, 0]
             values[method] = found[np.isfinite(found)]
-            record |= {f"{method}_trials": len(values[method]), f"{method}_carried": int(_ends_before(own, at)[0])}
+            ends = own.groupby(["run_id", "trial_id"])["budget"].max()
+            record |= {f"{method}_trials": len(values[method]), f"{method}_carried": int((ends < common).sum())}
         for method, estimate in zip(METHODS, mean_intervals([values[name] for name in METHODS]), strict=True):
             record |= estimate.columns(method)
         difference = difference_of_means(values["gradient"], values["evolution"])
@@ -237,12 +236,6 @@ def _on_grid(rows: pd.DataFrame, grid: Vector) -> Vector:
         best = trial["best"].to_numpy(float)
         curves.append(np.where(place >= 0, best[np.maximum(place, 0)], np.nan))
     return np.stack(curves)
-
-
-def _ends_before(rows: pd.DataFrame, grid: Vector) -> Vector:
-    """How many trials ended before each budget of the grid."""
-    ends = rows.groupby(["run_id", "trial_id"])["budget"].max().to_numpy(float)
-    return np.asarray((ends[:, None] < grid).sum(axis=0), dtype=np.float64)
 
 
 def _missing_methods(steps: pd.DataFrame) -> Iterator[str]:

@@ -214,9 +214,8 @@ def _arms(
     }
     note = _missing(rivals, "mixed" in accuracies)
     if clashing:
-        note = "; ".join(
-            filter(None, [note, f"left out, because named like a usual activation: {', '.join(clashing)}"])
-        )
+        words = f"left out, because named like a usual activation: {', '.join(clashing)}"
+        note = "; ".join(filter(None, [note, words]))
     for arm, found in networks.items():
         record = {**size, "arm": arm, "seeds": len(found.seeds), "diverged": found.diverged, "note": note}
         others = {f"vs_{rival}": other for rival, other in rivals.items() if other and other != arm}

@@ -104,14 +104,9 @@ def headline_passports(
     words: list[str] = []
     for chosen in headline_sets(run).itertuples():
         try:
+            trial, own = str(chosen.trial_id), str(chosen.run_id)
             found.append(
-                scale_passport(
-                    run.evaluations,
-                    trial_id=str(chosen.trial_id),
-                    run_id=str(chosen.run_id),
-                    lr_protocol=lr_protocol,
-                    regime=regime,
-                )
+                scale_passport(run.evaluations, trial_id=trial, run_id=own, lr_protocol=lr_protocol, regime=regime)
             )
         except PassportError as error:
             words.append(str(error))

@@ -14,7 +14,7 @@ from analysis.sets import CONDITIONS
 from analysis.statistics import ENDS
 from analysis.style import arm_order
 from analysis.tables import Cells, Column, Row, Table, percent_cell
-from analysis.words import NOTHING, condition_words, difference_words, p_value, percent, real, size_words
+from analysis.words import NOTHING, condition_words, difference_words, number, p_value, percent, size_words
 
 _PLACE: Final[Cells] = {
     Column("size", numeric=False): size_words,
@@ -84,5 +84,5 @@ def _difference(name: str, row: Row) -> str:
 
 
 def _real(name: str, with_interval: bool, row: Row) -> str:
-    low, high = (row[f"{name}_low"], row[f"{name}_high"]) if with_interval else (None, None)
-    return real(row[name], low, high)
+    value, low, high = (row[f"{name}{end}"] for end in ENDS)
+    return number(value, 3) + (f" [{low:.3f}, {high:.3f}]" if with_interval and pd.notna(low) else "")

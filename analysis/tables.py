@@ -15,7 +15,7 @@ from analysis.judgement import Verdict
 from analysis.load import Run, counted_attempts
 from analysis.pareto import objectives_of, pareto_table
 from analysis.sets import CONDITIONS, METHODS, judged
-from analysis.settings import regressions
+from analysis.settings import flat_settings, regressions
 from analysis.statistics import ENDS
 from analysis.style import arm_order
 from analysis.words import (
@@ -214,14 +214,11 @@ def cost_table(run: Run) -> Table:
     return Table.of(caption, sizes.reset_index().to_dict("records"), cells)
 
 
-def settings_rows(settings: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+def settings_rows(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Nested settings as dotted keys with their values as text."""
-    if isinstance(settings, dict) and settings:
-        for key, value in settings.items():
-            yield from settings_rows(value, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        text = ", ".join(map(str, settings)) if isinstance(settings, list) else str(settings)
-        yield prefix, text if text not in {"", "{}", "None"} else NOTHING
+    for key, value in flat_settings(settings):
+        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        yield key, text if text not in {"", "{}", "None"} else NOTHING
 
 
 def _left(head: str) -> Column:

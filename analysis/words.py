@@ -57,13 +57,6 @@ def p_value(value: Any) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def real(value: Any, low: Any, high: Any) -> str:
-    """A number of no fixed unit with its interval if there is one."""
-    if pd.isna(value):
-        return NOTHING
-    return f"{value:.3f}" + ("" if pd.isna(low) else f" [{low:.3f}, {high:.3f}]")
-
-
 def seconds(value: Any) -> str:
     """A duration in the unit that fits: seconds, minutes, or hours."""
     if pd.isna(value):

@@ -10,7 +10,7 @@ from analysis.tables import (
     settings_rows,
     trials_table,
 )
-from analysis.words import NOTHING, count, number, percent, percent_interval, points, real, seconds
+from analysis.words import NOTHING, count, number, percent, percent_interval, points, seconds
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,6 @@ def test_numbers_read_as_people_write_them():
     assert (percent(0.1234), percent(nothing), percent_interval(nothing, 1.0)) == ("12.3", NOTHING, "")
     assert points(0.031, 0.02, 0.042, signed=True) == "+3.1 [2.0, 4.2]"
     assert (points(nothing, nothing, nothing), points(0.01, nothing, nothing)) == (NOTHING, "1.0")
-    assert (real(1.5, nothing, nothing), real(1.5, 1, 2)) == ("1.500", "1.500 [1.000, 2.000]")
     assert [seconds(value) for value in (0.0312, 90, 7200, nothing)] == [
         "0.0312\u2009s",
         "1.5\u2009min",
