@@ -40,9 +40,6 @@ COLUMNS: Final = [
 ]  # fmt: skip
 """Columns of the table; accuracies and differences are shares (0..1)."""
 
-_COUNTS: Final = ("depth", "width", "learned_width", "learned_depth", "seeds", "diverged", "*_pairs", "*_lost")
-_TEXTS: Final = (*SET, "mixing", *SIZE, "arm", "note", "*_interval", "*_arm")
-
 NEEDED: Final = [
     *_GROUP, "learned_width", "learned_depth", "arm", "lr", "seed", "regime", "metric", "accuracy", "loss", "diverged",
 ]  # fmt: skip
@@ -92,7 +89,7 @@ def cross_size_table(evaluations: pd.DataFrame, *, split: str = "test") -> pd.Da
     for (record, _, _), found in zip(compared, columns, strict=True):
         record.update(found)
     table = pd.DataFrame.from_records(records, columns=COLUMNS)
-    return in_order(typed(table, counts=_COUNTS, texts=_TEXTS, flags=("is_learned_size",)), [*_GROUP, "arm"])
+    return in_order(typed(table), [*_GROUP, "arm"])
 
 
 @dataclass(frozen=True)
@@ -217,9 +214,8 @@ def _arms(
     }
     note = _missing(rivals, "mixed" in accuracies)
     if clashing:
-        note = "; ".join(
-            filter(None, [note, f"left out, because named like a usual activation: {', '.join(clashing)}"])
-        )
+        words = f"left out, because named like a usual activation: {', '.join(clashing)}"
+        note = "; ".join(filter(None, [note, words]))
     for arm, found in networks.items():
         record = {**size, "arm": arm, "seeds": len(found.seeds), "diverged": found.diverged, "note": note}
         others = {f"vs_{rival}": other for rival, other in rivals.items() if other and other != arm}

@@ -12,9 +12,20 @@ import pandas as pd
 from analysis.cross_size import RIVALS, SIZE, cross_size_table
 from analysis.load import Run, counted_attempts
 from analysis.merit import LOSS, metric_of
-from analysis.sets import SET, headline_sets, in_order, judging_regime, judging_split, of_sets, regime_of
+from analysis.sets import (
+    CONDITIONS,
+    SET,
+    headline_sets,
+    in_order,
+    judged,
+    judging_regime,
+    judging_split,
+    of_sets,
+    regime_of,
+)
 from analysis.statistics import MIN_PAIRS
-from analysis.words import count, percent, points, size_words
+from analysis.types_of_columns import typed
+from analysis.words import condition_words, count, percent, points, size_words, varying
 
 
 class Outcome(StrEnum):
@@ -113,12 +124,17 @@ def _silence(evaluations: pd.DataFrame, trial_id: str) -> str:
 
 def _outside_table(evaluations: pd.DataFrame) -> Iterator[str]:
     """Where learned activations were used beyond the range on which they are tabulated."""
-    keys = ["trial_id", "depth", "width", "arm"]
-    shares = evaluations.groupby(keys, sort=True)["outside_table"].mean().reset_index()
+    rows = judged(evaluations)
+    conditions = [*CONDITIONS, "regime"]
+    keys = ["trial_id", "depth", "width", "arm", *conditions]
+    grouped = rows.assign(regime=regime_of(rows)).groupby(keys, dropna=False)
+    shares = grouped["outside_table"].mean().reset_index()
+    said = ["trial_id", *varying(shares, conditions)]
     for row in shares[shares["outside_table"] > OUTSIDE_SHARE].to_dict("records"):
+        networks = f"{row['arm']} ({condition_words(row, said)}) at {size_words(row)}"
         yield (
-            f"{row['arm']} ({row['trial_id']}) at {size_words(row)}: {percent(row['outside_table'])} % of the "
-            "pre-activations lay outside the table, where the curve goes on as a straight line."
+            f"{networks}: {percent(row['outside_table'])} % of the pre-activations lay outside the table, where the "
+            "curve goes on as a straight line."
         )
 
 
@@ -150,13 +166,11 @@ def judge(table: pd.DataFrame, sets: pd.DataFrame) -> pd.DataFrame:
             ends |= {name: f"_{name}" for name in ("pairs", "lost", "won")}
             record |= {name: row[f"vs_{rival}{end}"] if here else None for name, end in ends.items()}
             records.append(record)
-    judged = pd.DataFrame.from_records(records, columns=_COLUMNS)
-    kinds = {"depth": "Int64", "width": "Int64", "pairs": "Int64", "lost": "Int64"}
-    kinds |= dict.fromkeys(("difference", "low", "high", "won"), "float64")
-    judged = judged.astype(kinds)
-    judged["outcome"] = [str(_outcome(row)) for row in judged.to_dict("records")]
-    judged["headline"] = judged.index.isin(of_sets(judged, sets).index)
-    return in_order(judged, [*SET, "mixing", *SIZE])
+    table = pd.DataFrame.from_records(records, columns=_COLUMNS)
+    table = typed(table.assign(headline=False))
+    table["outcome"] = [str(_outcome(row)) for row in table.to_dict("records")]
+    table["headline"] = table.index.isin(of_sets(table, sets).index)
+    return in_order(table, [*SET, "mixing", *SIZE])
 
 
 def _outcome(row: dict[Any, Any]) -> Outcome:
@@ -171,10 +185,9 @@ def _outcome(row: dict[Any, Any]) -> Outcome:
 
 def _themes(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """The rows that one group of sentences is about, and what to call them: one set under one protocol on one task."""
-    conditions = ["task", "architecture", "mixing", "lr_protocol"]
-    varying = [column for column in conditions if len(table[column].unique()) > 1]
-    for _, rows in table.groupby([*SET, *conditions], dropna=False, sort=False):
-        yield f"mixed ({', '.join([rows['trial_id'].iloc[0], *rows[varying].iloc[0]])})", rows
+    said = ["trial_id", *varying(table, CONDITIONS)]
+    for _, rows in table.groupby([*SET, *CONDITIONS], dropna=False, sort=False):
+        yield f"mixed ({condition_words(rows.iloc[0], said)})", rows
 
 
 def _where_learned(subject: str, rows: pd.DataFrame) -> Iterator[str]:

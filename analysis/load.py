@@ -12,6 +12,7 @@ import pandas as pd
 
 from analysis.frames import Backend, repeated_rows, to_frame
 from analysis.measured_later import with_later_curvature
+from analysis.merit import chance_of
 from search.schema import UNIQUE_KEYS, Status
 from search.store import (
     BadPart,
@@ -57,6 +58,14 @@ class Run:
         return config if isinstance(config, Mapping) else {}
 
     @property
+    def tasks(self) -> Mapping[str, str]:
+        """Its tasks, the one it learns on first: what tables call them, a label or the name → the name."""
+        judging = self.config.get("evaluation")
+        further = judging.get("tasks") if isinstance(judging, Mapping) else None
+        told = [task for task in (self.config.get("task"), *(further or ())) if isinstance(task, Mapping)]
+        return {str(task.get("label") or task.get("name")): str(task.get("name")) for task in told}
+
+    @property
     def trials(self) -> pd.DataFrame:
         """One row per trial attempt."""
         return self.table("trials")
@@ -73,8 +82,13 @@ class Run:
 
     @cached_property
     def evaluations(self) -> pd.DataFrame:
-        """One row per trained network, with its curvature also where that was measured later."""
-        return with_later_curvature(self.table("evaluations"), self.table("spectra"))
+        """One row per trained network, with its curvature also where that was measured later.
+
+        Beside the schema's columns there is ``chance``, the accuracy of a guess, NaN where its task does not tell: what
+        tables call a task need not be its name.
+        """
+        rows = with_later_curvature(self.table("evaluations"), self.table("spectra"))
+        return rows.assign(chance=chance_of(rows, self.tasks))
 
     @property
     def left_out(self) -> tuple[BadPart, ...]:
@@ -118,10 +132,7 @@ class Run:
             RunFolderError: the table cannot be read, or was written under a newer schema; no such table or column, or
                 a value in ``where`` that the column cannot have.
         """
-        found = read_frame(
-            self.path, name, columns=columns, where=where, categories=categories, dtype_backend=dtype_backend
-        )
-        return found[0]
+        return self._frame(name, columns, where, categories, dtype_backend)[0]
 
     @cached_property
     def _kept(self) -> dict[str, tuple[pd.DataFrame, list[BadPart]]]:
@@ -129,8 +140,33 @@ class Run:
 
     def _read(self, table: str) -> tuple[pd.DataFrame, list[BadPart]]:
         if table not in self._kept:
-            self._kept[table] = read_frame(self.path, table)
+            self._kept[table] = self._frame(table)
         return self._kept[table]
+
+    def _frame(
+        self,
+        table: str,
+        columns: Sequence[str] | None = None,
+        where: Mapping[str, Any] | None = None,
+        categories: bool = False,
+        dtype_backend: Backend = "numpy_nullable",
+    ) -> tuple[pd.DataFrame, list[BadPart]]:
+        """The rows of all sound parts, one for each unique key (a late second report does not count), and bad parts."""
+        wanted = {
+            name: [one] if one is None or isinstance(one, str | int | float) else one
+            for name, one in (where or {}).items()
+        }
+        keys = UNIQUE_KEYS.get(table, ())
+        read = None if columns is None else list(dict.fromkeys([*columns, *keys]))
+        try:
+            rows, bad = read_table(self.path, table, columns=read, where=wanted, runs=True)
+        except (StoreError, SchemaError) as error:
+            raise RunFolderError(str(error)) from error
+        repeated = repeated_rows(rows, keys)
+        if columns is not None:
+            rows = rows.select(list(columns))
+        frame = to_frame(rows, categories=categories, dtype_backend=dtype_backend)
+        return (frame if repeated is None else frame[~repeated].reset_index(drop=True)), bad
 
 
 def load_run(path: str | Location) -> Run:
@@ -172,39 +208,6 @@ def load_run(path: str | Location) -> Run:
     if not isinstance(info, dict):
         raise RunFolderError(f"run.json must hold an object, but {str(file)!r} holds a {type(info).__name__}.")
     return Run(folder, info | {key: present[key] for key in ("config", "config_hash") if key in present})
-
-
-def read_frame(
-    folder: Location,
-    table: str,
-    *,
-    columns: Sequence[str] | None = None,
-    where: Mapping[str, Any] | None = None,
-    categories: bool = False,
-    dtype_backend: Backend = "numpy_nullable",
-) -> tuple[pd.DataFrame, list[BadPart]]:
-    """The rows of all sound parts of one table, and the parts that are damaged; see `Run.read`.
-
-    The frame has all columns of the schema, also if there are no parts yet.  Rows that repeat a unique key are
-    dropped after the first: a late second report of the same work does not count.
-
-    Raises:
-        RunFolderError: see `Run.read`.
-    """
-    wanted = {
-        name: [one] if one is None or isinstance(one, str | int | float) else one for name, one in (where or {}).items()
-    }
-    keys = UNIQUE_KEYS.get(table, ())
-    read = None if columns is None else list(dict.fromkeys([*columns, *keys]))
-    try:
-        rows, bad = read_table(folder, table, columns=read, where=wanted, runs=True)
-    except (StoreError, SchemaError) as error:
-        raise RunFolderError(str(error)) from error
-    repeated = repeated_rows(rows, keys)
-    if columns is not None:
-        rows = rows.select(list(columns))
-    frame = to_frame(rows, categories=categories, dtype_backend=dtype_backend)
-    return (frame if repeated is None else frame[~repeated].reset_index(drop=True)), bad
 
 
 def counted_attempts(frame: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:

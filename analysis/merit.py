@@ -18,7 +18,7 @@ ACCURACY: Final = "accuracy"
 LOSS: Final = "loss"
 
 CHANCE: Final[dict[str, float]] = dict.fromkeys(("mnist1d", "digits", "mnist", "fashion_mnist", "cifar10"), 0.1)
-"""Accuracy of a guess in each task known here; of others it is that of their diverged networks, if there are any."""
+"""Accuracy of a guess in each task known here, by its name."""
 
 ABOVE_CHANCE: Final = 0.05
 """How far from a guess to perfection a network may have come and still be at chance level."""
@@ -41,16 +41,28 @@ def merit_of(evaluations: pd.DataFrame) -> pd.Series[float]:
     return pd.Series(np.where(np.isnan(merit) & diverged, -np.inf, merit), index=evaluations.index)
 
 
-def collapsed(evaluations: pd.DataFrame, chance: Mapping[str, float] | None = None) -> pd.Series[bool]:
-    """Which networks diverged, or are at chance level: their accuracy is at most `ABOVE_CHANCE` of the way up.
+def chance_of(evaluations: pd.DataFrame, names: Mapping[str, str]) -> pd.Series[float]:
+    """Accuracy of a guess for every row; NaN where it is not known.
 
     Args:
         evaluations: rows of the evaluations table.
-        chance: accuracy of a guess by task, added to `CHANCE`.
+        names: of tasks, by what tables call them; what is not in it has its name there.
+    """
+    known = CHANCE | {title: CHANCE.get(name, np.nan) for title, name in names.items()}
+    return evaluations["task"].map(known).astype(float)
+
+
+def collapsed(evaluations: pd.DataFrame) -> pd.Series[bool]:
+    """Which networks diverged, or are at chance level: their accuracy is at most `ABOVE_CHANCE` of the way up.
+
+    Where nothing else is known of a task, chance is what its diverged networks have, if there are any.
+
+    Args:
+        evaluations: rows of the evaluations table, with ``chance`` or with tasks called by their names.
     """
     diverged = evaluations["diverged"].fillna(value=False).astype(bool)
-    guesses = CHANCE | _seen(evaluations[diverged]) | dict(chance or {})
-    guess = evaluations["task"].map(guesses).to_numpy(float, na_value=np.nan)
+    known = evaluations["chance"] if "chance" in evaluations else chance_of(evaluations, {})
+    guess = known.fillna(evaluations["task"].map(_seen(evaluations[diverged]))).to_numpy(float)
     accuracy = pd.to_numeric(evaluations["accuracy"]).to_numpy(float, na_value=np.nan)
     by_accuracy = (metric_of(evaluations) == ACCURACY).to_numpy(bool)
     return diverged | (by_accuracy & (accuracy <= guess + ABOVE_CHANCE * (1 - guess)))

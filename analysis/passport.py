@@ -10,7 +10,7 @@ readers in docs/passport.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -19,8 +19,8 @@ import pandas as pd
 
 from analysis.merit import LOSS
 from analysis.passport_cells import BEST_USUAL, SIZE
-from analysis.passport_grid import Grid, passport_grid
-from analysis.passport_label import Decision, Label, Rules, Standing, decide, where
+from analysis.passport_grid import COLUMNS, Grid, passport_grid
+from analysis.passport_label import KIND, Decision, Label, Rules, Standing, decide, where
 from analysis.passport_rows import PassportError, passport_rows
 from analysis.scaling import mean_over_sizes, slopes_per_doubling
 from analysis.types_of_columns import typed
@@ -29,13 +29,29 @@ from search.schema import CONTROLS
 
 __all__ = ["SUMMARY_COLUMNS", "ControlResult", "Passport", "PassportError", "scale_passport"]
 
-SUMMARY_COLUMNS: Final = [
-    "task", "architecture", "metric", "sizes",
-    "learned_advantage", "learned_low", "learned_high",
-    "mean_advantage", "mean_low", "mean_high", "between_sizes", "mean_note",
-    "width_slope", "width_slope_low", "width_slope_high", "depth_slope", "depth_slope_low", "depth_slope_high",
-    "worst_width", "worst_depth", "worst_advantage", "worst_low", "worst_high",
-]  # fmt: skip
+SUMMARY_COLUMNS: Final = {name: COLUMNS[name] for name in (*KIND, "metric")} | {
+    "sizes": "sizes of this task; this and the rest are against the best usual arm",
+    "learned_advantage": "advantage where the set was learned; null if that was not one evaluated size",
+    "learned_low": "lower end of its 95 % interval",
+    "learned_high": "upper end",
+    "mean_advantage": "mean over sizes, each with its own true advantage (Paule and Mandel)",
+    "mean_low": "lower end of its 95 % interval (Student, sizes - 1)",
+    "mean_high": "upper end",
+    "between_sizes": "standard deviation of the true advantage from size to size",
+    "mean_note": "why there is no mean; empty if there is",
+    "width_slope": "change of the advantage per doubling of the width; null if only one",
+    "width_slope_low": "lower end of its 95 % interval",
+    "width_slope_high": "upper end",
+    "depth_slope": "the same per doubling of the depth",
+    "depth_slope_low": "lower end of its 95 % interval",
+    "depth_slope_high": "upper end",
+    "worst_width": "width of the size with the lowest advantage, chosen by these rows",
+    "worst_depth": "its depth",
+    "worst_advantage": "its advantage",
+    "worst_low": "lower end of its 95 % interval",
+    "worst_high": "upper end",
+}  # fmt: skip
+"""Columns of the summary and what they are."""
 
 
 @dataclass(frozen=True)
@@ -113,20 +129,19 @@ def scale_passport(
     mixing: str | None = None,
     regime: str | None = None,
     split: str | None = None,
-    chance: Mapping[str, float] | None = None,
     rules: Rules | None = None,
 ) -> Passport:
     """Judge one set at all sizes at which it was evaluated.
 
     Args:
-        evaluations: rows of the evaluations table, usual arms and other sets included.
+        evaluations: rows of the evaluations table, usual arms and other sets included, best as a run has them
+            (``run.evaluations``), which knows in each task what the accuracy of a guess is, whatever it is called.
         trial_id: the trial that found the set.
         run_id: its run; needed if the rows of several runs have such a trial.
         lr_protocol: rows of this protocol; if not given and there are several, per_arm_size.
         mixing: rows of this mixing; if not given and there are several, within_layer.
         regime: rows of this training regime; if not given and there are several, plain.
         split: test or val; if not given, val only as long as there are no test rows.
-        chance: accuracy of a guess by task, for tasks that `analysis.merit.CHANCE` does not have.
         rules: margins and shares; `Rules()` if not given.
 
     Raises:
@@ -142,7 +157,7 @@ def scale_passport(
         mixing=mixing,
         regime=regime,
     )
-    grid = passport_grid(rows.own, rows.usual, rows.singles, rules, chance)
+    grid = passport_grid(rows.own, rows.usual, rows.singles, rules)
     sizes = grid.table[grid.table["rival"] == BEST_USUAL]
     decision = _decision(rows.own, rows.usual, sizes, rules)
     first = rows.own.iloc[0]
@@ -223,7 +238,7 @@ def _summary(grid: Grid) -> pd.DataFrame:
     """Over the sizes of each task, from the differences to the best usual activation at each."""
     sizes = grid.table[(grid.table["rival"] == BEST_USUAL) & grid.table["advantage"].notna()]
     records = []
-    for (task, architecture), rows in sizes.groupby(["task", "architecture"], sort=False):
+    for (task, architecture), rows in sizes.groupby(KIND, sort=False):
         series = [grid.differences[tuple(row[column] for column in SIZE)] for row in rows.to_dict("records")]
         together = pd.concat(series, axis=1).to_numpy(float)
         differences = np.where(np.isfinite(together), together, np.nan)
@@ -244,6 +259,5 @@ def _summary(grid: Grid) -> pd.DataFrame:
             found = learned.iloc[0]
             record |= {f"learned_{end}": found[end] for end in ("advantage", "low", "high")}
         records.append(record)
-    table = pd.DataFrame.from_records(records, columns=SUMMARY_COLUMNS)
-    counts, texts = ("sizes", "worst_width", "worst_depth"), ("task", "architecture", "metric", "mean_note")
-    return typed(table, counts=counts, texts=texts)
+    table = pd.DataFrame.from_records(records, columns=list(SUMMARY_COLUMNS))
+    return typed(table)

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from analysis.merit import collapsed, merit_of, metric_of
-from analysis.passport_label import Rules
+from analysis.passport_label import KIND, Rules
 from analysis.statistics import Vector
 from search.schema import CONTROLS
 
-SIZE: Final = ["task", "architecture", "depth", "width"]
+SIZE: Final = [*KIND, "depth", "width"]
 """Columns that name one size."""
 
 BEST_USUAL: Final = "best usual"
@@ -44,15 +44,13 @@ class Cell:
         return values[np.isfinite(values)]
 
 
-def cells_of(
-    own: pd.DataFrame, usual: pd.DataFrame, singles: pd.DataFrame, rules: Rules, chance: Mapping[str, float] | None
-) -> Iterator[Cell]:
+def cells_of(own: pd.DataFrame, usual: pd.DataFrame, singles: pd.DataFrame, rules: Rules) -> Iterator[Cell]:
     """All cells, size by size; the arguments are those of `analysis.passport_grid.passport_grid`."""
     of = {"own": own, "usual": usual, "single": singles}
     rivals = _rivals({name: sorted(rows["arm"].astype(str).unique()) for name, rows in of.items()})
     rows = pd.concat([frame.assign(of=name) for name, frame in of.items()], ignore_index=True)
     rows = rows.assign(
-        merit=merit_of(rows), judged_by=metric_of(rows), broken=collapsed(rows, chance),
+        merit=merit_of(rows), judged_by=metric_of(rows), broken=collapsed(rows),
         diverged=rows["diverged"].fillna(value=False).astype(bool),
     )  # fmt: skip
     merits = rows.pivot_table(

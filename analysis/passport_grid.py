@@ -9,7 +9,7 @@ from typing import Any, Final
 import pandas as pd
 
 from analysis.passport_cells import BEST_USUAL, SIZE, Cell, cells_of
-from analysis.passport_label import Rules, Standing
+from analysis.passport_label import KIND, Rules, Standing
 from analysis.scaling import retentions
 from analysis.significance import (
     LEVEL,
@@ -25,14 +25,43 @@ from analysis.significance import (
 from analysis.statistics import mean_intervals
 from analysis.types_of_columns import typed
 
-COLUMNS: Final = [
-    *SIZE, "metric", "is_learned", "rival", "rival_arm", "advantage", "low", "high", "interval", "pairs", "lost",
-    "needed", "won", "won_low", "won_high", "p", "p_holm", "p_small", "p_small_holm", "standing", "detectable",
-    "equivalent_within", "retention", "retention_low", "retention_high", "retention_note", "networks", "diverged",
-    "collapsed_share", "usual_collapsed_share", "collapses",
-]  # fmt: skip
-_COUNTS: Final = ("depth", "width", "pairs", "lost", "needed", "networks", "diverged")
-_TEXTS: Final = ("task", "architecture", "metric", "rival", "rival_arm", "interval", "standing", "retention_note")
+COLUMNS: Final = {
+    "task": "as in evaluations",
+    "architecture": "as in evaluations",
+    "depth": "hidden layers",
+    "width": "neurons per hidden layer",
+    "metric": "accuracy: advantages are shares (0..1) | loss: natural logarithms of a ratio of losses",
+    "is_learned": "whether the set was learned at this width and depth",
+    "rival": "best usual | relu | best pure | learned K = 1 | a control",
+    "rival_arm": "of several arms the one with the highest mean there; a trial's id for learned K = 1",
+    "advantage": "mean difference of mixed to that arm, paired by seed, in the unit of metric",
+    "low": "lower end of its 95 % interval; null if there is none",
+    "high": "upper end",
+    "interval": "bca | percentile | few | point | none: how it was obtained",
+    "pairs": "seeds that both have; of several arms the fewest",
+    "lost": "seeds that only one of the two has",
+    "needed": "fewest pairs that any claim at so many sizes needs",
+    "won": "share of pairs won, ties half",
+    "won_low": "lower end of its 95 % interval (Wilson)",
+    "won_high": "upper end",
+    "p": "two-sided, signed ranks, mixed against the rival (the best of its arms, whichever that is)",
+    "p_holm": "the same after Holm's correction over the sizes of this rival",
+    "p_small": "one-sided: signed ranks as low if the advantage were as large as the margin",
+    "p_small_holm": "the same after Holm's correction over the sizes of this rival",
+    "standing": "better | worse | no advantage | unclear | too few seeds | not measured",
+    "detectable": "true difference that would be found with a chance of 80 %, correction included",
+    "equivalent_within": "m of: equivalent within plus or minus m; null for few pairs",
+    "retention": "advantage here by advantage where it was learned; null if undefined",
+    "retention_low": "lower end of its 95 % interval (Fieller)",
+    "retention_high": "upper end",
+    "retention_note": "why it is undefined; empty if it is not",
+    "networks": "networks of the arm mixed",
+    "diverged": "how many of them diverged",
+    "collapsed_share": "share of them that diverged or are at chance level",
+    "usual_collapsed_share": "the same of the usual arm that has the lowest",
+    "collapses": "whether that is a collapse by the rules",
+}  # fmt: skip
+"""Columns of the table and what they are."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +77,7 @@ class Grid:
     differences: Mapping[tuple[Any, ...], pd.Series[float]]
 
 
-def passport_grid(
-    own: pd.DataFrame, usual: pd.DataFrame, singles: pd.DataFrame, rules: Rules, chance: Mapping[str, float] | None
-) -> Grid:
+def passport_grid(own: pd.DataFrame, usual: pd.DataFrame, singles: pd.DataFrame, rules: Rules) -> Grid:
     """Hold the mix against its rivals at every size at which it, or one of them, has networks.
 
     Args:
@@ -58,16 +85,15 @@ def passport_grid(
         usual: rows of usual arms under the same conditions.
         singles: rows of sets with one learned type under the same conditions, ``arm`` being the trial's id.
         rules: margins and shares.
-        chance: accuracy of a guess by task, where it is not known.
     """
-    cells = list(cells_of(own, usual, singles, rules, chance))
+    cells = list(cells_of(own, usual, singles, rules))
     _estimate(cells)
     for rival in dict.fromkeys(cell.record["rival"] for cell in cells):
         _test([cell for cell in cells if cell.record["rival"] == rival], rules)
     _retain(cells)
-    table = pd.DataFrame.from_records([cell.record for cell in cells], columns=COLUMNS)
+    table = pd.DataFrame.from_records([cell.record for cell in cells], columns=list(COLUMNS))
     differences = {_key(cell): cell.shown for cell in cells if cell.record["rival"] == BEST_USUAL}
-    return Grid(typed(table, counts=_COUNTS, texts=_TEXTS, flags=("is_learned", "collapses")), differences)
+    return Grid(typed(table), differences)
 
 
 def _estimate(cells: Sequence[Cell]) -> None:
@@ -137,7 +163,7 @@ def _retain(cells: Sequence[Cell]) -> None:
 
 
 def _family(cell: Cell) -> tuple[Any, ...]:
-    return tuple(cell.record[column] for column in ("rival", "task", "architecture"))
+    return tuple(cell.record[column] for column in ("rival", *KIND))
 
 
 def _key(cell: Cell) -> tuple[Any, ...]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import pandas as pd
 
 from analysis.merit import ACCURACY, LOSS
-from analysis.words import count, number, percent
+from analysis.words import condition_words, count, number, percent, varying
 
 
 class Label(StrEnum):
@@ -78,6 +78,9 @@ class Decision:
     words: str
 
 
+KIND: Final = ["task", "architecture"]
+"""Columns that say which sizes are of one kind: only these can be told to be smaller or larger."""
+
 _JUDGED: Final = (Standing.BETTER, Standing.WORSE, Standing.NO_ADVANTAGE, Standing.UNCLEAR)
 
 
@@ -116,10 +119,9 @@ def decide(sizes: pd.DataFrame, rules: Rules) -> Decision:
 
 def where(row: dict[Any, Any], among: pd.DataFrame | None = None) -> str:
     """A size in words, with its task and kind of network if those that it is among have several."""
-    further = [f"depth {row['depth']}"] if row["depth"] != 1 else []
-    if among is not None:
-        further += [str(row[name]) for name in ("task", "architecture") if len(among[name].unique()) > 1]
-    return f"width {row['width']}" + (f" ({', '.join(further)})" if further else "")
+    said = ["depth"] if row["depth"] != 1 else []
+    said += varying(among, KIND) if among is not None else []
+    return f"width {row['width']}" + (f" ({condition_words(row, said)})" if said else "")
 
 
 def _list(rows: pd.DataFrame, sizes: pd.DataFrame) -> str:
@@ -138,7 +140,7 @@ def _lacking(sizes: pd.DataFrame, judged: pd.DataFrame, rules: Rules) -> str:
             words += f" ({_list(few, sizes)}: too few seeds, at least {row['needed']} in common are needed)"
         return words
     # Widths of different kinds of network are different things.
-    kinds = judged.groupby(["task", "architecture"])[["width", "depth"]]
+    kinds = judged.groupby(KIND)[["width", "depth"]]
     spans = (kinds.max() / kinds.min()).max().astype(float)
     if spans["width"] < rules.min_width_ratio and spans["depth"] < rules.min_depth_ratio:
         found = f"{number(spans['width'], 1)} in width and {number(spans['depth'], 1)} in depth"

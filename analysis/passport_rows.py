@@ -77,12 +77,8 @@ def passport_rows(
     learned_singles = others[(others["num_types"] == 1).fillna(value=False) & (others["arm"] == "mixed")]
     if (own["num_types"] == 1).fillna(value=False).all():  # then the mix is its only type
         own = own[~own["arm"].str.startswith("pure-")]
-    return PassportRows(
-        own,
-        usual,
-        learned_singles.assign(arm=learned_singles["trial_id"]),
-        (*notes, *_about(rows, own)),
-    )
+    singles = learned_singles.assign(arm=learned_singles["trial_id"])
+    return PassportRows(own, usual, singles, (*notes, *_about(rows, own)))
 
 
 def _of_one_run(evaluations: pd.DataFrame, trial_id: str, run_id: str | None) -> pd.DataFrame:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from functools import partial
+from typing import Final
 
 import pandas as pd
 
@@ -11,13 +12,23 @@ from analysis.load import Run
 from analysis.merit import ACCURACY, LOSS
 from analysis.passport import Passport, PassportError, scale_passport
 from analysis.passport_cells import BEST_USUAL, SIZE
-from analysis.passport_label import Standing, where
+from analysis.passport_label import KIND, where
 from analysis.sets import PLAIN, headline_sets
-from analysis.tables import Column, Table
-from analysis.words import NOTHING, count, number, percent, points, size_words
+from analysis.tables import Cells, Column, Row, Table
+from analysis.words import (
+    NOTHING,
+    condition_words,
+    count,
+    difference_words,
+    number,
+    p_value,
+    percent,
+    points,
+    size_words,
+    varying,
+)
 
 _UNITS: Final = {ACCURACY: "points", LOSS: "log points of loss"}
-_WITHOUT_ARM: Final = {"relu"}
 
 
 def passport_table(passport: Passport) -> Table:
@@ -31,42 +42,34 @@ def passport_table(passport: Passport) -> Table:
     """
     rivals = list(dict.fromkeys(passport.grid["rival"]))
     unit = " or ".join(_UNITS[metric] for metric in (ACCURACY, LOSS) if metric in set(passport.grid["metric"]))
-    heads = (
-        Column("size", numeric=False),
-        Column("of", numeric=False),
-        *(Column(f"mixed – {rival} [{unit}]") for rival in rivals),
-        Column("p (Holm)"),
-        Column("seeds"),
-        Column("won [%]"),
-        Column("kept [%]"),
-        Column("at chance or diverged [%]"),
-        Column("against best usual", numeric=False),
-    )
-    several = {name: len(passport.grid[name].unique()) > 1 for name in ("task", "architecture")}
-    rows = []
-    for _, size in passport.grid.groupby(SIZE, sort=False):
-        by_rival = {row["rival"]: row for row in size.to_dict("records")}
-        main = by_rival[BEST_USUAL]
-        differences = [_difference(by_rival[rival]) for rival in rivals]
-        rows.append((
-            _size(main), _kind(main, several), *differences,
-            _p_value(main["p_holm"]), str(main["pairs"]), percent(main["won"], 0), _kept(main),
-            percent(main["collapsed_share"], 0) if main["collapsed_share"] else NOTHING, str(main["standing"]),
-        ))  # fmt: skip
+    said = varying(passport.grid, KIND)
+    cells: Cells = {
+        Column("size", numeric=False): lambda by: size_words(by[BEST_USUAL], learned=by[BEST_USUAL]["is_learned"]),
+        Column("of", numeric=False): lambda by: condition_words(by[BEST_USUAL], said),
+        **{Column(f"mixed – {rival} [{unit}]"): partial(_difference, rival) for rival in rivals},
+        Column("p (Holm)"): lambda by: p_value(by[BEST_USUAL]["p_holm"]),
+        Column("seeds"): lambda by: str(by[BEST_USUAL]["pairs"]),
+        Column("won [%]"): lambda by: percent(by[BEST_USUAL]["won"], 0),
+        Column("kept [%]"): lambda by: _kept(by[BEST_USUAL]),
+        Column("at chance or diverged [%]"): lambda by: percent(by[BEST_USUAL]["collapsed_share"] or None, 0),
+        Column("against best usual", numeric=False): lambda by: str(by[BEST_USUAL]["standing"]),
+    }
+    sizes = [
+        {row["rival"]: row for row in size.to_dict("records")} for _, size in passport.grid.groupby(SIZE, sort=False)
+    ]
     label = "no label" if passport.label is None else str(passport.label)
     regime = "" if passport.regime == PLAIN else f", {passport.regime}"
     conditions = f"{passport.split} rows, lr {passport.lr_protocol}, {passport.mixing}{regime}"
     caption = f"Scale passport of {passport.trial_id}: {label}; {conditions}, paired by seed, with 95 % intervals"
-    return Table(caption, heads, tuple(rows)).without_empty_columns()
+    return Table.of(caption, sizes, cells)
 
 
 def passport_summary(passport: Passport) -> Iterator[str]:
     """What holds over the sizes of each task, against the best usual activation, in words."""
-    kinds = passport.summary[["task", "architecture"]]
-    varying = [name for name in kinds if len(kinds[name].unique()) > 1]
+    said = varying(passport.summary, KIND)
     for row in passport.summary.to_dict("records"):
         unit = _UNITS[row["metric"]]
-        place = f"{', '.join(str(row[name]) for name in varying)}: " if varying else ""
+        place = f"{condition_words(row, said)}: " if said else ""
         if pd.isna(row["mean_advantage"]):
             yield f"{place}No mean over sizes: {row['mean_note']}."
         else:
@@ -101,14 +104,9 @@ def headline_passports(
     words: list[str] = []
     for chosen in headline_sets(run).itertuples():
         try:
+            trial, own = str(chosen.trial_id), str(chosen.run_id)
             found.append(
-                scale_passport(
-                    run.evaluations,
-                    trial_id=str(chosen.trial_id),
-                    run_id=str(chosen.run_id),
-                    lr_protocol=lr_protocol,
-                    regime=regime,
-                )
+                scale_passport(run.evaluations, trial_id=trial, run_id=own, lr_protocol=lr_protocol, regime=regime)
             )
         except PassportError as error:
             words.append(str(error))
@@ -124,29 +122,13 @@ def passport_tables(run: Run) -> Iterator[Table]:
     return (passport_table(passport) for passport in headline_passports(run)[0])
 
 
-def _size(row: dict[Any, Any]) -> str:
-    return f"{size_words(row)}{' (learned)' if row['is_learned'] else ''}"
+def _difference(rival: str, by_rival: Row) -> str:
+    row = by_rival[rival]
+    arm = None if row["rival_arm"] == rival else row["rival_arm"]
+    return difference_words(row["advantage"], row["low"], row["high"], arm=arm, lost=row["lost"])
 
 
-def _kind(row: dict[Any, Any], several: dict[str, bool]) -> str:
-    return ", ".join(str(row[name]) for name, are in several.items() if are) or NOTHING
-
-
-def _difference(row: dict[Any, Any]) -> str:
-    if row["standing"] == Standing.NOT_MEASURED:
-        return NOTHING
-    arm = "" if row["rival"] in _WITHOUT_ARM or row["rival_arm"] == row["rival"] else f" ({row['rival_arm']})"
-    lost = f", {count(row['lost'], 'seed')} lost" if row["lost"] else ""
-    return points(row["advantage"], row["low"], row["high"], signed=True) + arm + lost
-
-
-def _p_value(p: Any) -> str:
-    if pd.isna(p):
-        return NOTHING
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def _kept(row: dict[Any, Any]) -> str:
+def _kept(row: Row) -> str:
     if row["is_learned"] or pd.isna(row["retention"]):
         return NOTHING
     return f"{100 * row['retention']:.0f} [{100 * row['retention_low']:.0f}, {100 * row['retention_high']:.0f}]"

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import Any, Final
+from functools import partial
+from typing import Final
 
 import pandas as pd
 
 from analysis.figures.regimes import regimes_and_ensembles_data
 from analysis.load import Run
+from analysis.sets import CONDITIONS
+from analysis.statistics import ENDS
 from analysis.style import arm_order
-from analysis.tables import Column, Table
-from analysis.words import NOTHING, percent, percent_interval, points, real, size_words
+from analysis.tables import Cells, Column, Row, Table, percent_cell
+from analysis.words import NOTHING, condition_words, difference_words, number, p_value, percent, size_words
 
-_SET: Final = ["trial_id", "task", "architecture", "mixing", "lr_protocol"]
-_PLACE: Final = (Column("size", numeric=False), Column("regime", numeric=False))
+_PLACE: Final[Cells] = {
+    Column("size", numeric=False): size_words,
+    Column("regime", numeric=False): lambda row: str(row["regime"]),
+}
 
 
 def regime_tables(run: Run, *, arms: Collection[str] | None = None, intervals: bool = True) -> Iterator[Table]:
@@ -26,13 +31,12 @@ def regime_tables(run: Run, *, arms: Collection[str] | None = None, intervals: b
         intervals: whether means have theirs; differences always do.
     """
     data = regimes_and_ensembles_data(run)
-    for key, rows in data.groupby(_SET, sort=False):
-        trial, *conditions = (str(part) for part in key)
+    for (trial, *_), rows in data.groupby(["trial_id", *CONDITIONS], sort=False):
         for arm in arm_order(rows["arm"]):
             own = rows[rows["arm"] == arm]
             is_learned = arm == "mixed" or arm.startswith("pure-")
             subject = f"{arm} of {trial}" if is_learned else f"{arm} beside the set of {trial}"
-            about = ", ".join([subject, *conditions[:-1], f"lr {conditions[-1]}"])
+            about = f"{subject}, {condition_words(own.iloc[0], CONDITIONS)}"
             if arms is None or arm in arms:
                 if len(own["regime"].unique()) > 1:
                     yield _regimes(about, own, intervals)
@@ -43,29 +47,16 @@ def regime_tables(run: Run, *, arms: Collection[str] | None = None, intervals: b
 def _regimes(about: str, rows: pd.DataFrame, intervals: bool) -> Table:
     first = rows.iloc[0]
     caption = f"Training regimes on {first['split']} rows, paired by seed, with 95 % intervals: {about}"
-    heads = (
-        *_PLACE,
-        Column("accuracy [%]"),
-        Column(f"– {first['plain']} [points]"),
-        Column("won [%]"),
-        Column("p (Holm)"),
-        Column("seeds"),
-        Column("diverged"),
-    )
-    lines = [
-        (
-            size_words(row),
-            row["regime"],
-            _accuracy(row, "accuracy", intervals),
-            _difference(row, "vs_plain"),
-            percent(row["vs_plain_won"], 0),
-            _p_value(row["vs_plain_p_holm"]),
-            str(row["networks"]),
-            str(row["diverged"]) if row["diverged"] else NOTHING,
-        )
-        for row in rows.to_dict("records")
-    ]
-    return Table(caption, heads, tuple(lines)).without_empty_columns()
+    cells: Cells = {
+        **_PLACE,
+        Column("accuracy [%]"): partial(percent_cell, name="accuracy", with_interval=intervals),
+        Column(f"– {first['plain']} [points]"): partial(_difference, "vs_plain"),
+        Column("won [%]"): lambda row: percent(row["vs_plain_won"], 0),
+        Column("p (Holm)"): lambda row: p_value(row["vs_plain_p_holm"]),
+        Column("seeds"): lambda row: str(row["networks"] if pd.isna(row["vs_plain_pairs"]) else row["vs_plain_pairs"]),
+        Column("diverged"): lambda row: str(row["diverged"] or NOTHING),
+    }
+    return Table.of(caption, rows.to_dict("records"), cells)
 
 
 def _ensembles(about: str, rows: pd.DataFrame, intervals: bool) -> Table:
@@ -74,48 +65,24 @@ def _ensembles(about: str, rows: pd.DataFrame, intervals: bool) -> Table:
     caption = (
         f"Ensembles of {snapshots} snapshots on {first['split']} rows, paired by seed, with 95 % intervals: {about}"
     )
-    heads = (
-        *_PLACE,
-        Column("one [%]"),
-        Column("all [%]"),
-        Column("weighted [%]"),
-        Column("all – one [points]"),
-        Column(f"all – {first['plain']} [points]"),
-        Column("p (Holm)"),
-        Column("error corr."),
-        Column("distance"),
-    )
-    lines = [
-        (
-            size_words(row),
-            row["regime"],
-            _accuracy(row, "member_accuracy", intervals),
-            _accuracy(row, "ensemble_accuracy", intervals),
-            _accuracy(row, "ensemble_weighted_accuracy", intervals),
-            _difference(row, "ensemble_gain"),
-            _difference(row, "ensemble_vs_plain"),
-            _p_value(row["ensemble_vs_plain_p_holm"]),
-            _real(row, "error_correlation", intervals),
-            _real(row, "snapshot_distance", intervals),
-        )
-        for row in rows.to_dict("records")
-    ]
-    return Table(caption, heads, tuple(lines)).without_empty_columns()
+    cells: Cells = {
+        **_PLACE,
+        Column("one [%]"): partial(percent_cell, name="member_accuracy", with_interval=intervals),
+        Column("all [%]"): partial(percent_cell, name="ensemble_accuracy", with_interval=intervals),
+        Column("weighted [%]"): partial(percent_cell, name="ensemble_weighted_accuracy", with_interval=intervals),
+        Column("all – one [points]"): partial(_difference, "ensemble_gain"),
+        Column(f"all – {first['plain']} [points]"): partial(_difference, "ensemble_vs_plain"),
+        Column("p (Holm)"): lambda row: p_value(row["ensemble_vs_plain_p_holm"]),
+        Column("error corr."): partial(_real, "error_correlation", intervals),
+        Column("distance"): partial(_real, "snapshot_distance", intervals),
+    }
+    return Table.of(caption, rows.to_dict("records"), cells)
 
 
-def _accuracy(row: dict[Any, Any], name: str, with_interval: bool) -> str:
-    interval = percent_interval(row[f"{name}_low"], row[f"{name}_high"]) if with_interval else ""
-    return f"{percent(row[name])} {interval}".rstrip()
+def _difference(name: str, row: Row) -> str:
+    return difference_words(*(row[f"{name}{end}"] for end in ENDS), lost=row.get(f"{name}_lost"))
 
 
-def _difference(row: dict[Any, Any], name: str) -> str:
-    return points(row[name], row[f"{name}_low"], row[f"{name}_high"], signed=True)
-
-
-def _real(row: dict[Any, Any], name: str, with_interval: bool) -> str:
-    low, high = (row[f"{name}_low"], row[f"{name}_high"]) if with_interval else (None, None)
-    return real(row[name], low, high)
-
-
-def _p_value(value: Any) -> str:
-    return NOTHING if pd.isna(value) else f"{value:.2g}"
+def _real(name: str, with_interval: bool, row: Row) -> str:
+    value, low, high = (row[f"{name}{end}"] for end in ENDS)
+    return number(value, 3) + (f" [{low:.3f}, {high:.3f}]" if with_interval and pd.notna(low) else "")

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.paired import AGAINST, paired_columns
-from analysis.sets import in_order, judging_regime, judging_split, one_rate, regime_of
+from analysis.sets import in_order, judged, judging_regime, regime_of
 from analysis.significance import holm, signed_rank_tests
 from analysis.statistics import ENDS, Pairs, Vector, mean_intervals, pair
 from analysis.types_of_columns import typed
@@ -43,20 +43,15 @@ COLUMNS: Final = [
 ]  # fmt: skip
 """Columns of the table; accuracies and differences are shares (0..1), ``plain`` names the regime compared with."""
 
-_COUNTS: Final = (*SIZE, "networks", "diverged", "inner_steps", "snapshots", "*_pairs", "*_lost")
-_TEXTS: Final = (*_ARM, "regime", "plain", "*_interval")
 
-
-def regime_table(evaluations: pd.DataFrame, *, split: str | None = None) -> pd.DataFrame:
+def regime_table(evaluations: pd.DataFrame) -> pd.DataFrame:
     """One row per arm, size and regime, usual arms included; the plain regime has no differences.
 
     Args:
         evaluations: rows of the evaluations table, of one or several runs; those without an accuracy are passed over.
-        split: which judging rows count: test or val; None for test rows, or val while there are no others.
     """
-    rows = evaluations.assign(regime=regime_of(evaluations))
-    rows = rows[(rows["split"] == (split or judging_split(rows))) & rows["accuracy"].notna()]
-    rows = one_rate(rows).drop_duplicates([*_ARM, *SIZE, "regime", "seed"])
+    rows = judged(evaluations.assign(regime=regime_of(evaluations)))
+    rows = rows[rows["accuracy"].notna()]
     rows = rows.assign(member_accuracy=[_mean(values) for values in rows["snapshot_accuracies"]])
     rows = rows.assign(ensemble_gain=rows["ensemble_accuracy"] - rows["member_accuracy"])
     plain = judging_regime(rows)
@@ -79,7 +74,7 @@ def regime_table(evaluations: pd.DataFrame, *, split: str | None = None) -> pd.D
         records[place // len(MEANS)] |= estimate.columns(MEANS[place % len(MEANS)])
     for name, found in compared.items():
         _compare(name, found)
-    table = typed(pd.DataFrame.from_records(records, columns=COLUMNS), counts=_COUNTS, texts=_TEXTS)
+    table = typed(pd.DataFrame.from_records(records, columns=COLUMNS))
     return in_order(table, [*_ARM[:-1], *SIZE, "arm"])
 
 

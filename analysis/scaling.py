@@ -6,13 +6,11 @@ one seed share over sizes stays in the intervals of retention and slopes.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import scipy
 from numpy.typing import ArrayLike
 from scipy import special
 
@@ -48,7 +46,7 @@ class OverSizes:
     """The mean over sizes, each size being one draw from all that might have been evaluated.
 
     Attributes:
-        value: the mean; NaN if it could not be fitted.
+        value: the mean; NaN if there are too few sizes.
         low: lower end of its interval.
         high: upper end of its interval.
         between: standard deviation of the true advantage from size to size.
@@ -136,64 +134,33 @@ def slopes_per_doubling(
 
 
 def mean_over_sizes(differences: Vector) -> OverSizes:
-    """Mixed-effects mean: every size has its own true advantage, drawn from a normal distribution (REML).
+    """Random-effects mean: every size has its own true advantage, and all of them one mean and variance.
 
-    The interval is Student's with one degree of freedom less than sizes, as sizes are what repeats here.
+    That variance is Paule and Mandel's (1982), the standard error Hartung and Knapp's (2001), but never below what the
+    variances themselves give.  The interval is Student's with one degree of freedom less than sizes, as sizes are what
+    repeats here.
 
     Args:
         differences: shape (seeds, sizes), NaN where a seed lacks a size.
     """
-    finite = np.isfinite(differences)
-    kept = finite.sum(axis=0) >= 2
-    sizes = int(kept.sum())
+    columns = [column[np.isfinite(column)] for column in differences.T]
+    groups = [column for column in columns if len(column) >= 2]
+    sizes = len(groups)
     if sizes < MIN_SIZES:
         words = f"{sizes} sizes with two seeds or more, at least {MIN_SIZES} are needed for a mean over sizes"
         return OverSizes(_NAN, _NAN, _NAN, _NAN, sizes, words)
-    rows, columns = np.nonzero(finite & kept)
-    values = differences[rows, columns]
-    spread = float(values.std())
-    if spread <= 1e-12 * max(1.0, float(np.abs(values).max())):
+    values = np.concatenate(groups)
+    if values.std() <= 1e-12 * max(1.0, float(np.abs(values).max())):
         value = float(values.mean())
         return OverSizes(value, value, value, 0.0, sizes, "all differences are equal: nothing is known about a spread")
-    groups = [values[columns == column] for column in np.unique(columns)]
-    # Sizes that differ no more than seeds do: the likelihood is largest at no variance between them, and a search for
-    # that edge does not converge.
-    if scipy.stats.f_oneway(*groups).statistic <= 1:
-        error = float(values.std(ddof=1)) / float(np.sqrt(len(values)))
-        return _with_student(float(values.mean()), error, 0.0, sizes)
-    from statsmodels.regression.mixed_linear_model import MixedLM, MixedLMParams
+    from statsmodels.stats.meta_analysis import combine_effects
 
-    with warnings.catch_warnings():
-        # What they warn of is found out below.
-        warnings.simplefilter("ignore")
-        try:
-            # Started where moments put it, which is the answer if all sizes have the same seeds: from its own start the
-            # search ends far off now and then, and says that it converged.
-            start = MixedLMParams.from_components(
-                fe_params=np.array([values.mean() / spread]), cov_re=np.array([[_moment_ratio(groups)]])
-            )
-            model = MixedLM(values / spread, np.ones((len(values), 1)), groups=columns)
-            fit = model.fit(reml=True, start_params=start, method=["bfgs", "powell"])
-            mean, error = float(fit.fe_params[0]) * spread, float(fit.bse_fe[0]) * spread
-            between = float(np.sqrt(max(float(np.squeeze(fit.cov_re)), 0.0))) * spread
-        except (ValueError, np.linalg.LinAlgError) as failure:
-            return OverSizes(_NAN, _NAN, _NAN, _NAN, sizes, f"the mixed-effects model could not be fitted ({failure})")
-    if not (fit.converged and np.isfinite([mean, error, between]).all() and error > 0):
-        return OverSizes(_NAN, _NAN, _NAN, _NAN, sizes, "the mixed-effects model could not be fitted (no convergence)")
-    return _with_student(mean, error, between, sizes)
-
-
-def _with_student(mean: float, error: float, between: float, sizes: int) -> OverSizes:
-    reach = float(special.stdtrit(sizes - 1, (1 + CONFIDENCE) / 2)) * error
-    return OverSizes(mean, mean - reach, mean + reach, between, sizes)
-
-
-def _moment_ratio(groups: Sequence[Vector]) -> float:
-    """Variance between sizes by variance within, from the mean squares of a one-way analysis of variance."""
-    counts = np.array([len(group) for group in groups], dtype=np.float64)
-    within = sum(float(((group - group.mean()) ** 2).sum()) for group in groups) / (counts.sum() - len(groups))
+    seeds = np.array([len(group) for group in groups])
     means = np.array([group.mean() for group in groups])
-    overall = float((counts * means).sum() / counts.sum())
-    among = float((counts * (means - overall) ** 2).sum()) / (len(groups) - 1)
-    usual = (counts.sum() - (counts**2).sum() / counts.sum()) / (len(groups) - 1)
-    return max((among - within) / float(usual), 0.0) / within if within > 0 else 1.0
+    within = sum(float(((group - group.mean()) ** 2).sum()) for group in groups) / (len(values) - sizes)
+    # Where seeds do not differ at all, a size would weigh infinitely much.
+    within = max(within, 1e-9 * float(means.var()))
+    fit = combine_effects(means, within / seeds, method_re="iterated")
+    mean, error = float(fit.mean_effect_re), float(fit.sd_eff_w_re_hksj / min(1.0, np.sqrt(fit.scale_hksj_re)))
+    reach = float(special.stdtrit(sizes - 1, (1 + CONFIDENCE) / 2)) * error
+    return OverSizes(mean, mean - reach, mean + reach, float(np.sqrt(fit.tau2)), sizes)

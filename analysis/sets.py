@@ -13,6 +13,9 @@ from search.schema import USUAL_TRIAL, Status
 SET: Final = ["run_id", "method", "trial_id"]
 """Columns that name one activation set."""
 
+CONDITIONS: Final = ["task", "architecture", "mixing", "lr_protocol"]
+"""Columns that say under which conditions, beside size and training regime, networks were judged."""
+
 METHODS: Final = ("gradient", "evolution")
 """The two families of methods, in the order in which they are shown."""
 
@@ -92,3 +95,8 @@ def one_rate(evaluations: pd.DataFrame) -> pd.DataFrame:
     best = means.reset_index().sort_values("merit", ascending=False, kind="stable").drop_duplicates(arm)
     kept = evaluations.merge(best[[*arm, "lr"]], on=[*arm, "lr"])
     return kept.drop_duplicates([*arm, "seed"])
+
+
+def judged(evaluations: pd.DataFrame) -> pd.DataFrame:
+    """The networks that judge, without those that only chose learning rates: `judging_split`, and of it `one_rate`."""
+    return one_rate(evaluations[evaluations["split"] == judging_split(evaluations)])

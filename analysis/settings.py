@@ -66,19 +66,18 @@ def outer_loss_unit(runs: Sequence[Run]) -> str:
     return units.pop() if len(units) == 1 else "of different units"
 
 
+def regressions(runs: Sequence[Run]) -> set[str]:
+    """What tables call the tasks whose networks are judged by loss, as far as their names or evaluations tell it."""
+    named = {title for run in runs for title, name in run.tasks.items() if name in _SQUARED_ERROR_TASKS}
+    return named.union(*(run.evaluations.loc[metric_of(run.evaluations) == LOSS, "task"] for run in runs))
+
+
 def _unit(run: Run) -> str:
-    objective, task = (_section(run, name) for name in ("objective", "task"))
-    if objective.get("measure") == "val_accuracy":
-        return "share of wrong answers"
-    name = task.get("name")
-    rows = run.evaluations[run.evaluations["task"] == name]
-    by_loss = name in _SQUARED_ERROR_TASKS or (metric_of(rows) == LOSS).any()
+    objective = run.config.get("objective")
+    by_loss = next(iter(run.tasks), "") in regressions([run])
+    if isinstance(objective, Mapping) and objective.get("measure") == "val_accuracy":
+        return "1 - skill" if by_loss else "share of wrong answers"
     return "squared error" if by_loss else "nat"
-
-
-def _section(run: Run, name: str) -> Mapping[str, Any]:
-    found = run.config.get(name)
-    return found if isinstance(found, Mapping) else {}
 
 
 def _that_matter(run: Run) -> dict[str, str]:

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeAlias
 
 import pandas as pd
 
-from analysis.comparison import METRICS, Comparison, budget_words
+from analysis.comparison import LEARNED_AND_JUDGED, PROBES, Comparison, budget_words
 from analysis.cross_size import RIVALS
 from analysis.judgement import Verdict
 from analysis.load import Run, counted_attempts
 from analysis.pareto import objectives_of, pareto_table
-from analysis.sets import METHODS
+from analysis.sets import CONDITIONS, METHODS, judged
+from analysis.settings import flat_settings, regressions
+from analysis.statistics import ENDS
 from analysis.style import arm_order
-from analysis.words import NOTHING, count, number, percent, percent_interval, points, real, seconds, size_words
+from analysis.words import (
+    NOTHING,
+    condition_words,
+    count,
+    difference_words,
+    number,
+    percent,
+    percent_interval,
+    seconds,
+    size_words,
+    varying,
+)
 from search.schema import OBJECTIVES, Status
 
 
@@ -25,6 +39,10 @@ class Column:
 
     head: str
     numeric: bool = True
+
+
+Row: TypeAlias = dict[Any, Any]
+Cells: TypeAlias = Mapping[Column, Callable[[Row], str]]
 
 
 @dataclass(frozen=True)
@@ -41,12 +59,14 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
 
-    def without_empty_columns(self) -> Table:
-        """The same table less the columns that say nothing in any row."""
-        said = [any(row[place] not in {"", NOTHING} for row in self.rows) for place in range(len(self.columns))]
-        kept = [place for place, anything in enumerate(said) if anything]
-        columns = tuple(self.columns[place] for place in kept)
-        return Table(self.caption, columns, tuple(tuple(row[place] for place in kept) for row in self.rows))
+    @classmethod
+    def of(cls, caption: str, rows: Iterable[Row], cells: Cells) -> Table:
+        """A table of such rows; ``cells`` says what stands in each column, and one that says nothing is left out."""
+        lines = [[cell(row) for cell in cells.values()] for row in rows]
+        kept = [place for place, said in enumerate(zip(*lines, strict=True)) if set(said) - {"", NOTHING}]
+        columns = tuple(cells)
+        found = tuple(tuple(line[place] for place in kept) for line in lines)
+        return cls(caption, tuple(columns[place] for place in kept), found)
 
 
 _OBJECTIVE_HEADS: Final = {
@@ -56,73 +76,69 @@ _OBJECTIVE_HEADS: Final = {
     "flatness": "Hessian trace per parameter",
 }
 _RIVAL_HEADS: Final = {"relu": "– ReLU", "best_pure": "– best pure", "best_usual": "– best usual"}
-_PANEL: Final = ["trial_id", "task", "architecture", "mixing", "lr_protocol"]
+_PANEL: Final = ["trial_id", *CONDITIONS]
 
 
 def advantage_tables(verdict: Verdict) -> Iterator[Table]:
     """Per headline set: the mix's paired differences at each size."""
     spoken = verdict.table[verdict.table["headline"]]
-    for key, rows in spoken.groupby(_PANEL, sort=False, dropna=False):
-        heads = [_left("size"), *(Column(f"mixed {_RIVAL_HEADS[rival]} [points]") for rival in RIVALS)]
-        heads += [Column("won against ReLU [%]"), Column("seeds"), _left("remarks")]
-        lines = []
-        for _, size in rows.groupby(["depth", "width"]):
-            by_rival = {row["rival"]: row for row in size.to_dict("records")}
-            cells = [_difference(by_rival[rival]) for rival in RIVALS]
-            relu = by_rival["relu"]
-            pairs = max((row["pairs"] for row in by_rival.values() if pd.notna(row["pairs"])), default=0)
-            lines.append((_size(relu), *cells, percent(relu["won"], 0), str(pairs), _remarks(list(by_rival.values()))))
-        caption = f"Advantage of the mix of {_title(key)}, paired by seed, with 95 % intervals"
-        yield Table(caption, tuple(heads), tuple(lines)).without_empty_columns()
+    for _, rows in spoken.groupby(_PANEL, sort=False, dropna=False):
+        sizes = [{row["rival"]: row for row in size.to_dict("records")} for _, size in rows.groupby(["depth", "width"])]
+        cells: Cells = {
+            _left("size"): lambda by: size_words(by["relu"], learned=by["relu"]["is_learned_size"]),
+            **{Column(f"mixed {_RIVAL_HEADS[rival]} [points]"): partial(_difference_to, rival) for rival in RIVALS},
+            Column("won against ReLU [%]"): lambda by: percent(by["relu"]["won"], 0),
+            Column("seeds"): lambda by: str(
+                max((row["pairs"] for row in by.values() if pd.notna(row["pairs"])), default=0)
+            ),
+            _left("remarks"): _remarks,
+        }
+        caption = (
+            f"Advantage of the mix of {condition_words(rows.iloc[0], _PANEL)}, paired by seed, with 95 % intervals"
+        )
+        yield Table.of(caption, sizes, cells)
 
 
 def accuracy_tables(verdict: Verdict, *, intervals: bool = True) -> Iterator[Table]:
     """Per headline set: the mean accuracy of every arm at each size; without intervals for narrow places."""
     spoken = set(verdict.table.loc[verdict.table["headline"], "trial_id"])
-    for key, rows in verdict.sizes[verdict.sizes["trial_id"].isin(spoken)].groupby(_PANEL, sort=False, dropna=False):
-        arms = arm_order(rows["arm"])
-        lines = []
-        for _, size in rows.groupby(["depth", "width"]):
-            by_arm = {row["arm"]: row for row in size.to_dict("records")}
-            lines.append((_size(next(iter(by_arm.values()))), *(_accuracy(by_arm.get(arm), intervals) for arm in arms)))
+    for _, rows in verdict.sizes[verdict.sizes["trial_id"].isin(spoken)].groupby(_PANEL, sort=False, dropna=False):
+        sizes = [{row["arm"]: row for row in size.to_dict("records")} for _, size in rows.groupby(["depth", "width"])]
+        cells: Cells = {
+            _left("size"): _size_of_arms,
+            **{Column(arm): partial(_accuracy_of, arm, with_interval=intervals) for arm in arm_order(rows["arm"])},
+        }
         accuracy = f"Accuracy on {verdict.split} rows [%]{' with 95 % intervals' if intervals else ''}"
-        caption = f"{accuracy}, set of {_title(key)}"
-        yield Table(caption, (_left("size"), *map(Column, arms)), tuple(lines))
+        caption = f"{accuracy}, set of {condition_words(rows.iloc[0], _PANEL)}"
+        yield Table.of(caption, sizes, cells)
 
 
 def comparison_tables(comparison: Comparison) -> Iterator[Table]:
     """Both methods at equal budgets, and their final sets."""
+    difference = {Column("difference [points]"): _difference}
     if len(comparison.equal_budget):
-        lines = []
-        for row in comparison.equal_budget.to_dict("records"):
-            is_share = row["metric"] == "val_accuracy"
-            values = [_method_value(row, method, is_share) for method in METHODS]
-            ends = (row["difference"], row["difference_low"], row["difference_high"])
-            difference = points(*ends, signed=True) if is_share else real(*ends)
-            trials = "/".join(str(row[f"{method}_trials"]) for method in METHODS)
-            budget = budget_words(row["budget_kind"], row["budget"])
-            unit = f"{METRICS[row['metric']]} [{'%' if is_share else comparison.outer_loss_unit}]"
-            lines.append((unit, budget, *values, difference, trials))
-        heads = (
-            _left("best so far"),
-            Column("budget per trial"),
-            *map(Column, METHODS),
-            Column("difference"),
-            Column("trials"),
-        )
-        yield Table(
-            "Gradient minus evolution at equal budgets, means over trials with 95 % intervals", heads, tuple(lines)
-        )
-    if len(comparison.final_sets):
-        lines = []
-        for row in comparison.final_sets.to_dict("records"):
-            difference = points(row["difference"], row["difference_low"], row["difference_high"], signed=True)
-            accuracies = [percent(row[method]) for method in METHODS]
-            lines.append((_size(row), *accuracies, difference, percent(row["won"], 0), str(row["pairs"])))
-        first = comparison.final_sets.iloc[0]
-        heads = (_left("size"), *(Column(f"{first[f'{method}_trial']} [%]") for method in METHODS))
-        heads = (*heads, Column("difference [points]"), Column("won by gradient [%]"), Column("seeds"))
-        yield Table(f"Final sets on {first['split']} rows, paired by seed", heads, tuple(lines))
+        cells: Cells = {
+            _left("best so far"): lambda row: f"validation {row['measure']} [%]",
+            Column("budget per trial"): lambda row: budget_words(row["budget_kind"], row["budget"]),
+            **{Column(method): partial(percent_cell, name=method) for method in METHODS},
+            **difference,
+            Column("trials"): lambda row: "/".join(str(row[f"{method}_trials"]) for method in METHODS),
+        }
+        caption = "Gradient minus evolution at equal budgets, means over trials with 95 % intervals"
+        yield Table.of(f"{caption}. {PROBES}", comparison.equal_budget.to_dict("records"), cells)
+    for _, rows in comparison.final_sets.groupby(LEARNED_AND_JUDGED, dropna=False, sort=False):
+        first = rows.iloc[0]
+        trials = {method: Column(f"{first[f'{method}_trial']} [%]") for method in METHODS}
+        cells = {
+            _left("size"): size_words,
+            **{trials[method]: partial(percent_cell, name=method, with_interval=False) for method in METHODS},
+            **difference,
+            Column("won by gradient [%]"): lambda row: percent(row["won"], 0),
+            Column("seeds"): lambda row: str(row["pairs"]),
+        }
+        about = condition_words(first, LEARNED_AND_JUDGED)
+        caption = f"Final sets on {first['split']} rows, paired by seed: {about}"
+        yield Table.of(caption, rows.to_dict("records"), cells)
 
 
 def trials_table(run: Run) -> Table:
@@ -130,22 +146,27 @@ def trials_table(run: Run) -> Table:
     trials = counted_attempts(run.trials, run.trials).sort_values(["method", "number"], ascending=[False, True])
     # On the columns: a trial whose process was ended has neither.
     trials = trials.assign(rate=trials["inner_steps_total"].astype(float) / trials["wall_seconds"])
-    heads = (
-        _left("trial"), _left("status"), Column("score [%]"), Column("± sem"), Column("K"), _left("base"),
-        Column("width"), Column("inner lr"), Column("outer lr"), Column("mutation"), Column("outer steps"),
-        Column("inner steps"), Column("time"), Column("inner steps/s"),
-    )  # fmt: skip
-    lines = []
-    for row in trials.to_dict("records"):
-        rates = [_significant(row[name]) for name in ("inner_lr", "outer_lr", "mutation_scale")]
-        lines.append((
-            _text(row["trial_id"]), _ending(row), percent(row["score"]), percent(row["score_sem"]),
-            number(row["num_types"], 0), _text(row["base"]), number(row["width"], 0), *rates,
-            number(row["outer_steps"], 0), number(row["inner_steps_total"], 0), seconds(row["wall_seconds"]),
-            number(row["rate"], 0),
-        ))  # fmt: skip
-    caption = "Trials; the score is the mean accuracy of fresh networks on validation rows"
-    return Table(caption, heads, tuple(lines)).without_empty_columns()
+    cells: Cells = {
+        _left("trial"): lambda row: _text(row["trial_id"]),
+        _left("status"): _ending,
+        Column("score [%]"): lambda row: percent(row["score"]),
+        Column("± sem"): lambda row: percent(row["score_sem"]),
+        Column("K"): lambda row: number(row["num_types"], 0),
+        _left("base"): lambda row: _text(row["base"]),
+        Column("width"): lambda row: number(row["width"], 0),
+        Column("inner lr"): lambda row: _significant(row["inner_lr"]),
+        Column("outer lr"): lambda row: _significant(row["outer_lr"]),
+        Column("mutation"): lambda row: _significant(row["mutation_scale"]),
+        Column("outer steps"): lambda row: number(row["outer_steps"], 0),
+        Column("inner steps"): lambda row: number(row["inner_steps_total"], 0),
+        Column("time"): lambda row: seconds(row["wall_seconds"]),
+        Column("inner steps/s"): lambda row: number(row["rate"], 0),
+    }
+    of_skill = set(trials["task"]) & regressions([run])
+    score = "skill of fresh networks on validation rows, 1 - root mean squared error of standardised targets"
+    score = score if of_skill else "accuracy of fresh networks on validation rows"
+    caption = f"Trials; the score is the mean {score}"
+    return Table.of(caption, trials.to_dict("records"), cells)
 
 
 def pareto_tables(run: Run) -> Iterator[Table]:
@@ -154,60 +175,57 @@ def pareto_tables(run: Run) -> Iterator[Table]:
     front = rows[rows["front"]]
     if front.empty:
         return
-    heads = (_left("trial"), *(Column(f"{_OBJECTIVE_HEADS[name]} ({OBJECTIVES[name]})") for name in names))
-    lines = [
-        (_text(row["trial_id"]), *(_objective(name, row[name]) for name in names)) for row in front.to_dict("records")
-    ]
+    heads = {name: Column(f"{_OBJECTIVE_HEADS[name]} ({OBJECTIVES[name]})") for name in names}
+    cells: Cells = {_left("trial"): lambda row: _text(row["trial_id"])}
+    cells = {**cells, **{head: partial(_objective, name) for name, head in heads.items()}}
     caption = f"Pareto set: {len(front)} of {count(len(rows), 'trial')}, beaten in all objectives by no other"
-    yield Table(caption, heads, tuple(lines))
+    yield Table.of(caption, front.to_dict("records"), cells)
 
 
 def failures_table(run: Run) -> Table:
     """Every trial attempt that did not end well, and what it said."""
     bad = run.trials[~run.trials["status"].isin([Status.OK, Status.PRUNED])].sort_values(["trial_id", "attempt"])
-    heads = (_left("trial"), Column("attempt"), _left("status"), _left("error"))
-    lines = []
-    for row in bad.to_dict("records"):
-        words = ": ".join(str(row[name]) for name in ("error_type", "error") if pd.notna(row[name]))
-        lines.append((_text(row["trial_id"]), number(row["attempt"], 0), _text(row["status"]), words or NOTHING))
-    return Table("Trial attempts that did not end with status ok or pruned", heads, tuple(lines))
+    said = ("error_type", "error")
+    cells: Cells = {
+        _left("trial"): lambda row: _text(row["trial_id"]),
+        Column("attempt"): lambda row: number(row["attempt"], 0),
+        _left("status"): lambda row: _text(row["status"]),
+        _left("error"): lambda row: ": ".join(str(row[name]) for name in said if pd.notna(row[name])) or NOTHING,
+    }
+    return Table.of("Trial attempts that did not end with status ok or pruned", bad.to_dict("records"), cells)
 
 
 def cost_table(run: Run) -> Table:
-    """What a trained network of the evaluation costs, by width."""
-    heads = (
-        Column("width"),
-        Column("networks"),
-        Column("weights"),
-        Column("time per network"),
-        Column("inner steps/s"),
-    )
-    lines = []
-    for width, rows in run.evaluations.groupby("width"):
-        total = rows["wall_seconds"].sum()
-        rate = rows["inner_steps"].sum() / total if total else float("nan")
-        weights, time = rows["num_params"].median(), rows["wall_seconds"].mean()
-        lines.append((str(width), number(len(rows), 0), number(weights, 0), seconds(time), number(rate, 0)))
-    return Table(
-        "Cost of a trained network in the evaluation (batched: time of a batch ÷ its networks)", heads, tuple(lines)
-    )
+    """What a judged network costs, size by size."""
+    networks = judged(run.evaluations)
+    kinds = varying(networks, ["task", "architecture"])
+    sizes = networks.groupby([*kinds, "depth", "width"]).agg(
+        networks=("seed", "size"), weights=("num_params", "median"), each=("wall_seconds", "mean"),
+        total=("wall_seconds", "sum"), steps=("inner_steps", "sum"),
+    )  # fmt: skip
+    cells: Cells = {
+        _left("size"): lambda row: ", ".join(filter(None, [size_words(row), condition_words(row, kinds)])),
+        Column("networks"): lambda row: number(row["networks"], 0),
+        Column("weights"): lambda row: number(row["weights"], 0),
+        Column("time per network"): lambda row: seconds(row["each"]),
+        Column("inner steps/s"): lambda row: number(row["steps"] / row["total"], 0) if row["total"] else NOTHING,
+    }
+    caption = "Cost of a judged network (batched: time of a batch ÷ its networks)"
+    return Table.of(caption, sizes.reset_index().to_dict("records"), cells)
 
 
-def settings_rows(settings: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+def settings_rows(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Nested settings as dotted keys with their values as text."""
-    if isinstance(settings, dict) and settings:
-        for key, value in settings.items():
-            yield from settings_rows(value, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        text = ", ".join(map(str, settings)) if isinstance(settings, list) else str(settings)
-        yield prefix, text if text not in {"", "{}", "None"} else NOTHING
+    for key, value in flat_settings(settings):
+        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        yield key, text if text not in {"", "{}", "None"} else NOTHING
 
 
 def _left(head: str) -> Column:
     return Column(head, numeric=False)
 
 
-def _ending(row: Mapping[Hashable, Any]) -> str:
+def _ending(row: Mapping[str, Any]) -> str:
     """A trial's status, with where the row comes from if the trial was not run."""
     copied = "" if pd.isna(row["copied_from"]) else f", copy of {row['copied_from']}"
     return _text(row["status"]) + copied
@@ -221,42 +239,47 @@ def _significant(value: Any) -> str:
     return NOTHING if pd.isna(value) else f"{value:.3g}"
 
 
-def _objective(name: str, value: Any) -> str:
+def _objective(name: str, row: Row) -> str:
+    value = row[name]
     if name in {"score", "cross_size_drop"}:
         return percent(value)
     return number(value, 0) if name == "num_params" else _significant(value)
 
 
-def _title(key: Any) -> str:
-    trial, task, _, mixing, protocol = key
-    return ", ".join(str(part) for part in (trial, task, mixing, f"lr {protocol}") if pd.notna(part))
+def _difference_to(rival: str, by_rival: Row) -> str:
+    row = by_rival[rival]
+    arm = None if rival == "relu" else row["rival_arm"]
+    return difference_words(row["difference"], row["low"], row["high"], arm=arm)
 
 
-def _size(row: dict[Any, Any]) -> str:
-    mark = " (learned)" if row.get("is_learned_size") is True else ""
-    return f"{size_words(row)}{mark}"
+def _difference(row: Row) -> str:
+    """Of a row that has the column ``difference``, with the ends of its interval, and it may be the seeds lost."""
+    return difference_words(*(row[f"difference{end}"] for end in ENDS), lost=row.get("lost"))
 
 
-def _difference(row: dict[Any, Any]) -> str:
-    arm = f" ({row['rival_arm']})" if row["rival"] != "relu" and pd.notna(row["rival_arm"]) else ""
-    return points(row["difference"], row["low"], row["high"], signed=True) + arm
-
-
-def _remarks(rows: Sequence[dict[Any, Any]]) -> str:
+def _remarks(by_rival: Row) -> str:
+    rows = by_rival.values()
     lost = max((row["lost"] for row in rows if pd.notna(row["lost"])), default=0)
     remarks = [f"{count(lost, 'seed')} without a partner"] if lost else []
     remarks += sorted({str(row["outcome"]) for row in rows} & {"too few seeds", "not measured"})
     return "; ".join(remarks)
 
 
-def _accuracy(row: dict[Any, Any] | None, with_interval: bool) -> str:
-    if row is None:
+def _size_of_arms(by_arm: Row) -> str:
+    first = next(iter(by_arm.values()))
+    return size_words(first, learned=first["is_learned_size"])
+
+
+def _accuracy_of(arm: str, by_arm: Row, *, with_interval: bool) -> str:
+    if arm not in by_arm:
         return NOTHING
-    diverged = f", {row['diverged']} diverged" if row["diverged"] else ""
-    interval = f" {percent_interval(row['accuracy_low'], row['accuracy_high'])}" if with_interval else ""
-    return f"{percent(row['accuracy'])}{interval}{diverged}".strip()
+    diverged = by_arm[arm]["diverged"]
+    return percent_cell(by_arm[arm], name="accuracy", with_interval=with_interval) + (
+        f", {diverged} diverged" if diverged else ""
+    )
 
 
-def _method_value(row: dict[Any, Any], method: str, is_share: bool) -> str:
-    value, low, high = (row[f"{method}{end}"] for end in ("", "_low", "_high"))
-    return f"{percent(value)} {percent_interval(low, high)}".strip() if is_share else real(value, low, high)
+def percent_cell(row: Row, *, name: str, with_interval: bool = True) -> str:
+    """A share of a row in percent, with its interval if that is wanted and there is one."""
+    interval = percent_interval(row[f"{name}_low"], row[f"{name}_high"]) if with_interval else ""
+    return f"{percent(row[name])} {interval}".rstrip()

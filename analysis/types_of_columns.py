@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from typing import Final
 
 import pandas as pd
 
+_COUNTS: Final = {
+    "depth", "width", "learned_depth", "learned_width", "worst_depth", "worst_width", "sizes", "seeds", "networks",
+    "diverged", "needed", "inner_steps", "snapshots", "pairs", "lost",
+}  # fmt: skip
+_TEXTS: Final = {
+    "run_id", "method", "trial_id", "task", "architecture", "mixing", "lr_protocol", "regime", "plain", "split", "arm",
+    "metric", "label", "words", "rival", "interval", "standing", "outcome", "note",
+}  # fmt: skip
+_FLAGS: Final = {"is_learned", "is_learned_size", "headline", "collapses"}
 
-def typed(
-    table: pd.DataFrame, *, counts: Collection[str], texts: Collection[str], flags: Collection[str] = ()
-) -> pd.DataFrame:
-    """A table whose columns are numbers (float64), but for those that are named; ``*_won`` names all that end so.
 
-    A column that is named twice is of the first kind.
+def kind_of(column: str) -> str:
+    """What pandas calls the type of a column of that name; what ends in ``_pairs``, ``_arm``, ... is like these.
 
-    Args:
-        table: with rows or without.
-        counts: whole numbers that may be missing (Int64).
-        texts: words.
-        flags: true or false, never missing.
+    Returns:
+        Int64 for whole numbers, which may be missing; str; bool for flags, which are never missing; else float64.
     """
+    last = column.rpartition("_")[2]
+    if column in _COUNTS or last in {"pairs", "lost"}:
+        return "Int64"
+    if column in _TEXTS or last in {"interval", "arm", "note"}:
+        return "str"
+    return "bool" if column in _FLAGS else "float64"
 
-    def is_of(column: str, names: Collection[str]) -> bool:
-        return column in names or any(name[0] == "*" and column.endswith(name[1:]) for name in names)
 
-    kinds = {"Int64": counts, "str": texts, "bool": flags}
-    return table.astype(
-        {
-            column: next((kind for kind, names in kinds.items() if is_of(column, names)), "float64")
-            for column in table.columns
-        }
-    )
+def typed(table: pd.DataFrame) -> pd.DataFrame:
+    """A table with the type of every column by its name, with rows or without."""
+    return table.astype({column: kind_of(column) for column in table.columns})

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import pandas as pd
 
 NOTHING: Final = "–"
 """What stands where there is no number."""
+
+_BEFORE: Final = {"depth": "depth ", "lr_protocol": "lr ", "learned_on": "learned on "}
+"""Column of conditions → what is said before its value, where that alone says too little."""
 
 
 def number(value: Any, digits: int = 2) -> str:
@@ -38,11 +41,20 @@ def points(value: Any, low: Any, high: Any, *, signed: bool = False) -> str:
     return f"{100 * value:{'+' if signed else ''}.1f} {percent_interval(low, high)}".rstrip()
 
 
-def real(value: Any, low: Any, high: Any) -> str:
-    """A number of no fixed unit with its interval if there is one."""
+def difference_words(value: Any, low: Any, high: Any, *, arm: Any = None, lost: Any = 0) -> str:
+    """A paired difference in points with its interval, the arm it is to, and how many seeds have no partner."""
     if pd.isna(value):
         return NOTHING
-    return f"{value:.3f}" + ("" if pd.isna(low) else f" [{low:.3f}, {high:.3f}]")
+    to = f" ({arm})" if pd.notna(arm) else ""
+    alone = f", {count(lost, 'seed')} lost" if pd.notna(lost) and lost else ""
+    return points(value, low, high, signed=True) + to + alone
+
+
+def p_value(value: Any) -> str:
+    """A p-value to three decimals."""
+    if pd.isna(value):
+        return NOTHING
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def seconds(value: Any) -> str:
@@ -60,10 +72,23 @@ def count(amount: int, noun: str) -> str:
     return f"{amount} {noun}" if amount == 1 else f"{amount} {noun}s"
 
 
-def size_words(row: Mapping[Any, Any]) -> str:
-    """The size of the networks that a row of a table is about: width 20, or width 20, depth 2."""
+def size_words(row: Mapping[Any, Any] | pd.Series[Any], *, learned: bool = False) -> str:
+    """The size of the networks that a row of a table is about, width 20, depth 2, and whether a set was learned there.
+
+    A depth of 1 is not said.
+    """
     depth = "" if row["depth"] == 1 else f", depth {row['depth']}"
-    return f"width {row['width']}{depth}"
+    return f"width {row['width']}{depth}{' (learned)' if learned else ''}"
+
+
+def varying(rows: pd.DataFrame, columns: Iterable[str]) -> list[str]:
+    """Those of the columns that have several values: what has to be said to tell the rows apart."""
+    return [column for column in columns if len(rows[column].unique()) > 1]
+
+
+def condition_words(row: Mapping[Any, Any] | pd.Series[Any], columns: Iterable[str]) -> str:
+    """Under which conditions the numbers of a row were obtained: mnist1d, mlp, lr shared."""
+    return ", ".join(f"{_BEFORE.get(column, '')}{row[column]}" for column in columns if pd.notna(row[column]))
 
 
 def _ends(low: float, high: float) -> tuple[str, str]:

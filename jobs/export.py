@@ -16,6 +16,7 @@ import torch
 
 from analysis import Run, load_run
 from analysis.card_figure import card_figure
+from analysis.sets import judged
 from analysis.style import look
 from jobs.errors import InputError
 from ldnn_core import hermite_arithmetic as arithmetic
@@ -99,8 +100,8 @@ def card_of_trial(run: Run, trial: str) -> ActivationCard:
 
 
 def observed_inputs(evaluations: pd.DataFrame) -> ObservedInputs | None:
-    """The range of inputs in the mixed networks of a trial: all bins from the first to the last that was seen."""
-    mixed = evaluations[evaluations["arm"] == "mixed"]
+    """The range of inputs in the judged mixed networks of a trial: all bins from the first to the last seen."""
+    mixed = judged(evaluations[evaluations["arm"] == "mixed"])
     densities = [np.asarray(one, dtype=float) for one in mixed["preactivation_density"].dropna()]
     if not densities:
         return None

@@ -99,7 +99,7 @@ class Judgement:
             `ldnn_core.preactivations`, the mean over hidden layers; None for what is not looked up, or if diverged.
         snapshot_accuracies: accuracy of the network as it was at each snapshot of the regime; None without them.
         ensemble_accuracy: of the mean of the snapshots' class probabilities; None without them.
-        ensemble_weighted_accuracy: of a mean weighted by the accuracies on training rows.
+        ensemble_weighted_accuracy: of a mean weighted by exp(-training loss) of each snapshot's epoch.
         error_correlation: mean correlation of the errors of two snapshots; None if undefined.
         snapshot_distance: mean over pairs of snapshots of their root mean square difference per parameter.
         num_params: weights and biases of the network.

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from analysis import compare, cross_size_table, headline_passports, load_run, verdict, write_report
+from analysis.settings import outer_loss_unit
 from search.schema import EVALUATIONS, SCHEMA_VERSION
 from tests.analysis.conftest import RunFolder
 from tests.analysis.made_up import Shape, made_up_rows
@@ -199,17 +200,21 @@ def test_many_different_settings_are_counted(tmp_path):
         ({"objective": {"measure": "val_accuracy"}}, "share of wrong answers"),
         ({"objective": {"measure": "val_loss"}, "task": {"name": "mnist1d"}}, "nat"),
         ({"task": {"name": "van_der_pol"}}, "squared error"),
+        ({"task": {"name": "van_der_pol", "label": "mine"}}, "squared error"),
+        ({"task": {"name": "van_der_pol"}, "objective": {"measure": "val_accuracy"}}, "1 - skill"),
         ({}, "nat"),
     ],
 )
 def test_outer_losses_have_the_unit_of_what_is_measured(make_run, config, unit):
     from analysis.figures import outer_loss, outer_loss_data
-    from analysis.tables import comparison_tables
 
     folder = make_run(config=config)
     folder.steps("gradient-0000", SIX)
-    folder.steps("evolution-0000", SIX)
     run = load_run(folder.path)
-    heads = {row[0] for table in comparison_tables(compare(run)) for row in table.rows}
-    assert f"outer loss [{unit}]" in heads
     assert outer_loss(outer_loss_data(run)).axes[0].get_ylabel() == f"outer loss [{unit}]"
+
+
+def test_the_outer_loss_of_a_labelled_regression_from_a_file_is_a_squared_error(make_run):
+    folder = make_run(config={"task": {"name": "file", "label": "mine"}})
+    folder.write("evaluations", made_up_rows(Shape(metric="loss", tasks=("mine",), seeds=2)))
+    assert outer_loss_unit([load_run(folder.path)]) == "squared error"

@@ -3,6 +3,7 @@ import pytest
 
 from analysis import compare, load_run
 from analysis.comparison import best_so_far, budget_curves, equal_budget
+from analysis.tables import comparison_tables, trials_table
 
 
 @pytest.fixture
@@ -41,21 +42,21 @@ def test_best_so_far_of_a_loss_is_the_lowest(make_run):
 
 
 def test_methods_meet_at_the_smaller_budget(raced):
-    (row,) = equal_budget(steps_of(raced), "inner_steps_total", "val_accuracy").to_dict("records")
+    (row,) = equal_budget(steps_of(raced), "inner_steps_total").to_dict("records")
     assert row["budget"] == 300
     assert (row["gradient"], row["evolution"]) == (pytest.approx(0.51), pytest.approx(0.21))
     assert row["difference"] == pytest.approx(0.3)
 
 
 def test_equal_time_is_another_question_than_equal_steps(raced):
-    (row,) = equal_budget(steps_of(raced), "wall_seconds", "val_accuracy").to_dict("records")
+    (row,) = equal_budget(steps_of(raced), "wall_seconds").to_dict("records")
     assert (row["budget"], row["evolution"]) == (6.0, pytest.approx(0.21))
 
 
 def test_a_trial_that_ended_early_keeps_its_best_and_is_counted(raced):
     raced.trial("gradient-0002", status="diverged", score=None)
     raced.steps("gradient-0002", [0.45], inner_steps_total=[100])
-    (row,) = equal_budget(steps_of(raced), "inner_steps_total", "val_accuracy").to_dict("records")
+    (row,) = equal_budget(steps_of(raced), "inner_steps_total").to_dict("records")
     assert (row["gradient_trials"], row["gradient_carried"]) == (3, 1)
     assert row["gradient"] == pytest.approx((0.5 + 0.52 + 0.45) / 3)
 
@@ -75,6 +76,7 @@ def test_one_trial_has_no_interval_and_that_is_said(make_run):
         folder.steps(f"{method}-0000", [0.3, 0.5])
     result = compare(load_run(folder.path))
     assert set(result.equal_budget["interval"]) == {"none"}
+    assert set(result.equal_budget["measure"]) == {"accuracy"}
     assert np.isnan(result.equal_budget["difference_low"]).all()
     assert "no interval, because one of them has a single value" in result.sentences[0]
 
@@ -131,7 +133,7 @@ def test_a_missing_method_is_said(make_run):
 
 def test_an_empty_run_gives_empty_tables_and_words(make_run):
     result = compare(load_run(make_run().path))
-    assert result.curves.empty
+    assert result.equal_budget.empty
     assert result.final_sets.empty
     assert "no recorded steps of gradient and evolution" in result.sentences[0]
 
@@ -150,3 +152,63 @@ def test_a_method_that_recorded_nothing_within_the_budget_is_said(make_run):
     folder.steps("evolution-0000", [0.3, 0.5], inner_steps_total=[60, 120])
     first = compare(load_run(folder.path)).sentences[0]
     assert first == "At 20 inner steps per trial, evolution had not recorded any validation accuracy yet."
+
+
+def test_final_sets_are_those_of_the_task_on_which_they_were_learned(make_run):
+    """A skill is no accuracy: the best of one task must not be chosen by scores of another."""
+    runs = []
+    for task, gradient, evolution in (("mnist1d", 0.6, 0.55), ("van_der_pol", 0.5, 0.9)):
+        folder = make_run(task, run_id=task, config={"task": {"name": task}})
+        for trial, score in (("gradient-0000", gradient), ("evolution-0000", evolution)):
+            folder.trial(trial, score=score, task=task)
+            folder.evaluations(trial, {"mixed": [score] * 6}, task="digits")
+            folder.activations(trial, [0, 1])
+        runs.append(load_run(folder.path))
+    result = compare(*runs)
+    found = result.final_sets.set_index("learned_on")
+    assert found["gradient"].to_dict() == pytest.approx({"mnist1d": 0.6, "van_der_pol": 0.5})
+    assert found["evolution"].to_dict() == pytest.approx({"mnist1d": 0.55, "van_der_pol": 0.9})
+    finals = [sentence for sentence in result.sentences if sentence.startswith("Final sets")]
+    assert ["learned on mnist1d" in finals[0], "learned on van_der_pol" in finals[1]] == [True, True]
+    assert sum("The functions of" in sentence for sentence in result.sentences) == 2
+
+
+def test_methods_are_not_compared_by_outer_losses_which_are_of_the_best_candidate_and_of_the_mean(raced):
+    run = load_run(raced.path)
+    found = compare(run)
+    assert list(found.equal_budget["budget_kind"]) == ["inner_steps_total", "wall_seconds"]
+    (table,) = comparison_tables(found)
+    assert [row[0] for row in table.rows] == ["validation accuracy [%]"] * 2
+
+
+def test_a_best_so_far_is_said_to_be_more_than_what_a_trial_delivers(raced):
+    found = compare(load_run(raced.path))
+    assert sum("highest of noisy probes" in sentence for sentence in found.sentences) == 1
+    assert "highest of noisy probes" in next(comparison_tables(found)).caption
+
+
+def test_the_skill_of_a_regression_is_not_called_an_accuracy(make_run):
+    folder = make_run(config={"task": {"name": "van_der_pol", "label": "orbits"}})
+    for trial in ("gradient-0000", "evolution-0000"):
+        folder.trial(trial, task="orbits")
+        folder.steps(trial, [0.3, 0.5], task="orbits")
+    run = load_run(folder.path)
+    found = compare(run)
+    assert "mean best validation skill: gradient 50.0 %" in found.sentences[0]
+    assert next(comparison_tables(found)).rows[0][0] == "validation skill [%]"
+    assert "mean skill of fresh networks" in trials_table(run).caption
+    assert not any("accuracy" in text for text in (*found.sentences, trials_table(run).caption))
+
+
+def test_how_far_apart_functions_are_is_said_where_networks_are_too(make_run):
+    folder = make_run()
+    for place, trial in enumerate(("gradient-0000", "evolution-0000")):
+        folder.trial(trial)
+        folder.activations(trial, [0] if place else [0, 1])
+    near_zero = [1.0 if 30 <= place < 34 else 0.0 for place in range(64)]
+    for measured in (None, near_zero):
+        for trial in ("gradient-0000", "evolution-0000"):
+            folder.evaluations(trial, {"mixed": [0.5]}, 20 if measured else 50, preactivation_density=measured)
+        sentence = compare(load_run(folder.path)).sentences[-1]
+        assert sentence.startswith("The functions of gradient-0000 and evolution-0000 differ by 0.")
+        assert ("where the pre-activations of their networks lie" in sentence) == bool(measured)

@@ -107,8 +107,8 @@ def test_validation_rows_are_called_so(make_run):
 def test_protocols_are_told_apart_when_there_are_two(small):
     for protocol in ("shared", "per_arm_size"):
         small.evaluations("gradient-0001", {"mixed": noisy(0.6, key=1)}, lr_protocol=protocol)
-    assert "mixed (gradient-0001, shared) beats ReLU" in said(small, "shared", "ReLU")
-    assert "mixed (gradient-0001, per_arm_size)" in said(small, "per_arm_size", "ReLU")
+    assert "mixed (gradient-0001, lr shared) beats ReLU" in said(small, "shared", "ReLU")
+    assert "mixed (gradient-0001, lr per_arm_size)" in said(small, "per_arm_size", "ReLU")
 
 
 def test_the_headline_set_is_chosen_by_validation_score_not_by_the_test(small):
@@ -150,3 +150,16 @@ def test_a_coarse_table_of_the_found_set_is_said(small, errors, is_said):
     )
     for sentences in (found.sentences, found.headlines):
         assert [s for s in sentences if "coarse" in s] == [expected] * is_said
+
+
+def test_networks_that_chose_learning_rates_are_no_networks_outside_the_table(small):
+    small.evaluations("gradient-0001", {"mixed": noisy(0.53, key=2)}, outside_table=0.001)
+    small.evaluations("gradient-0001", {"mixed": noisy(0.3, key=2)}, outside_table=0.4, split="val", lr=0.3)
+    assert not [sentence for sentence in judged(small).sentences if "outside the table" in sentence]
+
+
+def test_use_outside_the_table_is_said_for_each_task_and_kind_of_network(small):
+    small.evaluations("gradient-0001", {"mixed": noisy(0.53, key=2)}, outside_table=0.005)
+    small.evaluations("gradient-0001", {"mixed": noisy(0.53, key=2)}, outside_table=0.03, task="digits")
+    words = said(small, "outside the table")
+    assert words.startswith("mixed (gradient-0001, digits) at width 50: 3.0 % of")

@@ -37,4 +37,4 @@ def test_a_loss_is_the_exponential_of_minus_its_outcome():
 def test_a_written_run_is_read_as_the_frame(tmp_path):
     rows = made_up_rows(Shape(seeds=2))
     run = load_run(write_run(tmp_path / "made-up", {"evaluations": rows}))
-    pd.testing.assert_frame_equal(run.evaluations, as_frame("evaluations", rows))
+    pd.testing.assert_frame_equal(run.table("evaluations"), as_frame("evaluations", rows))

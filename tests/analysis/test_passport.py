@@ -9,14 +9,14 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from analysis import Label, PassportError, Rules, Standing, passport_table, scale_passport, write_passport
+from analysis import Label, PassportError, Rules, Standing, load_run, passport_table, scale_passport, write_passport
 from analysis.figures import passport_heat_data, scale_passport_figure
 from analysis.merit import collapsed, merit_of
 from analysis.passport_cells import BEST_PURE, BEST_USUAL, LEARNED_SINGLE
 from analysis.passport_file import METADATA_KEY, PASSPORT
 from analysis.passport_grid import passport_grid
 from analysis.passport_table import passport_summary
-from tests.analysis.made_up import Shape, as_frame, made_up_evaluations, made_up_rows
+from tests.analysis.made_up import Shape, as_frame, made_up_evaluations, made_up_rows, write_run
 
 WIDTHS = (20, 50, 100, 200, 400)
 TRIAL = "gradient-0000"
@@ -205,7 +205,24 @@ def test_merit_and_collapse_of_single_rows():
     })  # fmt: skip
     assert list(merit_of(frame)) == [0.14, 0.2, 0.1, pytest.approx(math.log(2)), -math.inf]
     assert list(collapsed(frame)) == [True, False, False, False, True]
-    assert list(collapsed(frame, {"mine": 0.1})) == [True, False, True, False, True]
+    assert list(collapsed(frame.assign(chance=0.1))) == [True, False, True, False, True]
+    assert list(collapsed(frame.assign(chance=np.nan))) == [False, False, False, False, True]
+
+
+def test_a_task_is_known_by_its_name_also_where_tables_call_it_otherwise(tmp_path):
+    """A labelled task at chance level collapses, and what is only called like a known task is not known."""
+    rows = made_up_rows(Shape(tasks=("mine", "further", "digits")), {(50, 1): 0.03})
+    for row in rows:
+        if row["arm"] == "mixed" and row["width"] == 200:
+            row["accuracy"] = 0.1
+    tasks = {"task": {"name": "mnist1d", "label": "mine"}}
+    further = [{"name": "cifar10", "label": "further"}, {"name": "file", "label": "digits"}]
+    run = load_run(
+        write_run(tmp_path / "run", {"evaluations": rows}, config=tasks | {"evaluation": {"tasks": further}})
+    )
+    made = scale_passport(run.evaluations, trial_id=TRIAL)
+    assert made.label is Label.COLLAPSES
+    assert set(made.grid.loc[made.grid["collapses"], "task"]) == {"mine", "further"}
 
 
 def test_unequal_seeds_are_intersected_and_the_loss_is_said():
@@ -378,7 +395,7 @@ def null_grid(rng, arms, usual):
         diverged=pd.array([False] * len(records), dtype="boolean"),
     )  # fmt: skip
     is_usual = frame["arm"].isin(usual)
-    return passport_grid(frame[~is_usual], frame[is_usual], frame.iloc[:0], Rules(), None).table
+    return passport_grid(frame[~is_usual], frame[is_usual], frame.iloc[:0], Rules()).table
 
 
 def test_the_same_arm_under_two_names_is_called_a_difference_at_most_once_in_twenty():

@@ -162,3 +162,14 @@ def test_a_regime_without_snapshots_is_in_no_table_of_ensembles(make_run):
     of_regimes, of_ensembles = regime_tables(load_run(folder.path))
     assert [row[1] for row in of_regimes.rows] == ["plain", "restarts"]
     assert [row[1] for row in of_ensembles.rows] == ["restarts"]
+
+
+def test_the_table_says_on_how_many_pairs_a_difference_rests_and_how_many_seeds_are_lost(make_run):
+    folder = make_run()
+    folder.trial("gradient-0000")
+    folder.evaluations("gradient-0000", {"mixed": [0.5, 0.6, 0.5]})
+    folder.evaluations("gradient-0000", {"mixed": dict.fromkeys(range(1, 9), 0.6)}, regime="restarts")
+    (table,) = regime_tables(load_run(folder.path))
+    plain, restarts = (dict(zip([column.head for column in table.columns], row, strict=True)) for row in table.rows)
+    assert (plain["seeds"], restarts["seeds"]) == ("3", "2")
+    assert restarts["– plain [points]"].endswith("], 7 seeds lost")

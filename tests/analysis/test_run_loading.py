@@ -145,7 +145,7 @@ def test_categories_hold_the_same_text(full_run):
     coded = run.read("evaluations", categories=True)
     assert isinstance(coded["arm"].dtype, pd.CategoricalDtype)
     plain = coded.astype({name: run.evaluations[name].dtype for name in coded.columns})
-    pd.testing.assert_frame_equal(plain, run.evaluations)
+    pd.testing.assert_frame_equal(plain, run.table("evaluations"))
 
 
 def test_arrow_types_are_there_for_those_who_want_them(full_run):

@@ -97,7 +97,7 @@ def test_a_seed_that_lacks_a_size_is_left_out_of_the_slope():
 
 
 def test_the_mean_over_sizes_of_balanced_data_is_the_one_of_the_size_means(rng):
-    # Restricted maximum likelihood has this closed form where every size has the same seeds.
+    # The variance between sizes has this closed form where every size has the same seeds.
     differences = rng.normal(0, 0.01, (20, 6)) + np.array([0.05, 0.03, 0.0, -0.02, 0.01, 0.04])
     means = differences.mean(axis=0)
     within = differences.var(axis=0, ddof=1).mean()
@@ -116,28 +116,27 @@ def test_sizes_that_do_not_differ_have_no_variance_between_them(rng):
         assert found.low < found.value < found.high
 
 
-def test_the_mean_over_sizes_of_unequal_seeds_has_the_highest_restricted_likelihood(rng):
+def test_the_mean_over_sizes_of_unequal_seeds_solves_the_equation_of_paule_and_mandel(rng):
     differences = rng.normal(0, 0.01, (20, 5)) + np.array([0.05, 0.03, 0.0, -0.02, 0.01])
     differences[5:, 0] = differences[12:, 3] = np.nan
     groups = [column[~np.isnan(column)] for column in differences.T]
     found = mean_over_sizes(differences)
+    within = sum(((group - group.mean()) ** 2).sum() for group in groups) / (sum(map(len, groups)) - len(groups))
+    weights = 1 / (found.between**2 + within / np.array([len(group) for group in groups]))
+    means = np.array([group.mean() for group in groups])
+    assert found.value == pytest.approx((weights * means).sum() / weights.sum())
+    assert (weights * (means - found.value) ** 2).sum() == pytest.approx(len(groups) - 1, rel=1e-4)
 
-    def restricted(between):
-        # The sizes' means, each with its variance; the spread within is that of the pooled groups.
-        freedom = sum(map(len, groups)) - len(groups)
-        within = sum(((group - group.mean()) ** 2).sum() for group in groups) / freedom
-        variances = between**2 + within / np.array([len(group) for group in groups])
-        means = np.array([group.mean() for group in groups])
-        mean = (means / variances).sum() / (1 / variances).sum()
-        return mean, -0.5 * (np.log(variances) + (means - mean) ** 2 / variances).sum() - 0.5 * np.log(
-            (1 / variances).sum()
-        )
 
-    grid = np.linspace(0.005, 0.08, 1501)
-    best = grid[np.argmax([restricted(between)[1] for between in grid])]
-    assert found.words == ""
-    assert found.between == pytest.approx(best, rel=0.01)
-    assert found.value == pytest.approx(restricted(best)[0], abs=1e-4)
+def test_sizes_within_which_seeds_do_not_differ_have_a_mean():
+    means = np.array([0.01, 0.03, 0.02, 0.06])
+    found = mean_over_sizes(np.tile(means, (8, 1)))
+    reach = stats.t.ppf(0.975, 3) * means.std(ddof=1) / 2
+    assert (found.value, found.high - found.value, found.words) == (
+        pytest.approx(0.03),
+        pytest.approx(reach, rel=1e-3),
+        "",
+    )
 
 
 def test_the_mean_over_sizes_covers_at_its_nominal_rate(rng):

@@ -10,7 +10,7 @@ from analysis.tables import (
     settings_rows,
     trials_table,
 )
-from analysis.words import NOTHING, count, number, percent, percent_interval, points, real, seconds
+from analysis.words import NOTHING, count, number, percent, percent_interval, points, seconds
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,6 @@ def test_numbers_read_as_people_write_them():
     assert (percent(0.1234), percent(nothing), percent_interval(nothing, 1.0)) == ("12.3", NOTHING, "")
     assert points(0.031, 0.02, 0.042, signed=True) == "+3.1 [2.0, 4.2]"
     assert (points(nothing, nothing, nothing), points(0.01, nothing, nothing)) == (NOTHING, "1.0")
-    assert (real(1.5, nothing, nothing), real(1.5, 1, 2)) == ("1.500", "1.500 [1.000, 2.000]")
     assert [seconds(value) for value in (0.0312, 90, 7200, nothing)] == [
         "0.0312\u2009s",
         "1.5\u2009min",
@@ -114,3 +113,40 @@ def test_numbers_read_as_people_write_them():
         NOTHING,
     ]
     assert (count(1, "seed"), count(2, "seed")) == ("1 seed", "2 seeds")
+
+
+def test_tables_of_several_kinds_of_network_have_captions_of_their_own(make_run):
+    folder = make_run()
+    for architecture in ("mlp", "resnet"):
+        folder.evaluations("usual", {"relu": [0.5, 0.5]}, architecture=architecture)
+        folder.evaluations("gradient-0000", {"mixed": [0.6, 0.7]}, architecture=architecture)
+    found = verdict(load_run(folder.path))
+    for tables in (advantage_tables(found), accuracy_tables(found)):
+        captions = [table.caption for table in tables]
+        assert [[kind in caption for kind in ("mlp", "resnet")] for caption in captions] == [
+            [True, False],
+            [False, True],
+        ]
+
+
+def test_final_sets_of_several_conditions_have_tables_that_say_which(make_run):
+    folder = make_run()
+    for task in ("mnist1d", "digits"):
+        for trial in ("gradient-0000", "evolution-0001"):
+            folder.evaluations(trial, {"mixed": [0.5, 0.6]}, 20, task=task)
+    tables = list(comparison_tables(compare(load_run(folder.path))))
+    assert [[row[0] for row in table.rows] for table in tables] == [["width 20"], ["width 20"]]
+    assert ["digits" in table.caption for table in tables] == [True, False]
+    assert "mnist1d" in tables[1].caption
+
+
+def test_costs_are_those_of_judged_networks_size_by_size(make_run):
+    folder = make_run()
+    for depth in (1, 2):
+        folder.evaluations("usual", {"relu": [0.5, 0.5]}, depth=depth, wall_seconds=depth)
+    folder.evaluations("usual", {"relu": [0.5] * 9}, split="val", wall_seconds=99.0, lr=0.3)
+    table = cost_table(load_run(folder.path))
+    assert [(row[0], row[1], row[3]) for row in table.rows] == [
+        ("width 50", "2", "1\u2009s"),
+        ("width 50, depth 2", "2", "2\u2009s"),
+    ]

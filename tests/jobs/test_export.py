@@ -5,7 +5,6 @@ import shutil
 from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -15,6 +14,7 @@ from analysis import load_run
 from jobs.export import best_trial, observed_inputs
 from ldnn_core import load_activation, read_card
 from search.setting import activation_spec
+from tests.analysis.made_up import Shape, as_frame, made_up_rows
 from tests.jobs.calls import ldnn
 from tests.small_runs import tiny_run
 
@@ -118,13 +118,15 @@ def test_observed_inputs_are_the_bins_from_the_first_to_the_last_that_was_seen()
     density = np.zeros(64)
     density[[10, 20, 40]] = 0.5, 0.3, 0.19
     density[60] = 1e-5
-    frame = pd.DataFrame(
-        {"arm": ["mixed", "mixed", "pure-0", "mixed"], "preactivation_density": [density, density, np.ones(64), None]}
-    )
+    rows = made_up_rows(Shape(widths=(50,), seeds=3, usual=()))
+    measured = {"mixed": [density, density, None], "pure-0": [np.ones(64)] * 3, "pure-1": [None] * 3}
+    rows = [row | {"preactivation_density": measured[row["arm"]][row["seed"]]} for row in rows]
+    tuning = {"split": "val", "lr": 0.3, "preactivation_density": np.ones(64)}
+    frame = as_frame("evaluations", [*rows, *(row | tuning for row in rows)])
     seen = observed_inputs(frame)
     assert (seen.low, seen.high, seen.networks) == (-8 + 10 / 4, -8 + 41 / 4, 2)
     assert seen.share == pytest.approx(0.99)
-    assert observed_inputs(frame.iloc[2:]) is None
+    assert observed_inputs(frame[frame["arm"] != "mixed"]) is None
 
 
 @pytest.mark.parametrize(
