@@ -185,8 +185,8 @@ def round_ticks(axis: Axis, low: float, high: float, *, at_most: int = 5) -> Non
     """
     axes = axis.axes
     is_x = axis is axes.xaxis
-    (axes.set_xscale if is_x else axes.set_yscale)("log")
     (axes.set_xlim if is_x else axes.set_ylim)(low, high)
+    (axes.set_xscale if is_x else axes.set_yscale)("log")
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     every = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
     inside = [tick for tick in every if low <= tick <= high]

@@ -21,6 +21,8 @@ _COLUMNS: Final = [*PANEL, "method", "learned_width", "learned_depth", "split", 
 _SET: Final = ["trial_id", *CONDITIONS]
 _IN_A_ROW: Final = 4
 """Panels side by side in the picture of boxes: with four, a width still has room for its name on a phone."""
+_STANDARDISED_BY: Final = {"van_der_pol": "inputs"}
+"""Regression → what its targets are standardised by, if not by themselves: there they are the next inputs."""
 
 
 def accuracy_by_width_data(run: Run) -> pd.DataFrame:
@@ -92,7 +94,8 @@ def loss_violins(data: pd.DataFrame) -> Figure:
             if rows["loss"].notna().any():
                 round_ticks(axes.yaxis, rows["loss"].min() / 1.3, rows["loss"].max() * 1.5)
             axes.set_title(f"{title}, {rows['task'].iloc[0]}, width {rows['width'].iloc[0]}", pad=12)
-            axes.set_ylabel(f"{rows['split'].iloc[0]} mean squared error\n[squared units of the data]")
+            unit = f"variance of the training {_STANDARDISED_BY.get(rows['task'].iloc[0], 'targets')}"
+            axes.set_ylabel(f"{rows['split'].iloc[0]} mean squared error\n[{unit}]")
             horizontal_grid(axes)
     return figure
 

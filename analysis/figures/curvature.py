@@ -12,6 +12,7 @@ from analysis.figures.networks import (
     beside_rivals,
     headline_networks,
     learned_sizes,
+    loss_units,
     panels,
     spectra,
     where_learned,
@@ -26,11 +27,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 QUANTITIES: Final = {
-    "hessian_trace": "trace of the Hessian\n[nat / weight²]",
+    "hessian_trace": "trace of the Hessian\n[{unit} / weight²]",
     "near_zero_fraction": "share of eigenvalues\nnear zero [%]",
     "weight_norm": "norm of all weights",
 }
-"""Columns of ``evaluations`` that the picture by arm shows, each with its label."""
+"""Columns of ``evaluations`` that the picture by arm shows, each with its label; ``unit`` is that of the loss."""
 
 _FACTORS: Final = {"near_zero_fraction": 100.0}
 _IN_A_ROW: Final = 4
@@ -56,7 +57,8 @@ def curvature_by_arm_data(run: Run) -> pd.DataFrame:
     for record, estimate in zip(records, mean_intervals(samples), strict=True):
         record |= {"value": estimate.value, "low": estimate.low, "high": estimate.high, "networks": estimate.n}
     columns = [*PANEL, "width", "arm", "quantity", "value", "low", "high", "networks"]
-    return pd.DataFrame.from_records(records, columns=columns)
+    data = pd.DataFrame.from_records(records, columns=columns)
+    return data.assign(unit=loss_units(run, data["task"]))
 
 
 def curvature_by_arm(data: pd.DataFrame) -> Figure:
@@ -75,7 +77,7 @@ def curvature_by_arm(data: pd.DataFrame) -> Figure:
             grid = part.subplots(1, len(quantities), squeeze=False, sharey=True)
             for axes, quantity in zip(grid[0], quantities, strict=True):
                 _means(axes, rows[rows["quantity"] == quantity], arms)
-                axes.set_xlabel(QUANTITIES[quantity])
+                axes.set_xlabel(QUANTITIES[quantity].format(unit=rows["unit"].iloc[0]))
                 axes.locator_params(axis="x", nbins=4)
             grid[0, 0].set_yticks(range(len(arms)), arms)
             grid[0, 0].set_ylim(len(arms) - 0.5, -0.5)
@@ -101,7 +103,8 @@ def spectral_densities_data(run: Run) -> pd.DataFrame:
             part = pd.DataFrame({"eigenvalue": grid, "density": np.mean(densities, axis=0)})
             named: dict[str, Any] = dict(zip([*PANEL, "width"], key, strict=True))
             parts.append(part.assign(arm=arm, networks=len(own), **named)[columns])
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+    data = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+    return data.assign(unit=loss_units(run, data["task"]))
 
 
 def spectral_densities(data: pd.DataFrame) -> Figure:
@@ -145,7 +148,7 @@ def spectral_densities(data: pd.DataFrame) -> Figure:
                 axes.tick_params(labelbottom=place + _IN_A_ROW >= len(arms))
                 horizontal_grid(axes)
             part.supylabel("density [1 / eigenvalue]", fontsize=10)
-            part.supxlabel("eigenvalue of the Hessian [nat per squared weight]", fontsize=10)
+            part.supxlabel(f"eigenvalue of the Hessian [{rows['unit'].iloc[0]} per squared weight]", fontsize=10)
     return figure
 
 

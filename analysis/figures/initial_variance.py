@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.figures.labels import Names, label_right, names_of_arms
-from analysis.figures.networks import beside_rivals
+from analysis.figures.networks import beside_rivals, panels
 from analysis.initial_variance import initial_variance_table
 from analysis.load import Run
 from analysis.sets import headline_sets
@@ -49,21 +49,14 @@ def initial_variance(data: pd.DataFrame) -> Figure:
     Args:
         data: what `initial_variance_data` returns, not empty.
     """
-    shown = [rows for _, rows in data.groupby(_PANEL, sort=False, dropna=False)]
-    varying = [name for name in ("task", "architecture", "mixing") if len(data[name].unique()) > 1]
-    titles = []
-    for rows in shown:
-        first = rows.iloc[0]
-        extra = [str(first[name]) for name in varying]
-        titles.append(
-            ", ".join([f"set of {first['trial_id']}", *extra, f"depth {first['depth']}, width {first['width']}"])
-        )
-    most = max(rows["arm"].nunique() for rows in shown)
+    shown = list(panels(data, _PANEL))
+    titles = [f"{title}, width {rows['width'].iloc[0]}" for title, rows in shown]
+    most = max(rows["arm"].nunique() for _, rows in shown)
     with look():
         each = max(2.7, 0.17 * most + 1.1)
         figure, parts = stacked(titles, [each] * len(shown), width=7.6)
         drawn = []
-        for part, rows in zip(parts, shown, strict=True):
+        for part, (_, rows) in zip(parts, shown, strict=True):
             grid = part.subplots(1, 2, squeeze=False, sharey=True)
             for axes, (side, words) in zip(grid[0], _SIDES.items(), strict=True):
                 _lines(axes, rows, side)

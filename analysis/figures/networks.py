@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import pandas as pd
 
 from analysis.load import Run
+from analysis.merit import LOSS, metric_of
 from analysis.sets import headline_sets, judging_split, of_sets, one_rate
 from search.schema import CONTROLS, USUAL_TRIAL
 
@@ -16,6 +17,9 @@ CONDITIONS: Final = ["task", "architecture", "mixing", "regime", "lr_protocol"]
 
 PANEL: Final = ["trial_id", *CONDITIONS, "depth"]
 """Columns that say which panel a network belongs to."""
+
+_REGRESSIONS: Final = frozenset({"van_der_pol"})
+"""Tasks that are known to be judged by their loss before any of their networks is judged."""
 
 _LEARNED: Final = ["trial_id", "method", "mixing", "learned_width", "learned_depth"]
 _SHARED: Final = ["run_id", "task", "architecture", "regime", "lr_protocol", "width", "depth"]
@@ -79,8 +83,24 @@ def learned_sizes(run: Run) -> pd.DataFrame:
 
 def panels(data: pd.DataFrame, by: list[str]) -> Iterator[tuple[str, pd.DataFrame]]:
     """The rows of each panel with its title, in the order of the data; what is the same for all is not in titles."""
-    varying = [column for column in PANEL[1:] if len(data[column].unique()) > 1 and column in by]
+    varying = [column for column in PANEL[1:] if column in by and len(data[column].unique()) > 1]
     for _, rows in data.groupby(by, sort=False, dropna=False):
         first = rows.iloc[0]
         extra = [f"depth {first[column]}" if column == "depth" else str(first[column]) for column in varying]
         yield ", ".join([f"set of {first['trial_id']}", *extra]), rows
+
+
+def score_measures(run: Run, tasks: pd.Series[Any]) -> pd.Series[Any]:
+    """What ``score`` and ``val_accuracy`` are in the task of each row: validation accuracy or, in regression, skill."""
+    return _by_regression(run, tasks, "validation accuracy", "validation skill")
+
+
+def loss_units(run: Run, tasks: pd.Series[Any]) -> pd.Series[Any]:
+    """The unit of the training loss in the task of each row."""
+    return _by_regression(run, tasks, "nat", "squared error")
+
+
+def _by_regression(run: Run, tasks: pd.Series[Any], other: str, regression: str) -> pd.Series[Any]:
+    rows = run.evaluations
+    regressions = _REGRESSIONS | set(rows.loc[metric_of(rows) == LOSS, "task"])
+    return tasks.isin(list(regressions)).map({False: other, True: regression}).astype(object)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.figures.labels import Names, label_right, names_of_arms
-from analysis.figures.networks import PANEL, headline_networks, panels, where_learned, without_controls
+from analysis.figures.networks import PANEL, headline_networks, loss_units, panels, where_learned, without_controls
 from analysis.langevin import CENTRES, Noise, in_flat_minimum, loss, noisy_descents
 from analysis.load import Run
 from analysis.style import FAINT, arm_colour, arm_order, canvas, horizontal_grid, look, round_ticks
@@ -72,7 +72,8 @@ def gradient_noise_data(run: Run) -> pd.DataFrame:
     rows = without_controls(where_learned(headline_networks(run)))
     rows = rows[rows["noise_alignment"].notna() & rows["hessian_trace"].gt(0)]
     rows = rows.rename(columns={"noise_alignment": "alignment", "hessian_trace": "trace"})
-    return rows[[*PANEL, "width", "arm", "seed", "trace", "alignment"]].reset_index(drop=True)
+    rows = rows.assign(unit=loss_units(run, rows["task"]))
+    return rows[[*PANEL, "width", "arm", "seed", "trace", "alignment", "unit"]].reset_index(drop=True)
 
 
 def gradient_noise(data: pd.DataFrame) -> Figure:
@@ -94,7 +95,8 @@ def gradient_noise(data: pd.DataFrame) -> Figure:
             axes.set_title(f"{title}, width {rows['width'].iloc[0]}")
             axes.set_ylabel("cosine of noise\ncovariance and Hessian")
             horizontal_grid(axes)
-        grid[-1, 0].set_xlabel("trace of the Hessian [nat per squared weight], logarithmic")
+        unit = " or ".join(data["unit"].unique())
+        grid[-1, 0].set_xlabel(f"trace of the Hessian [{unit} per squared weight], logarithmic")
         middles = [rows.groupby("arm")[["trace", "alignment"]].median() for _, rows in shown]
         of_panels = zip(grid[:, 0], middles, strict=True)
         label_right(figure, [names_of_arms(axes, points, "trace", "alignment") for axes, points in of_panels])

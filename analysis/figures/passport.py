@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pandas as pd
 
+from analysis.figures.networks import panels
 from analysis.load import Run
 from analysis.merit import ACCURACY
 from analysis.passport import Passport
@@ -48,25 +49,22 @@ def passport_heat_data(*passports: Passport) -> pd.DataFrame:
 
 
 def scale_passport_figure(data: pd.DataFrame) -> Figure:
-    """A panel per set and task, widths from left to right, depths and rivals from top to bottom.
+    """A panel per set, task and kind of network, widths from left to right, depths and rivals from top to bottom.
 
     Args:
         data: what `scale_passport_data` returns, not empty.
     """
-    panels = [rows for _, rows in data.groupby(_PANEL, sort=False)]
-    lines = [len(rows[["depth", "rival"]].drop_duplicates()) for rows in panels]
-    widths = max(len(rows["width"].unique()) for rows in panels)
-    height = sum(lines) * _CELL[1] + 0.75 * len(panels) + 0.55
+    shown = list(panels(data, _PANEL))
+    lines = [len(rows[["depth", "rival"]].drop_duplicates()) for _, rows in shown]
+    widths = max(len(rows["width"].unique()) for _, rows in shown)
+    height = sum(lines) * _CELL[1] + 0.75 * len(shown) + 0.55
     with look():
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(max(7.2, 1.9 + _CELL[0] * widths), height), layout="constrained")
-        grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=lines)
-        several = len(data["task"].unique()) > 1
-        for axes, rows in zip(grid[:, 0], panels, strict=True):
-            first = rows.iloc[0]
-            task = f", {first['task']}" if several else ""
-            axes.set_title(f"set of {first['trial_id']}{task}: {first['label'] or 'no label'}")
+        grid = figure.subplots(len(shown), 1, squeeze=False, height_ratios=lines)
+        for axes, (title, rows) in zip(grid[:, 0], shown, strict=True):
+            axes.set_title(f"{title}: {rows['label'].iloc[0] or 'no label'}")
             _heat(axes, rows)
         grid[-1, 0].set_xlabel(f"width [neurons per hidden layer]   {_legend(data)}")
     return figure

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pandas as pd
 
 from analysis.comparison import BUDGETS, best_so_far, budget_curves
+from analysis.figures.networks import score_measures
 from analysis.load import Run, counted_attempts
 from analysis.sets import METHODS
 from analysis.settings import outer_loss_unit
@@ -22,7 +23,7 @@ _DASHES: Final = {"gradient": "-", "evolution": (0, (5, 1.5))}
 
 
 def best_so_far_data(run: Run) -> pd.DataFrame:
-    """Best validation accuracy so far against both budgets.
+    """Best validation accuracy so far against both budgets; ``measure`` says in which tasks it is skill.
 
     Rows with an empty ``trial_id`` are means over a method's trials with ``low`` and ``high``; the others are the
     recorded values of single trials.
@@ -34,7 +35,8 @@ def best_so_far_data(run: Run) -> pd.DataFrame:
         single = best_so_far(steps, budget, "val_accuracy").rename(columns={"best": "value"}).assign(budget_kind=budget)
         parts += [part for part in (means, single) if len(part)]
     columns = ["task", "budget_kind", "method", "trial_id", "budget", "value", "low", "high", "trials"]
-    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+    data = pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+    return data.assign(measure=score_measures(run, data["task"]))
 
 
 def best_so_far_figure(data: pd.DataFrame) -> Figure:
@@ -50,7 +52,8 @@ def best_so_far_figure(data: pd.DataFrame) -> Figure:
             for axes, budget in zip(axes_row, BUDGETS, strict=True):
                 _budget_panel(axes, data[(data["task"] == task) & (data["budget_kind"] == budget)])
                 axes.set_xlabel(_LABELS[budget])
-            axes_row[0].set_ylabel("best validation accuracy\nso far [%]")
+            measure = data.loc[data["task"] == task, "measure"].iloc[0]
+            axes_row[0].set_ylabel(f"best {measure}\nso far [%]")
             if len(tasks) > 1:
                 axes_row[0].set_title(task)
         figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2, handlelength=2.6)
@@ -74,14 +77,15 @@ def _budget_panel(axes: Axes, rows: pd.DataFrame) -> None:
 
 
 def accuracy_by_outer_step_data(run: Run) -> pd.DataFrame:
-    """Validation accuracy of probes at every recorded step of every trial, whether it rises or falls."""
+    """Validation accuracy, or skill, of probes at every recorded step of every trial, whether it rises or falls."""
     steps = counted_attempts(run.steps, run.trials)
     rows = steps.dropna(subset=["val_accuracy"]).sort_values(["method", "trial_id", "step"])
-    return rows[["method", "run_id", "trial_id", "step", "val_accuracy"]].reset_index(drop=True)
+    rows = rows.assign(measure=score_measures(run, rows["task"]))
+    return rows[["method", "run_id", "trial_id", "step", "val_accuracy", "measure"]].reset_index(drop=True)
 
 
 def accuracy_by_outer_step(data: pd.DataFrame) -> Figure:
-    """Validation accuracy against outer step or generation, one panel per method and one line per trial.
+    """What probes reach against outer step or generation, one panel per method and one line per trial.
 
     Args:
         data: what `accuracy_by_outer_step_data` returns, not empty.
@@ -100,7 +104,7 @@ def accuracy_by_outer_step(data: pd.DataFrame) -> Figure:
             axes.set_title(f"{method}, {count(len(lines), 'trial')}")
             axes.set_xlabel("outer step" if method == "gradient" else "generation")
             horizontal_grid(axes)
-        grid[0, 0].set_ylabel("validation accuracy [%]")
+        grid[0, 0].set_ylabel(f"{' or '.join(data['measure'].unique())} [%]")
     return figure
 
 

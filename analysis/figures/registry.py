@@ -133,8 +133,9 @@ FIGURES: Final[dict[str, FigureRecipe]] = {
     ),
     "best_so_far": FigureRecipe(
         "Gradient against evolution",
-        "Best validation accuracy so far at equal inner steps (left) and equal time (right), up to the smaller budget: "
-        "mean over trials with a 95 % interval, single trials as thin lines.",
+        "Best validation accuracy so far (in regression skill: 1 - root mean squared error of standardised targets) at "
+        "equal inner steps (left) and equal time (right), up to the smaller budget: mean over trials with a 95 % "
+        "interval, single trials as thin lines.",
         best_so_far_data,
         best_so_far_figure,
         "recorded steps with a validation accuracy",
@@ -257,7 +258,7 @@ FIGURES: Final[dict[str, FigureRecipe]] = {
     "accuracy_by_outer_step": FigureRecipe(
         "What a set is worth as the search goes on",
         "Validation accuracy of fresh networks with the set as it was at a recorded step, a line for each trial; at 0 "
-        "nothing is learned yet.",
+        "nothing is learned yet. In regression it is skill: 1 - root mean squared error of standardised targets.",
         accuracy_by_outer_step_data,
         accuracy_by_outer_step,
         "recorded steps with a validation accuracy",
