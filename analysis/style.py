@@ -10,15 +10,21 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from search.schema import CONTROLS
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
+    import matplotlib.axes
+    import matplotlib.axis
+    import matplotlib.figure
     from matplotlib.colors import LinearSegmentedColormap
-    from matplotlib.figure import Figure, SubFigure
+
+# For annotations, of all modules that draw.
+Axes: TypeAlias = "matplotlib.axes.Axes"
+Axis: TypeAlias = "matplotlib.axis.Axis"
+Figure: TypeAlias = "matplotlib.figure.Figure"
+SubFigure: TypeAlias = "matplotlib.figure.SubFigure"
 
 INK: Final = "#222222"
 """Text and axes."""
@@ -171,6 +177,12 @@ def outer_step_colours() -> LinearSegmentedColormap:
     from matplotlib.colors import LinearSegmentedColormap
 
     return LinearSegmentedColormap.from_list("violet_to_red", _VIOLET_TO_RED)
+
+
+def cross_hair(axes: Axes) -> None:
+    """Faint lines through the origin."""
+    axes.axhline(0, color=FAINT, linewidth=0.5)
+    axes.axvline(0, color=FAINT, linewidth=0.5)
 
 
 def horizontal_grid(axes: Axes) -> None:

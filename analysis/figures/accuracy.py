@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -11,11 +11,18 @@ import scipy
 from analysis.figures.networks import CONDITIONS, PANEL, headline_networks, panels, where_learned
 from analysis.load import Run
 from analysis.statistics import Vector
-from analysis.style import arm_colour, arm_order, canvas, horizontal_grid, look, round_ticks, stacked, text_colour
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from analysis.style import (
+    Axes,
+    Figure,
+    arm_colour,
+    arm_order,
+    canvas,
+    horizontal_grid,
+    look,
+    round_ticks,
+    stacked,
+    text_colour,
+)
 
 _COLUMNS: Final = [*PANEL, "method", "learned_width", "learned_depth", "split", "arm", "width", "seed"]
 _SET: Final = ["trial_id", *CONDITIONS]
@@ -45,11 +52,7 @@ def loss_violins_data(run: Run) -> pd.DataFrame:
 
 
 def arm_violins(data: pd.DataFrame) -> Figure:
-    """Violins of accuracy per arm, one panel per set and learned size, each network a dot and ReLU's mean a line.
-
-    Args:
-        data: what `arm_violins_data` returns, not empty.
-    """
+    """Violins of accuracy per arm, one panel per set and learned size, each network a dot and ReLU's mean a line."""
     shown = list(panels(data.sort_values(["depth", "width"], kind="stable"), [*PANEL, "width"]))
     with look():
         figure, grid = canvas(len(shown), height=0.3 + 3.0 * len(shown), sharey=True)
@@ -68,11 +71,7 @@ def arm_violins(data: pd.DataFrame) -> Figure:
 
 
 def loss_violins(data: pd.DataFrame) -> Figure:
-    """Violins of the loss per arm on a logarithmic axis, one panel per set, task and learned size.
-
-    Args:
-        data: what `loss_violins_data` returns, not empty.
-    """
+    """Violins of the loss per arm on a logarithmic axis, one panel per set, task and learned size."""
     shown = list(panels(data.sort_values(["depth", "width"], kind="stable"), [*PANEL, "width"]))
     with look():
         figure, grid = canvas(len(shown), height=0.3 + 3.2 * len(shown))
@@ -101,11 +100,7 @@ def loss_violins(data: pd.DataFrame) -> Figure:
 
 
 def accuracy_by_width(data: pd.DataFrame) -> Figure:
-    """Boxes of accuracy by size, a small panel for each arm; the medians of the mix are a line in all of them.
-
-    Args:
-        data: what `accuracy_by_width_data` returns, not empty.
-    """
+    """Boxes of accuracy by size, a small panel for each arm; the medians of the mix are a line in all of them."""
     shown = [(*part, arm_order(part[1]["arm"])) for part in panels(data, _SET)]
     lines = [-(-len(arms) // _IN_A_ROW) for *_, arms in shown]
     low, high = 100 * data["accuracy"].min(), 100 * data["accuracy"].max()

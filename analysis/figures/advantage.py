@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -12,12 +12,8 @@ from analysis.figures.networks import panels
 from analysis.judgement import judge
 from analysis.load import Run
 from analysis.sets import headline_sets, judging_split, of_sets
-from analysis.style import FAINT, RIVAL_COLOURS, canvas, horizontal_grid, look
+from analysis.style import FAINT, RIVAL_COLOURS, Axes, Figure, canvas, horizontal_grid, look
 from search.schema import USUAL_TRIAL
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _LABELS: Final = {"relu": "mixed – ReLU", "best_pure": "mixed – best pure type", "best_usual": "mixed – best usual"}
 _MARKERS: Final = {"relu": "o", "best_pure": "s", "best_usual": "^"}
@@ -36,11 +32,7 @@ def advantage_by_width_data(run: Run) -> pd.DataFrame:
 
 
 def advantage_by_width(data: pd.DataFrame) -> Figure:
-    """Advantage of the mix against width on a logarithmic axis, with intervals, one panel per set.
-
-    Args:
-        data: what `advantage_by_width_data` returns, not empty.
-    """
+    """Advantage of the mix against width on a logarithmic axis, with intervals, one panel per set."""
     shown = list(panels(data, _PANEL))
     with look():
         figure, grid = canvas(len(shown), height=0.7 + 2.9 * len(shown), sharex=True, sharey=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -20,11 +20,7 @@ from analysis.figures.networks import (
 from analysis.load import Run
 from analysis.sets import headline_sets
 from analysis.statistics import Vector, mean_intervals
-from analysis.style import arm_colour, arm_order, horizontal_grid, look, stacked, text_colour
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from analysis.style import Axes, Figure, arm_colour, arm_order, horizontal_grid, look, stacked, text_colour
 
 QUANTITIES: Final = {
     "hessian_trace": "trace of the Hessian\n[{unit} / weight²]",
@@ -62,11 +58,7 @@ def curvature_by_arm_data(run: Run) -> pd.DataFrame:
 
 
 def curvature_by_arm(data: pd.DataFrame) -> Figure:
-    """A row for every arm and a column for every quantity: means with intervals; one block per set.
-
-    Args:
-        data: what `curvature_by_arm_data` returns, not empty.
-    """
+    """A row for every arm and a column for every quantity: means with intervals; one block per set."""
     shown = list(panels(data, [*PANEL, "width"]))
     quantities = [name for name in QUANTITIES if name in set(data["quantity"])]
     titles = [f"{title}, width {rows['width'].iloc[0]}" for title, rows in shown]
@@ -108,11 +100,7 @@ def spectral_densities_data(run: Run) -> pd.DataFrame:
 
 
 def spectral_densities(data: pd.DataFrame) -> Figure:
-    """Density of Hessian eigenvalues, a small panel for each arm; that of the mix is a faint line in all of them.
-
-    Args:
-        data: what `spectral_densities_data` returns, not empty.
-    """
+    """Density of Hessian eigenvalues, a small panel for each arm; that of the mix is a faint line in all of them."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     shown = [(*part, arm_order(part[1]["arm"])) for part in panels(data, [*PANEL, "width"])]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -13,12 +13,8 @@ from analysis.initial_variance import initial_variance_table
 from analysis.load import Run
 from analysis.sets import headline_sets
 from analysis.statistics import Interval
-from analysis.style import FAINT, arm_colour, arm_order, horizontal_grid, look, round_ticks, stacked
+from analysis.style import FAINT, Axes, Figure, arm_colour, arm_order, horizontal_grid, look, round_ticks, stacked
 from search.schema import CONTROLS
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 GAINS: Final = ("no-gain", "mixed-normalized")
 """The controls that say what gain and offset do to the signal."""
@@ -44,11 +40,7 @@ def initial_variance_data(run: Run) -> pd.DataFrame:
 
 
 def initial_variance(data: pd.DataFrame) -> Figure:
-    """Two panels for each set, kind of network, mixing and depth, a line for each arm; variances are logarithmic.
-
-    Args:
-        data: what `initial_variance_data` returns, not empty.
-    """
+    """Two panels for each set, kind of network, mixing and depth, a line for each arm; variances are logarithmic."""
     shown = list(panels(data, _PANEL))
     titles = [f"{title}, width {rows['width'].iloc[0]}" for title, rows in shown]
     most = max(rows["arm"].nunique() for _, rows in shown)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, get_args
+from typing import Final, get_args
 
 import numpy as np
 import pandas as pd
@@ -11,11 +11,7 @@ from analysis.figures.labels import Names, label_right, names_of_arms
 from analysis.figures.networks import PANEL, headline_networks, loss_units, panels, where_learned, without_controls
 from analysis.langevin import CENTRES, Noise, in_flat_minimum, loss, noisy_descents
 from analysis.load import Run
-from analysis.style import FAINT, arm_colour, arm_order, canvas, horizontal_grid, look, round_ticks
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from analysis.style import FAINT, Axes, Figure, arm_colour, arm_order, canvas, horizontal_grid, look, round_ticks
 
 _PATHS_SHOWN: Final = 3
 _COLOURS: Final = {"aligned with the Hessian": "#d55e00", "the same everywhere": "#0072b2"}
@@ -40,11 +36,7 @@ def noisy_descent_data(run: Run) -> pd.DataFrame:
 
 
 def noisy_descent(data: pd.DataFrame) -> Figure:
-    """Left, paths with aligned noise on the contours of the loss; right, the share of paths in the flat minimum.
-
-    Args:
-        data: what `noisy_descent_data` returns, not empty.
-    """
+    """Left, paths with aligned noise on the contours of the loss; right, the share of paths in the flat minimum."""
     with look():
         figure, ((left, right),) = canvas(1, 2, width=6.4, height=3.0)
         _landscape(left)
@@ -77,11 +69,7 @@ def gradient_noise_data(run: Run) -> pd.DataFrame:
 
 
 def gradient_noise(data: pd.DataFrame) -> Figure:
-    """Alignment of gradient noise with the Hessian against the Hessian's trace, each network a dot; a panel per set.
-
-    Args:
-        data: what `gradient_noise_data` returns, not empty.
-    """
+    """Alignment of gradient noise with the Hessian against the Hessian's trace, each network a dot; a panel per set."""
     shown = list(panels(data, [*PANEL, "width"]))
     most = max(len(rows["arm"].unique()) for _, rows in shown)
     with look():

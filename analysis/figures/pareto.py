@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import pandas as pd
 
@@ -11,12 +11,8 @@ from analysis.figures.networks import score_measures
 from analysis.load import Run
 from analysis.pareto import objectives_of, pareto_front, pareto_table
 from analysis.sets import METHODS
-from analysis.style import FAINT, METHOD_COLOURS, canvas, horizontal_grid, look
+from analysis.style import FAINT, METHOD_COLOURS, Axes, Figure, canvas, horizontal_grid, look
 from search.schema import OBJECTIVES
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 OBJECTIVE_LABELS: Final = {
     "score": "{measure} [%]",
@@ -51,11 +47,7 @@ def pareto_set_data(run: Run) -> pd.DataFrame:
 
 
 def pareto_set(data: pd.DataFrame) -> Figure:
-    """A panel per pair of objectives: trials faint, the Pareto set strong, the front of the pair as a line.
-
-    Args:
-        data: what `pareto_set_data` returns, not empty.
-    """
+    """A panel per pair of objectives: trials faint, the Pareto set strong, the front of the pair as a line."""
     pairs = list(dict.fromkeys(zip(data["x_objective"], data["y_objective"], strict=True)))
     columns = min(len(pairs), 2)
     lines = -(-len(pairs) // columns)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import pandas as pd
 
@@ -11,12 +11,8 @@ from analysis.figures.networks import score_measures
 from analysis.load import Run, counted_attempts
 from analysis.sets import METHODS
 from analysis.settings import outer_loss_unit
-from analysis.style import METHOD_COLOURS, canvas, horizontal_grid, look
+from analysis.style import METHOD_COLOURS, Axes, Figure, canvas, horizontal_grid, look
 from analysis.words import count
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _LABELS: Final = {"inner_steps_total": "inner steps per trial", "wall_seconds": "time per trial [s]"}
 _DASHES: Final = {"gradient": "-", "evolution": (0, (5, 1.5))}
@@ -40,11 +36,7 @@ def best_so_far_data(run: Run) -> pd.DataFrame:
 
 
 def best_so_far_figure(data: pd.DataFrame) -> Figure:
-    """Mean best so far of each method with its band, and each trial as a thin line; one panel per budget.
-
-    Args:
-        data: what `best_so_far_data` returns, not empty.
-    """
+    """Mean best so far of each method with its band, and each trial as a thin line; one panel per budget."""
     tasks = list(data["task"].unique())
     with look():
         figure, grid = canvas(len(tasks), len(BUDGETS), width=6.4, height=0.8 + 2.9 * len(tasks), sharey=True)
@@ -85,11 +77,7 @@ def accuracy_by_outer_step_data(run: Run) -> pd.DataFrame:
 
 
 def accuracy_by_outer_step(data: pd.DataFrame) -> Figure:
-    """What probes reach against outer step or generation, one panel per method and one line per trial.
-
-    Args:
-        data: what `accuracy_by_outer_step_data` returns, not empty.
-    """
+    """What probes reach against outer step or generation, one panel per method and one line per trial."""
     methods = [method for method in METHODS if method in set(data["method"])]
     with look():
         figure, grid = canvas(1, len(methods), width=max(4.6, 3.2 * len(methods)), height=3.0, sharey=True)
@@ -117,11 +105,7 @@ def outer_loss_data(run: Run) -> pd.DataFrame:
 
 
 def outer_loss(data: pd.DataFrame) -> Figure:
-    """Outer loss against outer step or generation, one panel per method and one line per trial.
-
-    Args:
-        data: what `outer_loss_data` returns, not empty.
-    """
+    """Outer loss against outer step or generation, one panel per method and one line per trial."""
     methods = [method for method in METHODS if method in set(data["method"])]
     with look():
         figure, grid = canvas(1, len(methods), width=3.2 * len(methods), height=3.0, sharey=True)

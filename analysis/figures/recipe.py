@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from analysis.load import Run
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from analysis.style import Figure
 
 
 class MissingDataError(ValueError):
@@ -26,7 +23,7 @@ class FigureRecipe:
         title: what the figure shows, in a few words.
         caption: what to see, and how to read it.
         data: run → the tidy frame that is drawn; empty if the run has no rows for it.
-        draw: that frame → the figure.
+        draw: that frame, not empty → the figure.
         needs: the rows it is made from.
         command: what makes those rows; RUN stands for the run folder, RECIPE for the recipe of a new run.
         limits: what it cannot say.

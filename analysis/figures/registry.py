@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from analysis.figures.accuracy import (
     accuracy_by_width,
@@ -48,9 +48,7 @@ from analysis.figures.tuning import (
 )
 from analysis.importance import FEWEST
 from analysis.load import Run
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from analysis.style import Figure
 
 _EVALUATE: Final = "ldnn evaluate RUN"
 _RESUME: Final = "ldnn resume RUN"

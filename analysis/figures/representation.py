@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -12,10 +12,7 @@ from analysis.figures.labels import label_right, names_of_arms
 from analysis.figures.networks import PANEL, headline_networks, panels, where_learned, without_controls
 from analysis.load import Run
 from analysis.statistics import Vector
-from analysis.style import arm_colour, arm_order, canvas, look
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from analysis.style import Figure, arm_colour, arm_order, canvas, look
 
 FEWEST: Final = 8
 """Networks of an arm below which its density is not estimated, and dots are all there is."""
@@ -50,11 +47,7 @@ def density_region(x: Vector, y: Vector, share: float, *, points: int = 80) -> t
 
 
 def accuracy_and_participation(data: pd.DataFrame) -> Figure:
-    """Dots of all networks and, per arm, the region that holds half of the density; one panel per set.
-
-    Args:
-        data: what `accuracy_and_participation_data` returns, not empty.
-    """
+    """Dots of all networks and, per arm, the region that holds half of the density; one panel per set."""
     shown = list(panels(data, [*PANEL, "width"]))
     arms_at_most = max(len(rows["arm"].unique()) for _, rows in shown)
     with look():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -11,12 +11,8 @@ from analysis.figures.labels import Names, label_right, names_of_arms
 from analysis.figures.networks import without_controls
 from analysis.load import Run
 from analysis.sets import headline_sets, of_sets
-from analysis.style import arm_colour, arm_order, canvas, horizontal_grid, look, round_ticks
+from analysis.style import Axes, Figure, arm_colour, arm_order, canvas, horizontal_grid, look, round_ticks
 from search.schema import USUAL_TRIAL
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _PANEL: Final = ["trial_id", "width", "depth"]
 
@@ -51,11 +47,7 @@ def spectral_bias_data(run: Run) -> pd.DataFrame:
 
 
 def spectral_bias(data: pd.DataFrame) -> Figure:
-    """Steps against frequency on a logarithmic axis, a line for each arm and a panel for each set.
-
-    Args:
-        data: what `spectral_bias_data` returns, not empty.
-    """
+    """Steps against frequency on a logarithmic axis, a line for each arm and a panel for each set."""
     shown = [rows for _, rows in data.groupby(_PANEL, sort=False)]
     with look():
         most = max(rows["arm"].nunique() for rows in shown)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -11,11 +11,7 @@ from analysis.figures.networks import score_measures
 from analysis.importance import FEWEST_BEST, importances, sampled_values
 from analysis.load import Run
 from analysis.sets import METHODS
-from analysis.style import FAINT, METHOD_COLOURS, canvas, horizontal_grid, look, round_ticks
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from analysis.style import FAINT, METHOD_COLOURS, Axes, Figure, canvas, horizontal_grid, look, round_ticks
 
 _LABELS: Final = {
     "inner_lr": "learning rate\nof the inner loop",
@@ -34,11 +30,7 @@ def parameter_importance_data(run: Run) -> pd.DataFrame:
 
 
 def parameter_importance(data: pd.DataFrame) -> Figure:
-    """Bars of importance, the longest first, a panel for each method.
-
-    Args:
-        data: what `parameter_importance_data` returns, not empty.
-    """
+    """Bars of importance, the longest first, a panel for each method."""
     methods = [method for method in METHODS if method in set(data["method"])]
     most = data.groupby("method").size().max()
     with look():
@@ -76,11 +68,7 @@ def score_slices_data(run: Run) -> pd.DataFrame:
 
 
 def score_slices(data: pd.DataFrame) -> Figure:
-    """Score against each sampled parameter, each trial a dot, the later the darker; each method's best has a ring.
-
-    Args:
-        data: what `score_slices_data` returns, not empty.
-    """
+    """Score against each sampled parameter, each trial a dot, the later the darker; each method's best has a ring."""
     drawn = data.drop_duplicates(["method", "parameter"])
     shown = [(m, p) for m in METHODS for p in _LABELS | dict.fromkeys(drawn["parameter"]) if _holds(drawn, m, p)]
     columns = len(shown) if len(shown) < _IN_A_ROW else 2 if len(shown) == 4 else _IN_A_ROW

@@ -251,7 +251,7 @@ def test_curves_are_drawn_before_anything_is_evaluated(make_run):
 
 
 def test_curves_run_from_violet_to_red_with_the_last_thickest(run):
-    drawn = activation_curves(activation_curves_data(run), x_limit=10)
+    drawn = activation_curves(activation_curves_data(run))
     lines = [line for line in drawn.axes[0].get_lines() if len(line.get_xdata()) == 400]
     *steps, reference = lines
     colours = outer_step_colours()
@@ -259,7 +259,7 @@ def test_curves_run_from_violet_to_red_with_the_last_thickest(run):
     assert steps[-1].get_color() == colours(1.0)
     assert steps[-1].get_linewidth() > steps[0].get_linewidth()
     assert reference.get_ydata() == pytest.approx(np.sin(reference.get_xdata()))
-    assert drawn.axes[0].get_xlim() == (-10, 10)
+    assert drawn.axes[0].get_xlim() == (-4, 4)
 
 
 def test_violins_show_the_learned_size_only(run):
