@@ -17,7 +17,7 @@ from typing import Any, Final
 import pandas as pd
 
 from analysis.comparison import compare
-from analysis.figures import FIGURES, METHODS_COMPARED, REGIMES_COMPARED, by_question
+from analysis.figures import FIGURES, METHODS_COMPARED, QUESTIONS, REGIMES_COMPARED
 from analysis.judgement import verdict
 from analysis.load import Run, load_run
 from analysis.passport_table import passport_tables
@@ -113,6 +113,8 @@ def _write(run: Run, page: Path) -> Path:
     judged = verdict(run)
     replace_file(page.parent / "cross_size.csv", csv_text(judged.sizes).encode())
     pictures, missing = _figures(run, page.parent / "figures")
+    drawn = {question: [name for name in recipes if name in pictures] for question, recipes in QUESTIONS.items()}
+    answered = {question: names for question, names in drawn.items() if names or question == METHODS_COMPARED}
     groups = [
         _Group(
             f"question-{place}",
@@ -121,7 +123,7 @@ def _write(run: Run, page: Path) -> Path:
             question == METHODS_COMPARED,
             question == REGIMES_COMPARED,
         )
-        for place, (question, names) in enumerate(by_question(pictures).items(), start=1)
+        for place, (question, names) in enumerate(answered.items(), start=1)
     ]
     comparison = compare(run)
     text = _template().render(

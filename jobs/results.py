@@ -27,7 +27,7 @@ from analysis import (
     scale_passport,
     verdict,
 )
-from analysis.figures import regimes_and_ensembles_data
+from analysis.figures.regimes import regimes_and_ensembles_data
 from analysis.pareto import pareto_sentence
 from analysis.passport_table import passport_summary
 from analysis.regime_tables import regime_tables

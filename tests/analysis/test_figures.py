@@ -5,16 +5,11 @@ import numpy as np
 import pytest
 
 from analysis import FIGURES, MissingDataError, figure, load_run, save_figure
-from analysis.figures import (
-    accuracy_by_width_data,
-    activation_curves,
-    activation_curves_data,
-    advantage_by_width_data,
-    arm_violins_data,
-    best_so_far_data,
-    outer_loss_data,
-)
+from analysis.figures.accuracy import accuracy_by_width_data, arm_violins_data
+from analysis.figures.advantage import advantage_by_width_data
 from analysis.figures.base_functions import base_function
+from analysis.figures.curves import activation_curves, activation_curves_data
+from analysis.figures.progress import best_so_far_data, outer_loss_data
 from analysis.style import ARM_COLOURS, arm_colour, arm_order, canvas, look, outer_step_colours
 from tests.analysis.conftest import RunFolder
 from tests.analysis.drawn import cut_off, overlaps, shown_texts
@@ -218,7 +213,7 @@ def test_names_with_signs_of_formulas_are_shown_as_they_are(make_run):
 
 
 def test_an_unknown_figure_is_refused_with_the_known_ones(run):
-    with pytest.raises(ValueError, match=r"must be one of activation_curves, .*'accuracy_by_wdth'"):
+    with pytest.raises(ValueError, match=r"must be one of scale_passport, .*'accuracy_by_wdth'"):
         figure(run, "accuracy_by_wdth")
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from analysis import FIGURES, RunFolderError, load_run, write_report
+from analysis.figures import METHODS_COMPARED, QUESTIONS
 from analysis.report import csv_text
 
 
@@ -142,6 +143,11 @@ def test_the_verdict_comes_first_then_sizes_then_figures_by_question(full_page):
     assert heads[2:4] == ["At which sizes does the mix win?", "Does the mix win where it was learned?"]
     assert heads[-4:] == ["Missing figures, and what supplies them", "Trials", "Cost", "Configuration and provenance"]
     assert text.index('id="verdict"') < text.index("Scale passport") < text.index("<figure")
+
+
+def test_questions_without_figures_are_left_out_but_for_the_comparison_of_the_methods(make_run):
+    text = write_report(make_run().path).read_text(encoding="utf-8")
+    assert [head for head in re.findall(r"<h2>(.*?)</h2>", text) if head in QUESTIONS] == [METHODS_COMPARED]
 
 
 def test_every_caption_says_what_its_figure_cannot_say(full_page):
