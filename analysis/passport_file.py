@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analysis.passport import SUMMARY_COLUMNS, Passport
-from analysis.whole_files import replace_file
+from search.store import storage_at
 
 _TEXT: Final = pa.string()
 _INT: Final = pa.int64()
@@ -112,8 +112,7 @@ def write_passport(passport: Passport, path: str | Path) -> Path:
         OSError: it cannot be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, _content(passport))
+    storage_at(path.parent).replace(path.name, _content(passport))
     return path
 
 

@@ -109,7 +109,7 @@ def show_passports(
     Raises:
         PassportError: there is nothing to make a passport of.
     """
-    from analysis.passport_report import save_passport
+    from analysis.report import save_passport
 
     run, out = load_run(path), console()
     passports, words = _passports(run, trial_id, lr_protocol, regime)

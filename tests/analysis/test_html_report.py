@@ -11,6 +11,7 @@ import pytest
 from analysis import FIGURES, RunFolderError, load_run, write_report
 from analysis.figures import METHODS_COMPARED, QUESTIONS
 from analysis.report import csv_text
+from search.local_storage import LocalStorage
 
 
 class Page(HTMLParser):
@@ -177,6 +178,19 @@ def test_a_report_that_fails_leaves_the_earlier_one(make_run, monkeypatch):
         write_report(folder.path)
     assert page.read_text(encoding="utf-8") == before
     assert {path.name for path in page.parent.iterdir()} == {"index.html", "cross_size.csv"}
+
+
+def test_the_page_comes_last_and_only_when_all_is_drawn(full_run, monkeypatch, tmp_path):
+    replaced = []
+    monkeypatch.setattr(LocalStorage, "replace", lambda storage, name, data: replaced.append(name))
+    write_report(full_run.path, tmp_path / "page.html")
+    assert replaced[-1] == "page.html"
+    assert {"cross_size.csv", "figures/arm_violins.png"} < set(replaced)
+    replaced.clear()
+    monkeypatch.setattr("analysis.report.save_figure", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_report(full_run.path, tmp_path / "page.html")
+    assert replaced == []
 
 
 def test_others_may_read_the_report(make_run):
