@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from analysis.figures.layouts import arms_in_rows
 from analysis.figures.networks import (
     PANEL,
     beside_rivals,
@@ -20,7 +21,7 @@ from analysis.figures.networks import (
 from analysis.load import Run
 from analysis.sets import headline_sets
 from analysis.statistics import Vector, mean_intervals
-from analysis.style import Axes, Figure, arm_colour, arm_order, horizontal_grid, look, stacked, text_colour
+from analysis.style import Axes, Figure, arm_colour, arm_order, look, stacked
 
 QUANTITIES: Final = {
     "hessian_trace": "trace of the Hessian\n[{unit} / weight²]",
@@ -30,7 +31,6 @@ QUANTITIES: Final = {
 """Columns of ``evaluations`` that the picture by arm shows, each with its label; ``unit`` is that of the loss."""
 
 _FACTORS: Final = {"near_zero_fraction": 100.0}
-_IN_A_ROW: Final = 4
 _GRID: Final = 600
 """Most eigenvalues on the grid on which densities are averaged."""
 
@@ -101,43 +101,32 @@ def spectral_densities_data(run: Run) -> pd.DataFrame:
 
 def spectral_densities(data: pd.DataFrame) -> Figure:
     """Density of Hessian eigenvalues, a small panel for each arm; that of the mix is a faint line in all of them."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
-    shown = [(*part, arm_order(part[1]["arm"])) for part in panels(data, [*PANEL, "width"])]
-    lines = [-(-len(arms) // _IN_A_ROW) for *_, arms in shown]
-    titles = [f"{title}, width {rows['width'].iloc[0]}" for title, rows, _ in shown]
+    shown = [(f"{title}, width {rows['width'].iloc[0]}", rows) for title, rows in panels(data, [*PANEL, "width"])]
     with look():
-        figure, parts = stacked(titles, [0.7 + 1.75 * count for count in lines])
-        for part, count, (_, rows, arms) in zip(parts, lines, shown, strict=True):
-            grid = part.subplots(count, _IN_A_ROW, squeeze=False, sharex=True, sharey=True)
-            highest = rows["density"].max()
-            mixed = rows[rows["arm"] == "mixed"]
-            for place, axes in enumerate(grid.flat):
-                if place >= len(arms):
-                    axes.set_axis_off()
-                    continue
-                arm = arms[place]
-                own = rows[rows["arm"] == arm]
-                axes.set_yscale("log")
-                axes.fill_between(
-                    own["eigenvalue"], own["density"], _FAINTEST * highest, color=arm_colour(arm), alpha=0.3
-                )
-                axes.plot(own["eigenvalue"], own["density"], color=arm_colour(arm), linewidth=1.1)
-                if arm != "mixed":
-                    axes.plot(
-                        mixed["eigenvalue"], mixed["density"], color=arm_colour("mixed"), linewidth=0.9, alpha=0.9
-                    )
-                axes.set_ylim(_FAINTEST * highest, 2 * highest)
-                axes.locator_params(axis="x", nbins=4)
-                axes.yaxis.set_major_locator(LogLocator(numticks=5))
-                axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-                axes.yaxis.set_minor_locator(NullLocator())
-                axes.set_title(arm, color=text_colour(arm_colour(arm)), fontweight="bold", fontsize=9.5)
-                axes.tick_params(labelbottom=place + _IN_A_ROW >= len(arms))
-                horizontal_grid(axes)
+        figure, parts, drawn = arms_in_rows(shown)
+        for axes, rows, arm in drawn:
+            _density(axes, rows, arm)
+        for part, (_, rows) in zip(parts, shown, strict=True):
             part.supylabel("density [1 / eigenvalue]", fontsize=10)
             part.supxlabel(f"eigenvalue of the Hessian [{rows['unit'].iloc[0]} per squared weight]", fontsize=10)
     return figure
+
+
+def _density(axes: Axes, rows: pd.DataFrame, arm: str) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    lowest = _FAINTEST * rows["density"].max()
+    own, mixed = (rows[rows["arm"] == name] for name in (arm, "mixed"))
+    axes.set_yscale("log")
+    axes.fill_between(own["eigenvalue"], own["density"], lowest, color=arm_colour(arm), alpha=0.3)
+    axes.plot(own["eigenvalue"], own["density"], color=arm_colour(arm), linewidth=1.1)
+    if arm != "mixed":
+        axes.plot(mixed["eigenvalue"], mixed["density"], color=arm_colour("mixed"), linewidth=0.9, alpha=0.9)
+    axes.set_ylim(lowest, 2 * rows["density"].max())
+    axes.locator_params(axis="x", nbins=4)
+    axes.yaxis.set_major_locator(LogLocator(numticks=5))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _means(axes: Axes, rows: pd.DataFrame, arms: list[str]) -> None:

@@ -33,8 +33,7 @@ def initial_variance_data(run: Run) -> pd.DataFrame:
     """
     rows = run.table("initial_variance")
     rows = rows[rows["arm"].isin(GAINS) | ~rows["arm"].isin(list(CONTROLS))]
-    # The first step is the same under all regimes and protocols.
-    rows = beside_rivals(rows.assign(regime="", lr_protocol=""), headline_sets(run), ["trial_id", "method", "mixing"])
+    rows = beside_rivals(rows, headline_sets(run), ["trial_id", "method", "mixing"])
     widest = rows.groupby(_PANEL, dropna=False)["width"].transform("max") if len(rows) else rows["width"]
     return initial_variance_table(rows[rows["width"] == widest])
 

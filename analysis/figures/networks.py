@@ -22,7 +22,7 @@ _REGRESSIONS: Final = frozenset({"van_der_pol"})
 """Tasks that are known to be judged by their loss before any of their networks is judged."""
 
 _LEARNED: Final = ["trial_id", "method", "mixing", "learned_width", "learned_depth"]
-_SHARED: Final = ["run_id", "task", "architecture", "regime", "lr_protocol", "width", "depth"]
+_SHARED: Final = ["run_id", "task", "architecture", "regime", "lr_protocol", "split", "width", "depth"]
 
 
 def headline_networks(run: Run) -> pd.DataFrame:
@@ -48,11 +48,11 @@ def beside_rivals(rows: pd.DataFrame, sets: pd.DataFrame, names: list[str]) -> p
     """The rows of each set with those of the usual activations under the same conditions, set after set.
 
     Args:
-        rows: with ``run_id``, ``trial_id``, `CONDITIONS`, ``width`` and ``depth``.
+        rows: with ``run_id``, ``trial_id``, ``width``, ``depth`` and those of the conditions that its table has.
         sets: with ``run_id`` and ``trial_id``.
         names: columns of a set's rows that its rivals' rows take over; how usual activations are mixed means nothing.
     """
-    shared = [*_SHARED, *(column for column in ("split",) if column in rows.columns)]
+    shared = [column for column in _SHARED if column in rows.columns]
     usual = rows[rows["trial_id"] == USUAL_TRIAL].drop(columns=names)
     parts = []
     for chosen in sets.itertuples():

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.figures.labels import Names, label_right, names_of_arms
+from analysis.figures.layouts import wide_panels
 from analysis.figures.networks import PANEL, headline_networks, loss_units, panels, where_learned, without_controls
 from analysis.langevin import CENTRES, Noise, in_flat_minimum, loss, noisy_descents
 from analysis.load import Run
@@ -70,24 +71,19 @@ def gradient_noise_data(run: Run) -> pd.DataFrame:
 
 def gradient_noise(data: pd.DataFrame) -> Figure:
     """Alignment of gradient noise with the Hessian against the Hessian's trace, each network a dot; a panel per set."""
-    shown = list(panels(data, [*PANEL, "width"]))
-    most = max(len(rows["arm"].unique()) for _, rows in shown)
+    xlabel = f"trace of the Hessian [{' or '.join(data['unit'].unique())} per squared weight], logarithmic"
+    ylabel = "cosine of noise\ncovariance and Hessian"
+    names = []
     with look():
-        each = max(3.2, 0.17 * most + 0.6)
-        figure, grid = canvas(len(shown), height=0.3 + each * len(shown), sharex=True, sharey=True)
-        for axes, (title, rows) in zip(grid[:, 0], shown, strict=True):
+        figure, drawn = wide_panels(list(panels(data, [*PANEL, "width"])), xlabel=xlabel, ylabel=ylabel)
+        for axes, rows in drawn:
             for arm in arm_order(rows["arm"]):
                 own = rows[rows["arm"] == arm]
                 axes.plot(own["trace"], own["alignment"], "o", color=arm_colour(arm), markersize=3.5, alpha=0.6)
             round_ticks(axes.xaxis, data["trace"].min() / 1.1, data["trace"].max() * 1.1)
-            axes.set_title(f"{title}, width {rows['width'].iloc[0]}")
-            axes.set_ylabel("cosine of noise\ncovariance and Hessian")
-            horizontal_grid(axes)
-        unit = " or ".join(data["unit"].unique())
-        grid[-1, 0].set_xlabel(f"trace of the Hessian [{unit} per squared weight], logarithmic")
-        middles = [rows.groupby("arm")[["trace", "alignment"]].median() for _, rows in shown]
-        of_panels = zip(grid[:, 0], middles, strict=True)
-        label_right(figure, [names_of_arms(axes, points, "trace", "alignment") for axes, points in of_panels])
+            middles = rows.groupby("arm")[["trace", "alignment"]].median()
+            names.append(names_of_arms(axes, middles, "trace", "alignment"))
+        label_right(figure, names)
     return figure
 
 

@@ -78,22 +78,8 @@ def accuracy_by_outer_step_data(run: Run) -> pd.DataFrame:
 
 def accuracy_by_outer_step(data: pd.DataFrame) -> Figure:
     """What probes reach against outer step or generation, one panel per method and one line per trial."""
-    methods = [method for method in METHODS if method in set(data["method"])]
-    with look():
-        figure, grid = canvas(1, len(methods), width=max(4.6, 3.2 * len(methods)), height=3.0, sharey=True)
-        for axes, method in zip(grid[0], methods, strict=True):
-            own = data[data["method"] == method]
-            lines = list(own.groupby(["run_id", "trial_id"]))
-            for place, (_, trial) in enumerate(lines):
-                fade = 0.45 + 0.5 * place / max(len(lines) - 1, 1)
-                style: dict[str, Any] = {"color": METHOD_COLOURS[method], "alpha": fade, "markersize": 3.5}
-                axes.plot(trial["step"], 100 * trial["val_accuracy"], "o-", linewidth=1.1, **style)
-            axes.xaxis.get_major_locator().set_params(integer=True)
-            axes.set_title(f"{method}, {count(len(lines), 'trial')}")
-            axes.set_xlabel("outer step" if method == "gradient" else "generation")
-            horizontal_grid(axes)
-        grid[0, 0].set_ylabel(f"{' or '.join(data['measure'].unique())} [%]")
-    return figure
+    label = f"{' or '.join(data['measure'].unique())} [%]"
+    return _by_step(data, 100 * data["val_accuracy"], label, marker="o", markersize=3.5)
 
 
 def outer_loss_data(run: Run) -> pd.DataFrame:
@@ -106,18 +92,22 @@ def outer_loss_data(run: Run) -> pd.DataFrame:
 
 def outer_loss(data: pd.DataFrame) -> Figure:
     """Outer loss against outer step or generation, one panel per method and one line per trial."""
+    return _by_step(data, data["outer_loss"], f"outer loss [{data['unit'].iloc[0]}]")
+
+
+def _by_step(data: pd.DataFrame, values: pd.Series[Any], label: str, **style: Any) -> Figure:
     methods = [method for method in METHODS if method in set(data["method"])]
     with look():
-        figure, grid = canvas(1, len(methods), width=3.2 * len(methods), height=3.0, sharey=True)
+        figure, grid = canvas(1, len(methods), width=max(4.6, 3.2 * len(methods)), height=3.0, sharey=True)
         for axes, method in zip(grid[0], methods, strict=True):
-            own = data[data["method"] == method]
-            lines = list(own.groupby(["run_id", "trial_id"]))
+            lines = list(data[data["method"] == method].groupby(["run_id", "trial_id"]))
             for place, (_, trial) in enumerate(lines):
                 fade = 0.45 + 0.5 * place / max(len(lines) - 1, 1)
-                axes.plot(trial["step"], trial["outer_loss"], color=METHOD_COLOURS[method], alpha=fade, linewidth=1.1)
+                colour = METHOD_COLOURS[method]
+                axes.plot(trial["step"], values[trial.index], color=colour, alpha=fade, linewidth=1.1, **style)
+            axes.xaxis.get_major_locator().set_params(integer=True)
             axes.set_title(f"{method}, {count(len(lines), 'trial')}")
             axes.set_xlabel("outer step" if method == "gradient" else "generation")
-            axes.xaxis.get_major_locator().set_params(integer=True)
             horizontal_grid(axes)
-        grid[0, 0].set_ylabel(f"outer loss [{data['unit'].iloc[0]}]")
+        grid[0, 0].set_ylabel(label)
     return figure
