@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pandas as pd
 
-from analysis.style import FAINT, arm_colour, canvas, look
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from analysis.style import FAINT, Figure, arm_colour, canvas, cross_hair, look
 
 
 def card_figure(curves: pd.DataFrame, observed: tuple[float, float] | None = None) -> Figure:
@@ -22,8 +17,7 @@ def card_figure(curves: pd.DataFrame, observed: tuple[float, float] | None = Non
     with look():
         figure, ((left, right),) = canvas(1, 2, sharex=True)
         for axes, column, title in ((left, "value", "activation"), (right, "slope", "slope")):
-            axes.axhline(0, color=FAINT, linewidth=0.5)
-            axes.axvline(0, color=FAINT, linewidth=0.5)
+            cross_hair(axes)
             if observed:
                 axes.axvspan(*observed, color=FAINT, alpha=0.12, linewidth=0, label="observed inputs")
             for k, own in curves.groupby("type_index"):

@@ -20,7 +20,7 @@ from analysis.passport import SUMMARY_COLUMNS, Passport
 from analysis.passport_grid import COLUMNS
 from analysis.passport_label import KIND
 from analysis.types_of_columns import kind_of
-from analysis.whole_files import replace_file
+from search.store import storage_at
 
 _WHOLE: Final = {
     "run_id": "the run that the set comes from",
@@ -58,8 +58,7 @@ def write_passport(passport: Passport, path: str | Path) -> Path:
         OSError: it cannot be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, _content(passport))
+    storage_at(path.parent).replace(path.name, _content(passport))
     return path
 
 

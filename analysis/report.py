@@ -1,4 +1,7 @@
-"""The report: one HTML file that needs no network and no scripts, with figures and a CSV table beside it."""
+"""The report: one HTML file that needs no network and no scripts, with figures and a CSV table beside it.
+
+All files of a report are made in a folder of their own and then take the places of earlier ones, the page last.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,12 @@ from typing import Any, Final
 import pandas as pd
 
 from analysis.comparison import compare
-from analysis.figures import FIGURES, METHODS_COMPARED, REGIMES_COMPARED, by_question
+from analysis.figures import FIGURES, METHODS_COMPARED, QUESTIONS, REGIMES_COMPARED
+from analysis.figures.passport import passport_heat_data, scale_passport_figure
 from analysis.judgement import verdict
 from analysis.load import Run, load_run
+from analysis.passport import Passport
+from analysis.passport_file import write_passport
 from analysis.passport_table import passport_tables
 from analysis.regime_tables import regime_tables
 from analysis.statistics import MIN_PAIRS
@@ -34,7 +40,6 @@ from analysis.tables import (
     settings_rows,
     trials_table,
 )
-from analysis.whole_files import replace_file
 from search.store import Location, read_unjudged, storage_at
 
 
@@ -80,8 +85,7 @@ _MOST_PIXELS: Final = 118
 def write_report(run: Run | str | Location, out: str | Path | None = None) -> Location:
     """Write the report of a run, replacing an earlier one at once.
 
-    Beside the HTML file come ``figures/`` (PNG and SVG) and ``cross_size.csv``.  In an object store they are objects
-    like these, uploaded when the report is complete, the HTML file last.
+    Beside the HTML file come ``figures/`` (PNG and SVG) and ``cross_size.csv``, in an object store as objects.
 
     Args:
         run: the run, or where it lies.
@@ -95,24 +99,46 @@ def write_report(run: Run | str | Location, out: str | Path | None = None) -> Lo
         OSError: the report cannot be written.
     """
     run = run if isinstance(run, Run) else load_run(run)
-    if out is not None:
-        return _write(run, Path(out))
-    if isinstance(run.path, Path):
-        return _write(run, run.path / "report" / "index.html")
-    storage = storage_at(run.path)
+    page = run.path / "report" / "index.html" if out is None else Path(out)
     with tempfile.TemporaryDirectory(prefix="ldnn-report-") as folder:
-        page = _write(run, Path(folder) / "index.html")
-        files = [file for file in sorted(page.parent.rglob("*")) if file.is_file() and file != page]
-        for file in (*files, page):
-            storage.replace(f"report/{file.relative_to(folder).as_posix()}", file.read_bytes())
-    return run.path / "report" / "index.html"
+        _write(run, Path(folder) / page.name)
+        _publish(Path(folder), page.parent, last=page.name)
+    return page
 
 
-def _write(run: Run, page: Path) -> Path:
-    page.parent.mkdir(parents=True, exist_ok=True)
+def save_passport(run: Run, passport: Passport) -> list[Location]:
+    """Write ``report/passport-<trial>.parquet``, and ``.png`` and ``.svg`` if anything could be compared.
+
+    Returns:
+        The files, replaced if they were there.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    name = f"passport-{passport.trial_id}"
+    data = passport_heat_data(passport)
+    with tempfile.TemporaryDirectory(prefix="ldnn-passport-") as folder:
+        write_passport(passport, Path(folder) / f"{name}.parquet")
+        if len(data):
+            save_figure(scale_passport_figure(data), folder, name)
+        return _publish(Path(folder), run.path / "report")
+
+
+def _publish(folder: Path, place: Location, *, last: str = "") -> list[Location]:
+    """Put the files of a folder in a place, the one of that name last."""
+    storage = storage_at(place)
+    names = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
+    for name in sorted(names, key=lambda name: name == last):
+        storage.replace(name, (folder / name).read_bytes())
+    return [place / name for name in names]
+
+
+def _write(run: Run, page: Path) -> None:
     judged = verdict(run)
-    replace_file(page.parent / "cross_size.csv", csv_text(judged.sizes).encode())
+    (page.parent / "cross_size.csv").write_text(csv_text(judged.sizes), encoding="utf-8")
     pictures, missing = _figures(run, page.parent / "figures")
+    drawn = {question: [name for name in recipes if name in pictures] for question, recipes in QUESTIONS.items()}
+    answered = {question: names for question, names in drawn.items() if names or question == METHODS_COMPARED}
     groups = [
         _Group(
             f"question-{place}",
@@ -121,7 +147,7 @@ def _write(run: Run, page: Path) -> Path:
             question == METHODS_COMPARED,
             question == REGIMES_COMPARED,
         )
-        for place, (question, names) in enumerate(by_question(pictures).items(), start=1)
+        for place, (question, names) in enumerate(answered.items(), start=1)
     ]
     comparison = compare(run)
     text = _template().render(
@@ -146,8 +172,7 @@ def _write(run: Run, page: Path) -> Path:
         repeat=_repeat(run),
         min_pairs=MIN_PAIRS,
     )
-    replace_file(page, text.encode())
-    return page
+    page.write_text(text, encoding="utf-8")
 
 
 def csv_text(table: pd.DataFrame) -> str:

@@ -10,15 +10,21 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from search.schema import CONTROLS
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
+    import matplotlib.axes
+    import matplotlib.axis
+    import matplotlib.figure
     from matplotlib.colors import LinearSegmentedColormap
-    from matplotlib.figure import Figure, SubFigure
+
+# For annotations, of all modules that draw.
+Axes: TypeAlias = "matplotlib.axes.Axes"
+Axis: TypeAlias = "matplotlib.axis.Axis"
+Figure: TypeAlias = "matplotlib.figure.Figure"
+SubFigure: TypeAlias = "matplotlib.figure.SubFigure"
 
 INK: Final = "#222222"
 """Text and axes."""
@@ -173,6 +179,12 @@ def outer_step_colours() -> LinearSegmentedColormap:
     return LinearSegmentedColormap.from_list("violet_to_red", _VIOLET_TO_RED)
 
 
+def cross_hair(axes: Axes) -> None:
+    """Faint lines through the origin."""
+    axes.axhline(0, color=FAINT, linewidth=0.5)
+    axes.axvline(0, color=FAINT, linewidth=0.5)
+
+
 def horizontal_grid(axes: Axes) -> None:
     """Faint horizontal lines to read values by."""
     axes.grid(axis="y", color=FAINT, alpha=0.25, linewidth=0.6)
@@ -185,8 +197,8 @@ def round_ticks(axis: Axis, low: float, high: float, *, at_most: int = 5) -> Non
     """
     axes = axis.axes
     is_x = axis is axes.xaxis
-    (axes.set_xscale if is_x else axes.set_yscale)("log")
     (axes.set_xlim if is_x else axes.set_ylim)(low, high)
+    (axes.set_xscale if is_x else axes.set_yscale)("log")
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     every = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
     inside = [tick for tick in every if low <= tick <= high]

@@ -23,7 +23,7 @@ from analysis import (
     scale_passport,
     verdict,
 )
-from analysis.figures import regimes_and_ensembles_data
+from analysis.figures.regimes import regimes_and_ensembles_data
 from analysis.pareto import pareto_sentence
 from analysis.passport_table import passport_summary
 from analysis.regime_tables import regime_tables
@@ -101,7 +101,7 @@ def show_passports(
     Raises:
         PassportError: there is nothing to make a passport of.
     """
-    from analysis.passport_report import save_passport
+    from analysis.report import save_passport
 
     run = load_run(path)
     passports, words = _passports(run, trial_id, lr_protocol, regime)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
@@ -59,10 +60,19 @@ class LocalStorage(Storage):
         return place_once(data, target, staging=self.staging)
 
     def replace(self, name: str, data: bytes) -> None:
-        """Write the file where it lies."""
+        """Through a hidden file in the run folder, so that a reader finds the earlier contents or these."""
         target = self.root / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
+        descriptor, aside = tempfile.mkstemp(dir=self.root, prefix=f".{target.name}-")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+            # A temporary file is readable by its owner only; this one is as readable as its folder lets it be.
+            Path(aside).chmod(0o644)
+            Path(aside).replace(target)
+        except BaseException:
+            Path(aside).unlink(missing_ok=True)
+            raise
 
     def read(self, name: str) -> bytes:
         """The whole contents; a link or a device is not opened, as that could block or lead elsewhere."""

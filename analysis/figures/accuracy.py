@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 import scipy
 
+from analysis.figures.layouts import arms_in_rows
 from analysis.figures.networks import CONDITIONS, PANEL, headline_networks, panels, where_learned
 from analysis.load import Run
 from analysis.statistics import Vector
-from analysis.style import arm_colour, arm_order, canvas, horizontal_grid, look, round_ticks, stacked, text_colour
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from analysis.style import Axes, Figure, arm_colour, arm_order, canvas, horizontal_grid, look, round_ticks
 
 _COLUMNS: Final = [*PANEL, "method", "learned_width", "learned_depth", "split", "arm", "width", "seed"]
 _SET: Final = ["trial_id", *CONDITIONS]
-_IN_A_ROW: Final = 4
-"""Panels side by side in the picture of boxes: with four, a width still has room for its name on a phone."""
+_STANDARDISED_BY: Final = {"van_der_pol": "inputs"}
+"""Regression → what its targets are standardised by, if not by themselves: there they are the next inputs."""
 
 
 def accuracy_by_width_data(run: Run) -> pd.DataFrame:
@@ -43,83 +40,43 @@ def loss_violins_data(run: Run) -> pd.DataFrame:
 
 
 def arm_violins(data: pd.DataFrame) -> Figure:
-    """Violins of accuracy per arm, one panel per set and learned size, each network a dot and ReLU's mean a line.
-
-    Args:
-        data: what `arm_violins_data` returns, not empty.
-    """
-    shown = list(panels(data.sort_values(["depth", "width"], kind="stable"), [*PANEL, "width"]))
+    """Violins of accuracy per arm, one panel per set and learned size, each network a dot and ReLU's mean a line."""
     with look():
-        figure, grid = canvas(len(shown), height=0.3 + 3.0 * len(shown), sharey=True)
-        for axes, (title, rows) in zip(grid[:, 0], shown, strict=True):
-            arms = arm_order(rows["arm"])
-            for place, arm in enumerate(arms):
-                _violin(axes, place, 100 * rows.loc[rows["arm"] == arm, "accuracy"].to_numpy(float), arm_colour(arm))
-            relu = rows.loc[rows["arm"] == "relu", "accuracy"]
-            if len(relu):
-                axes.axhline(100 * relu.mean(), color=arm_colour("relu"), linewidth=0.9, linestyle=(0, (4, 3)))
-            _name_arms(axes, arms)
+        figure, drawn = _violins(data.assign(shown=100 * data["accuracy"]), height=3.0, sharey=True)
+        for axes, title, rows in drawn:
             axes.set_title(f"{title}, width {rows['width'].iloc[0]}")
             axes.set_ylabel(f"{rows['split'].iloc[0]} accuracy [%]")
-            horizontal_grid(axes)
     return figure
 
 
 def loss_violins(data: pd.DataFrame) -> Figure:
-    """Violins of the loss per arm on a logarithmic axis, one panel per set, task and learned size.
-
-    Args:
-        data: what `loss_violins_data` returns, not empty.
-    """
-    shown = list(panels(data.sort_values(["depth", "width"], kind="stable"), [*PANEL, "width"]))
+    """Violins of the loss per arm on a logarithmic axis, one panel per set, task and learned size."""
     with look():
-        figure, grid = canvas(len(shown), height=0.3 + 3.2 * len(shown))
-        for axes, (title, rows) in zip(grid[:, 0], shown, strict=True):
-            arms = arm_order(rows["arm"])
-            for place, arm in enumerate(arms):
-                own = rows[rows["arm"] == arm]
-                values = own["loss"].dropna().to_numpy(float)
-                if len(values):
-                    _violin(axes, place, values, arm_colour(arm), logarithmic=True)
-                if lost := len(own) - len(values):
+        figure, drawn = _violins(data.assign(shown=data["loss"]), height=3.2, logarithmic=True)
+        for axes, title, rows in drawn:
+            for place, arm in enumerate(arm_order(rows["arm"])):
+                if lost := int(rows.loc[rows["arm"] == arm, "loss"].isna().sum()):
                     where = (place, 1.0)
                     axes.annotate(f"{lost}†", where, xycoords=axes.get_xaxis_transform(), ha="center", fontsize=8)
-            relu = rows.loc[rows["arm"] == "relu", "loss"].dropna().to_numpy(float)
-            if len(relu):
-                at = np.exp(np.log(relu).mean())
-                axes.axhline(at, color=arm_colour("relu"), linewidth=0.9, linestyle=(0, (4, 3)))
-            _name_arms(axes, arms)
             if rows["loss"].notna().any():
                 round_ticks(axes.yaxis, rows["loss"].min() / 1.3, rows["loss"].max() * 1.5)
             axes.set_title(f"{title}, {rows['task'].iloc[0]}, width {rows['width'].iloc[0]}", pad=12)
-            axes.set_ylabel(f"{rows['split'].iloc[0]} mean squared error\n[squared units of the data]")
-            horizontal_grid(axes)
+            unit = f"variance of the training {_STANDARDISED_BY.get(rows['task'].iloc[0], 'targets')}"
+            axes.set_ylabel(f"{rows['split'].iloc[0]} mean squared error\n[{unit}]")
     return figure
 
 
 def accuracy_by_width(data: pd.DataFrame) -> Figure:
-    """Boxes of accuracy by size, a small panel for each arm; the medians of the mix are a line in all of them.
-
-    Args:
-        data: what `accuracy_by_width_data` returns, not empty.
-    """
-    shown = [(*part, arm_order(part[1]["arm"])) for part in panels(data, _SET)]
-    lines = [-(-len(arms) // _IN_A_ROW) for *_, arms in shown]
+    """Boxes of accuracy by size, a small panel for each arm; the medians of the mix are a line in all of them."""
+    shown = [(_learned_at(title, rows), rows) for title, rows in panels(data, _SET)]
     low, high = 100 * data["accuracy"].min(), 100 * data["accuracy"].max()
     room = 0.04 * (high - low) or 1.0
-    titles = [_learned_at(title, rows) for title, rows, _ in shown]
     with look():
-        figure, parts = stacked(titles, [0.6 + 1.75 * count for count in lines])
-        for part, count, (_, rows, arms) in zip(parts, lines, shown, strict=True):
-            grid = part.subplots(count, _IN_A_ROW, squeeze=False, sharex=True, sharey=True)
-            for place, axes in enumerate(grid.flat):
-                if place >= len(arms):
-                    axes.set_axis_off()
-                    continue
-                _boxes_of_arm(axes, rows, arms[place])
-                axes.set_ylim(low - room, high + room)
-                # Panels share their axes, which hides the names of ticks above an empty place.
-                axes.tick_params(labelbottom=place + _IN_A_ROW >= len(arms))
+        figure, parts, drawn = arms_in_rows(shown)
+        for axes, rows, arm in drawn:
+            _boxes_of_arm(axes, rows, arm)
+            axes.set_ylim(low - room, high + room)
+        for part, (_, rows) in zip(parts, shown, strict=True):
             part.supylabel(f"{rows['split'].iloc[0]} accuracy [%]", fontsize=10)
             several = len(rows["depth"].unique()) > 1
             part.supxlabel(f"width{' × depth' if several else ''} [neurons per hidden layer]", fontsize=10)
@@ -156,8 +113,6 @@ def _boxes_of_arm(axes: Axes, rows: pd.DataFrame, arm: str) -> None:
     crowded = sum(len(name) + 1 for name in names) > 16
     axes.set_xticks(range(len(names)), names, rotation=90 if crowded else 0)
     axes.set_xlim(-0.6, len(names) - 0.4)
-    axes.set_title(arm, color=text_colour(arm_colour(arm)), fontweight="bold", fontsize=9.5)
-    horizontal_grid(axes)
 
 
 def _learned_at(title: str, rows: pd.DataFrame) -> str:
@@ -172,7 +127,27 @@ def _name_arms(axes: Axes, names: list[str]) -> None:
     axes.set_xlim(-0.6, len(names) - 0.4)
 
 
-def _violin(axes: Axes, place: int, values: Vector, colour: str, *, logarithmic: bool = False) -> None:
+def _violins(
+    data: pd.DataFrame, *, height: float, logarithmic: bool = False, **sharing: Any
+) -> tuple[Figure, list[tuple[Axes, str, pd.DataFrame]]]:
+    """Violins of the column ``shown``: the figure, and of each panel the axes, its title and its rows."""
+    shown = list(panels(data.sort_values(["depth", "width"], kind="stable"), [*PANEL, "width"]))
+    figure, grid = canvas(len(shown), height=0.3 + height * len(shown), **sharing)
+    for axes, (_, rows) in zip(grid[:, 0], shown, strict=True):
+        arms = arm_order(rows["arm"])
+        for place, arm in enumerate(arms):
+            values = rows.loc[rows["arm"] == arm, "shown"].dropna().to_numpy(float)
+            if len(values):
+                mean = _violin(axes, place, values, arm_colour(arm), logarithmic=logarithmic)
+                if arm == "relu":
+                    axes.axhline(mean, color=arm_colour("relu"), linewidth=0.9, linestyle=(0, (4, 3)))
+        _name_arms(axes, arms)
+        horizontal_grid(axes)
+    return figure, [(axes, *panel) for axes, panel in zip(grid[:, 0], shown, strict=True)]
+
+
+def _violin(axes: Axes, place: int, values: Vector, colour: str, *, logarithmic: bool) -> float:
+    """One arm, and its mean, a geometric one on a logarithmic axis."""
     measured = np.log(values) if logarithmic else values
     # A density needs a spread to be estimated from; without one the dots say it all.
     if len(values) >= 3 and np.ptp(measured) > 1e-12 * np.abs(measured).max():
@@ -190,8 +165,9 @@ def _violin(axes: Axes, place: int, values: Vector, colour: str, *, logarithmic:
     # Dots of equal height are spread evenly; no chance is involved, so that a figure is the same each time.
     beside = 0.13 * np.sin(2.4 * np.arange(len(values))) if len(values) > 1 else np.zeros(len(values))
     axes.plot(place + beside, values, "o", color=colour, markersize=2.6, alpha=0.75, markeredgewidth=0)
-    mean = np.exp(measured.mean()) if logarithmic else measured.mean()
+    mean = float(np.exp(measured.mean()) if logarithmic else measured.mean())
     axes.plot([place - 0.24, place + 0.24], [mean] * 2, color=colour, linewidth=2.2, solid_capstyle="butt")
+    return mean
 
 
 def _box(axes: Axes, at: float, width: float, values: Vector, colour: str) -> None:

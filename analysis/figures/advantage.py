@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
 from analysis.cross_size import RIVALS, cross_size_table
+from analysis.figures.networks import panels
 from analysis.judgement import judge
 from analysis.load import Run
 from analysis.sets import headline_sets, judging_split, of_sets
-from analysis.style import FAINT, RIVAL_COLOURS, canvas, horizontal_grid, look
+from analysis.style import FAINT, RIVAL_COLOURS, Axes, Figure, canvas, horizontal_grid, look
 from search.schema import USUAL_TRIAL
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _LABELS: Final = {"relu": "mixed – ReLU", "best_pure": "mixed – best pure type", "best_usual": "mixed – best usual"}
 _MARKERS: Final = {"relu": "o", "best_pure": "s", "best_usual": "^"}
-_PANEL: Final = ["trial_id", "task", "lr_protocol", "depth"]
+_PANEL: Final = ["trial_id", "task", "architecture", "mixing", "lr_protocol", "depth"]
 
 
 def advantage_by_width_data(run: Run) -> pd.DataFrame:
@@ -35,19 +32,12 @@ def advantage_by_width_data(run: Run) -> pd.DataFrame:
 
 
 def advantage_by_width(data: pd.DataFrame) -> Figure:
-    """Advantage of the mix against width on a logarithmic axis, with intervals, one panel per set.
-
-    Args:
-        data: what `advantage_by_width_data` returns, not empty.
-    """
-    panels = [rows for _, rows in data.groupby(_PANEL, sort=False)]
-    varying = [column for column in _PANEL[1:] if len(data[column].unique()) > 1]
+    """Advantage of the mix against width on a logarithmic axis, with intervals, one panel per set."""
+    shown = list(panels(data, _PANEL))
     with look():
-        figure, grid = canvas(len(panels), height=0.7 + 2.9 * len(panels), sharex=True, sharey=True)
-        for axes, rows in zip(grid[:, 0], panels, strict=True):
-            first = rows.iloc[0]
-            extra = [f"depth {first[column]}" if column == "depth" else str(first[column]) for column in varying]
-            axes.set_title(", ".join([f"set of {first['trial_id']}", *extra]))
+        figure, grid = canvas(len(shown), height=0.7 + 2.9 * len(shown), sharex=True, sharey=True)
+        for axes, (title, rows) in zip(grid[:, 0], shown, strict=True):
+            axes.set_title(title)
             axes.set_ylabel("advantage of the mix\n[percentage points]")
             _panel(axes, rows)
         grid[-1, 0].set_xlabel("width [neurons per hidden layer]")

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
 
 from analysis.figures.base_functions import base_function
+from analysis.figures.curves import X_LIMIT
 from analysis.figures.found_curves import distance_table
 from analysis.figures.labels import Names, label_right
 from analysis.function_space import TYPE, curve_distances, curve_points, parities, set_distance, smooth_curve
 from analysis.load import Run, counted_attempts
 from analysis.sets import of_sets
-from analysis.style import FAINT, canvas, look
+from analysis.style import Axes, Figure, canvas, cross_hair, look
 from analysis.words import count
 from search.schema import Status
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _TYPE_COLOURS: Final = ("#0072b2", "#d55e00", "#009e73")
 
@@ -43,14 +40,10 @@ def curves_by_base_data(run: Run) -> pd.DataFrame:
     return points.merge(shares, on=TYPE)
 
 
-def curves_by_base(data: pd.DataFrame, *, x_limit: float = 4.0) -> Figure:
+def curves_by_base(data: pd.DataFrame) -> Figure:
     """A panel for each set with its curves, and how far apart the sets are that have equally many types.
 
     With several numbers of types there is a row for each base function, and a column for each number of types.
-
-    Args:
-        data: what `curves_by_base_data` returns, not empty.
-        x_limit: the curves are shown on [-x_limit, x_limit].
     """
     sets = dict(iter(data.groupby(["base", "num_types"], sort=False)))
     bases, counts = list(data["base"].unique()), sorted(data["num_types"].unique())
@@ -64,7 +57,7 @@ def curves_by_base(data: pd.DataFrame, *, x_limit: float = 4.0) -> Figure:
         shown = [(axes, sets[key]) for key, axes in places.items() if key in sets]
         lowest = {place % columns: axes for place, (key, axes) in enumerate(places.items()) if key in sets}
         for axes, own in shown:
-            _curves(axes, own, x_limit)
+            _curves(axes, own)
             one = own.iloc[0]
             types = f", {count(int(one['num_types']), 'type')}\n" if len(counts) > 1 else " "
             axes.set_title(f"from {one['base']}{types}({one['trial_id']})")
@@ -79,28 +72,27 @@ def curves_by_base(data: pd.DataFrame, *, x_limit: float = 4.0) -> Figure:
             for axes in grid[line]:
                 axes.remove()
             _distances(figure.add_subplot(whole), data[data["num_types"] == number])
-        label_right(figure, [_names(axes, own, x_limit) for axes, own in shown])
+        label_right(figure, [_names(axes, own) for axes, own in shown])
     return figure
 
 
-def _curves(axes: Axes, rows: pd.DataFrame, x_limit: float) -> None:
-    axes.axhline(0, color=FAINT, linewidth=0.5)
-    axes.axvline(0, color=FAINT, linewidth=0.5)
-    x = np.linspace(-x_limit, x_limit, 400)
+def _curves(axes: Axes, rows: pd.DataFrame) -> None:
+    cross_hair(axes)
+    x = np.linspace(-X_LIMIT, X_LIMIT, 400)
     reference = base_function(str(rows["base"].iloc[0]))
     if reference is not None:
         axes.plot(x, reference(x), color="black", linewidth=1.0, linestyle=(0, (4, 3)))
     for k, own in rows.groupby("type_index"):
         axes.plot(x, smooth_curve(own)(x), color=_TYPE_COLOURS[int(str(k)) % len(_TYPE_COLOURS)])
-    axes.set_xlim(-x_limit, x_limit)
+    axes.set_xlim(-X_LIMIT, X_LIMIT)
 
 
-def _names(axes: Axes, rows: pd.DataFrame, x_limit: float) -> Names:
+def _names(axes: Axes, rows: pd.DataFrame) -> Names:
     own = rows.drop_duplicates("type_index")
     names = [f"type {row['type_index']}\n{100 * row['odd']:.0f} % odd" for row in own.to_dict("records")]
-    heights = [float(smooth_curve(rows[rows["type_index"] == k])(x_limit)) for k in own["type_index"]]
+    heights = [float(smooth_curve(rows[rows["type_index"] == k])(X_LIMIT)) for k in own["type_index"]]
     colours = [_TYPE_COLOURS[int(k) % len(_TYPE_COLOURS)] for k in own["type_index"]]
-    return Names(axes, names, [x_limit] * len(names), heights, colours)
+    return Names(axes, names, [X_LIMIT] * len(names), heights, colours)
 
 
 def _distances(axes: Axes, data: pd.DataFrame) -> None:

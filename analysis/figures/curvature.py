@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
+from analysis.figures.layouts import arms_in_rows
 from analysis.figures.networks import (
     PANEL,
     beside_rivals,
     headline_networks,
     learned_sizes,
+    loss_units,
     panels,
     spectra,
     where_learned,
@@ -19,21 +21,16 @@ from analysis.figures.networks import (
 from analysis.load import Run
 from analysis.sets import headline_sets
 from analysis.statistics import Vector, mean_intervals
-from analysis.style import arm_colour, arm_order, horizontal_grid, look, stacked, text_colour
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from analysis.style import Axes, Figure, arm_colour, arm_order, look, stacked
 
 QUANTITIES: Final = {
-    "hessian_trace": "trace of the Hessian\n[nat / weight²]",
+    "hessian_trace": "trace of the Hessian\n[{unit} / weight²]",
     "near_zero_fraction": "share of eigenvalues\nnear zero [%]",
     "weight_norm": "norm of all weights",
 }
-"""Columns of ``evaluations`` that the picture by arm shows, each with its label."""
+"""Columns of ``evaluations`` that the picture by arm shows, each with its label; ``unit`` is that of the loss."""
 
 _FACTORS: Final = {"near_zero_fraction": 100.0}
-_IN_A_ROW: Final = 4
 _GRID: Final = 600
 """Most eigenvalues on the grid on which densities are averaged."""
 
@@ -56,15 +53,12 @@ def curvature_by_arm_data(run: Run) -> pd.DataFrame:
     for record, estimate in zip(records, mean_intervals(samples), strict=True):
         record |= {"value": estimate.value, "low": estimate.low, "high": estimate.high, "networks": estimate.n}
     columns = [*PANEL, "width", "arm", "quantity", "value", "low", "high", "networks"]
-    return pd.DataFrame.from_records(records, columns=columns)
+    data = pd.DataFrame.from_records(records, columns=columns)
+    return data.assign(unit=loss_units(run, data["task"]))
 
 
 def curvature_by_arm(data: pd.DataFrame) -> Figure:
-    """A row for every arm and a column for every quantity: means with intervals; one block per set.
-
-    Args:
-        data: what `curvature_by_arm_data` returns, not empty.
-    """
+    """A row for every arm and a column for every quantity: means with intervals; one block per set."""
     shown = list(panels(data, [*PANEL, "width"]))
     quantities = [name for name in QUANTITIES if name in set(data["quantity"])]
     titles = [f"{title}, width {rows['width'].iloc[0]}" for title, rows in shown]
@@ -75,7 +69,7 @@ def curvature_by_arm(data: pd.DataFrame) -> Figure:
             grid = part.subplots(1, len(quantities), squeeze=False, sharey=True)
             for axes, quantity in zip(grid[0], quantities, strict=True):
                 _means(axes, rows[rows["quantity"] == quantity], arms)
-                axes.set_xlabel(QUANTITIES[quantity])
+                axes.set_xlabel(QUANTITIES[quantity].format(unit=rows["unit"].iloc[0]))
                 axes.locator_params(axis="x", nbins=4)
             grid[0, 0].set_yticks(range(len(arms)), arms)
             grid[0, 0].set_ylim(len(arms) - 0.5, -0.5)
@@ -101,52 +95,38 @@ def spectral_densities_data(run: Run) -> pd.DataFrame:
             part = pd.DataFrame({"eigenvalue": grid, "density": np.mean(densities, axis=0)})
             named: dict[str, Any] = dict(zip([*PANEL, "width"], key, strict=True))
             parts.append(part.assign(arm=arm, networks=len(own), **named)[columns])
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+    data = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+    return data.assign(unit=loss_units(run, data["task"]))
 
 
 def spectral_densities(data: pd.DataFrame) -> Figure:
-    """Density of Hessian eigenvalues, a small panel for each arm; that of the mix is a faint line in all of them.
+    """Density of Hessian eigenvalues, a small panel for each arm; that of the mix is a faint line in all of them."""
+    shown = [(f"{title}, width {rows['width'].iloc[0]}", rows) for title, rows in panels(data, [*PANEL, "width"])]
+    with look():
+        figure, parts, drawn = arms_in_rows(shown)
+        for axes, rows, arm in drawn:
+            _density(axes, rows, arm)
+        for part, (_, rows) in zip(parts, shown, strict=True):
+            part.supylabel("density [1 / eigenvalue]", fontsize=10)
+            part.supxlabel(f"eigenvalue of the Hessian [{rows['unit'].iloc[0]} per squared weight]", fontsize=10)
+    return figure
 
-    Args:
-        data: what `spectral_densities_data` returns, not empty.
-    """
+
+def _density(axes: Axes, rows: pd.DataFrame, arm: str) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-    shown = [(*part, arm_order(part[1]["arm"])) for part in panels(data, [*PANEL, "width"])]
-    lines = [-(-len(arms) // _IN_A_ROW) for *_, arms in shown]
-    titles = [f"{title}, width {rows['width'].iloc[0]}" for title, rows, _ in shown]
-    with look():
-        figure, parts = stacked(titles, [0.7 + 1.75 * count for count in lines])
-        for part, count, (_, rows, arms) in zip(parts, lines, shown, strict=True):
-            grid = part.subplots(count, _IN_A_ROW, squeeze=False, sharex=True, sharey=True)
-            highest = rows["density"].max()
-            mixed = rows[rows["arm"] == "mixed"]
-            for place, axes in enumerate(grid.flat):
-                if place >= len(arms):
-                    axes.set_axis_off()
-                    continue
-                arm = arms[place]
-                own = rows[rows["arm"] == arm]
-                axes.set_yscale("log")
-                axes.fill_between(
-                    own["eigenvalue"], own["density"], _FAINTEST * highest, color=arm_colour(arm), alpha=0.3
-                )
-                axes.plot(own["eigenvalue"], own["density"], color=arm_colour(arm), linewidth=1.1)
-                if arm != "mixed":
-                    axes.plot(
-                        mixed["eigenvalue"], mixed["density"], color=arm_colour("mixed"), linewidth=0.9, alpha=0.9
-                    )
-                axes.set_ylim(_FAINTEST * highest, 2 * highest)
-                axes.locator_params(axis="x", nbins=4)
-                axes.yaxis.set_major_locator(LogLocator(numticks=5))
-                axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-                axes.yaxis.set_minor_locator(NullLocator())
-                axes.set_title(arm, color=text_colour(arm_colour(arm)), fontweight="bold", fontsize=9.5)
-                axes.tick_params(labelbottom=place + _IN_A_ROW >= len(arms))
-                horizontal_grid(axes)
-            part.supylabel("density [1 / eigenvalue]", fontsize=10)
-            part.supxlabel("eigenvalue of the Hessian [nat per squared weight]", fontsize=10)
-    return figure
+    lowest = _FAINTEST * rows["density"].max()
+    own, mixed = (rows[rows["arm"] == name] for name in (arm, "mixed"))
+    axes.set_yscale("log")
+    axes.fill_between(own["eigenvalue"], own["density"], lowest, color=arm_colour(arm), alpha=0.3)
+    axes.plot(own["eigenvalue"], own["density"], color=arm_colour(arm), linewidth=1.1)
+    if arm != "mixed":
+        axes.plot(mixed["eigenvalue"], mixed["density"], color=arm_colour("mixed"), linewidth=0.9, alpha=0.9)
+    axes.set_ylim(lowest, 2 * rows["density"].max())
+    axes.locator_params(axis="x", nbins=4)
+    axes.yaxis.set_major_locator(LogLocator(numticks=5))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _means(axes: Axes, rows: pd.DataFrame, arms: list[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -11,11 +11,10 @@ from analysis.figures.base_functions import base_function
 from analysis.function_space import curve_points, smooth_curve
 from analysis.load import Run, counted_attempts
 from analysis.sets import METHODS, headline_sets, of_sets
-from analysis.style import FAINT, canvas, look, outer_step_colours
+from analysis.style import Axes, Figure, canvas, cross_hair, look, outer_step_colours
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+X_LIMIT: Final = 4.0
+"""Curves are shown from minus to plus this; more of them is stored."""
 
 _COLUMNS: Final = ["method", "trial_id", "type_index", "base", "step", "final"]
 
@@ -33,13 +32,8 @@ def activation_curves_data(run: Run) -> pd.DataFrame:
     return curve_points(rows, _COLUMNS)
 
 
-def activation_curves(data: pd.DataFrame, *, x_limit: float = 4.0) -> Figure:
-    """Curves coloured by outer step, one row of panels per method and one panel per type.
-
-    Args:
-        data: what `activation_curves_data` returns, not empty.
-        x_limit: the curves are shown on [-x_limit, x_limit]; 10 shows all that is stored.
-    """
+def activation_curves(data: pd.DataFrame) -> Figure:
+    """Curves coloured by outer step, one row of panels per method and one panel per type."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
     from matplotlib.ticker import MaxNLocator
@@ -53,9 +47,9 @@ def activation_curves(data: pd.DataFrame, *, x_limit: float = 4.0) -> Figure:
             own = data[data["method"] == method]
             colours = ScalarMappable(Normalize(0, max(int(own["step"].max()), 1)), outer_step_colours())
             for axes, k in zip(axes_row, types, strict=True):
-                _panel(axes, own[own["type_index"] == k], x_limit)
+                _panel(axes, own[own["type_index"] == k])
                 axes.set_title(f"{own['trial_id'].iloc[0]}, type {k}")
-                axes.set_xlim(-x_limit, x_limit)
+                axes.set_xlim(-X_LIMIT, X_LIMIT)
                 axes.xaxis.set_major_locator(MaxNLocator(5, prune="both"))
             unit = "outer step" if method == "gradient" else "generation"
             bar: dict[str, Any] = {"label": unit, "ticks": MaxNLocator(6, integer=True), "pad": 0.02, "fraction": 0.05}
@@ -68,17 +62,16 @@ def activation_curves(data: pd.DataFrame, *, x_limit: float = 4.0) -> Figure:
     return figure
 
 
-def _panel(axes: Axes, rows: pd.DataFrame, x_limit: float) -> None:
-    axes.axhline(0, color=FAINT, linewidth=0.5)
-    axes.axvline(0, color=FAINT, linewidth=0.5)
+def _panel(axes: Axes, rows: pd.DataFrame) -> None:
+    cross_hair(axes)
     colours = outer_step_colours()
     last = rows["step"].max()
     for step in sorted(rows["step"].unique()):
         curve = rows[rows["step"] == step]
-        x = np.linspace(max(-x_limit, curve["x"].min()), min(x_limit, curve["x"].max()), 400)
+        x = np.linspace(max(-X_LIMIT, curve["x"].min()), min(X_LIMIT, curve["x"].max()), 400)
         y = smooth_curve(curve)(x)
         axes.plot(x, y, color=colours(step / max(last, 1)), linewidth=2.4 if step == last else 1.2)
     base = rows["base"].iloc[0] if len(rows) else ""
     if (reference := base_function(base)) is not None:
-        x = np.linspace(-x_limit, x_limit, 400)
+        x = np.linspace(-X_LIMIT, X_LIMIT, 400)
         axes.plot(x, reference(x), color="black", linewidth=1.1, linestyle=(0, (4, 3)), label=f"base: {base}", zorder=5)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -10,11 +10,7 @@ import pandas as pd
 from analysis.figures.labels import Names, label_right, names_of_arms
 from analysis.figures.networks import CONDITIONS, headline_networks, panels, where_learned, without_controls
 from analysis.load import Run
-from analysis.style import arm_colour, arm_order, horizontal_grid, look, stacked
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from analysis.style import Axes, Figure, arm_colour, arm_order, horizontal_grid, look, stacked
 
 _SET: Final = ["trial_id", *CONDITIONS, "width"]
 
@@ -38,11 +34,7 @@ def accuracy_by_epoch_data(run: Run) -> pd.DataFrame:
 
 
 def accuracy_by_epoch(data: pd.DataFrame) -> Figure:
-    """A line for each arm with a band of one standard error, a panel for each depth, a row of panels for each set.
-
-    Args:
-        data: what `accuracy_by_epoch_data` returns, not empty.
-    """
+    """A line for each arm with a band of one standard error, a panel for each depth, a row of panels for each set."""
     shown = list(panels(data, _SET))
     depths = sorted(data["depth"].unique())
     titles = [f"{title}, width {rows['width'].iloc[0]}" for title, rows in shown]

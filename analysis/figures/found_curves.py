@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 
-from analysis.figures.curves import activation_curves_data
+from analysis.figures.curves import X_LIMIT, activation_curves_data
 from analysis.figures.labels import Names, label_right
 from analysis.function_space import TYPE, curve_distances, smooth_curve
 from analysis.load import Run
-from analysis.style import FAINT, INK, METHOD_COLOURS, canvas, look
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from analysis.style import INK, METHOD_COLOURS, Axes, Figure, canvas, cross_hair, look
 
 _DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)))
 """One line style for each type of a set."""
@@ -27,18 +21,12 @@ def found_curves_data(run: Run) -> pd.DataFrame:
     return curves[curves["final"].astype(bool)].reset_index(drop=True)
 
 
-def found_curves(data: pd.DataFrame, *, x_limit: float = 4.0) -> Figure:
-    """All final functions in one panel, and their distances in function space in another.
-
-    Args:
-        data: what `found_curves_data` returns, not empty.
-        x_limit: the curves are shown on [-x_limit, x_limit].
-    """
+def found_curves(data: pd.DataFrame) -> Figure:
+    """All final functions in one panel, and their distances in function space in another."""
     with look():
         figure, ((left,), (right,)) = canvas(2, 1, height=7.4, height_ratios=(1, 1.25))
-        left.axhline(0, color=FAINT, linewidth=0.5)
-        left.axvline(0, color=FAINT, linewidth=0.5)
-        x = np.linspace(-x_limit, x_limit, 400)
+        cross_hair(left)
+        x = np.linspace(-X_LIMIT, X_LIMIT, 400)
         names, ends, colours = [], [], []
         for index, own in data.groupby(TYPE):
             method, trial, k = (str(part) for part in index)
@@ -47,11 +35,11 @@ def found_curves(data: pd.DataFrame, *, x_limit: float = 4.0) -> Figure:
             names.append(f"{trial}\ntype {k}")
             ends.append(float(y[-1]))
             colours.append(METHOD_COLOURS[method])
-        left.set(xlabel="pre-activation", ylabel="activation", xlim=(-x_limit, x_limit), title="final functions")
+        left.set(xlabel="pre-activation", ylabel="activation", xlim=(-X_LIMIT, X_LIMIT), title="final functions")
         table = curve_distances(data)
         distance_table(right, table.to_numpy(float), [f"{trial}\ntype {k}" for _, trial, k in table.index])
         right.set_title("distance under a standard normal")
-        label_right(figure, [Names(left, names, [x_limit] * len(names), ends, colours)])
+        label_right(figure, [Names(left, names, [X_LIMIT] * len(names), ends, colours)])
     return figure
 
 

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
 
 from analysis.figures.labels import Names, label_right, names_of_arms
-from analysis.figures.networks import beside_rivals
+from analysis.figures.networks import beside_rivals, panels
 from analysis.initial_variance import initial_variance_table
 from analysis.load import Run
 from analysis.sets import headline_sets
 from analysis.statistics import Interval
-from analysis.style import FAINT, arm_colour, arm_order, horizontal_grid, look, round_ticks, stacked
+from analysis.style import FAINT, Axes, Figure, arm_colour, arm_order, horizontal_grid, look, round_ticks, stacked
 from search.schema import CONTROLS
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 GAINS: Final = ("no-gain", "mixed-normalized")
 """The controls that say what gain and offset do to the signal."""
@@ -37,33 +33,21 @@ def initial_variance_data(run: Run) -> pd.DataFrame:
     """
     rows = run.table("initial_variance")
     rows = rows[rows["arm"].isin(GAINS) | ~rows["arm"].isin(list(CONTROLS))]
-    # The first step is the same under all regimes and protocols.
-    rows = beside_rivals(rows.assign(regime="", lr_protocol=""), headline_sets(run), ["trial_id", "method", "mixing"])
+    rows = beside_rivals(rows, headline_sets(run), ["trial_id", "method", "mixing"])
     widest = rows.groupby(_PANEL, dropna=False)["width"].transform("max") if len(rows) else rows["width"]
     return initial_variance_table(rows[rows["width"] == widest])
 
 
 def initial_variance(data: pd.DataFrame) -> Figure:
-    """Two panels for each set, kind of network, mixing and depth, a line for each arm; variances are logarithmic.
-
-    Args:
-        data: what `initial_variance_data` returns, not empty.
-    """
-    shown = [rows for _, rows in data.groupby(_PANEL, sort=False, dropna=False)]
-    varying = [name for name in ("task", "architecture", "mixing") if len(data[name].unique()) > 1]
-    titles = []
-    for rows in shown:
-        first = rows.iloc[0]
-        extra = [str(first[name]) for name in varying]
-        titles.append(
-            ", ".join([f"set of {first['trial_id']}", *extra, f"depth {first['depth']}, width {first['width']}"])
-        )
-    most = max(rows["arm"].nunique() for rows in shown)
+    """Two panels for each set, kind of network, mixing and depth, a line for each arm; variances are logarithmic."""
+    shown = list(panels(data, _PANEL))
+    titles = [f"{title}, width {rows['width'].iloc[0]}" for title, rows in shown]
+    most = max(rows["arm"].nunique() for _, rows in shown)
     with look():
         each = max(2.7, 0.17 * most + 1.1)
         figure, parts = stacked(titles, [each] * len(shown), width=7.6)
         drawn = []
-        for part, rows in zip(parts, shown, strict=True):
+        for part, (_, rows) in zip(parts, shown, strict=True):
             grid = part.subplots(1, 2, squeeze=False, sharey=True)
             for axes, (side, words) in zip(grid[0], _SIDES.items(), strict=True):
                 _lines(axes, rows, side)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import pandas as pd
 
 from analysis.load import Run
 from analysis.sets import headline_sets, judging_split, of_sets, one_rate
+from analysis.settings import regressions
 from search.schema import CONTROLS, USUAL_TRIAL
 
 CONDITIONS: Final = ["task", "architecture", "mixing", "regime", "lr_protocol"]
@@ -18,7 +19,7 @@ PANEL: Final = ["trial_id", *CONDITIONS, "depth"]
 """Columns that say which panel a network belongs to."""
 
 _LEARNED: Final = ["trial_id", "method", "mixing", "learned_width", "learned_depth"]
-_SHARED: Final = ["run_id", "task", "architecture", "regime", "lr_protocol", "width", "depth"]
+_SHARED: Final = ["run_id", "task", "architecture", "regime", "lr_protocol", "split", "width", "depth"]
 
 
 def headline_networks(run: Run) -> pd.DataFrame:
@@ -44,11 +45,11 @@ def beside_rivals(rows: pd.DataFrame, sets: pd.DataFrame, names: list[str]) -> p
     """The rows of each set with those of the usual activations under the same conditions, set after set.
 
     Args:
-        rows: with ``run_id``, ``trial_id``, `CONDITIONS`, ``width`` and ``depth``.
+        rows: with ``run_id``, ``trial_id``, ``width``, ``depth`` and those of the conditions that its table has.
         sets: with ``run_id`` and ``trial_id``.
         names: columns of a set's rows that its rivals' rows take over; how usual activations are mixed means nothing.
     """
-    shared = [*_SHARED, *(column for column in ("split",) if column in rows.columns)]
+    shared = [column for column in _SHARED if column in rows.columns]
     usual = rows[rows["trial_id"] == USUAL_TRIAL].drop(columns=names)
     parts = []
     for chosen in sets.itertuples():
@@ -79,8 +80,22 @@ def learned_sizes(run: Run) -> pd.DataFrame:
 
 def panels(data: pd.DataFrame, by: list[str]) -> Iterator[tuple[str, pd.DataFrame]]:
     """The rows of each panel with its title, in the order of the data; what is the same for all is not in titles."""
-    varying = [column for column in PANEL[1:] if len(data[column].unique()) > 1 and column in by]
+    varying = [column for column in PANEL[1:] if column in by and len(data[column].unique()) > 1]
     for _, rows in data.groupby(by, sort=False, dropna=False):
         first = rows.iloc[0]
         extra = [f"depth {first[column]}" if column == "depth" else str(first[column]) for column in varying]
         yield ", ".join([f"set of {first['trial_id']}", *extra]), rows
+
+
+def score_measures(run: Run, tasks: pd.Series[Any]) -> pd.Series[Any]:
+    """What ``score`` and ``val_accuracy`` are in the task of each row: validation accuracy or, in regression, skill."""
+    return _by_regression(run, tasks, "validation accuracy", "validation skill")
+
+
+def loss_units(run: Run, tasks: pd.Series[Any]) -> pd.Series[Any]:
+    """The unit of the training loss in the task of each row."""
+    return _by_regression(run, tasks, "nat", "squared error")
+
+
+def _by_regression(run: Run, tasks: pd.Series[Any], other: str, regression: str) -> pd.Series[Any]:
+    return tasks.isin(list(regressions([run]))).map({False: other, True: regression}).astype(object)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, get_args
+from typing import Final, get_args
 
 import numpy as np
 import pandas as pd
 
 from analysis.figures.labels import Names, label_right, names_of_arms
-from analysis.figures.networks import PANEL, headline_networks, panels, where_learned, without_controls
+from analysis.figures.layouts import wide_panels
+from analysis.figures.networks import PANEL, headline_networks, loss_units, panels, where_learned, without_controls
 from analysis.langevin import CENTRES, Noise, in_flat_minimum, loss, noisy_descents
 from analysis.load import Run
-from analysis.style import FAINT, arm_colour, arm_order, canvas, horizontal_grid, look, round_ticks
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from analysis.style import FAINT, Axes, Figure, arm_colour, arm_order, canvas, horizontal_grid, look, round_ticks
 
 _PATHS_SHOWN: Final = 3
 _COLOURS: Final = {"aligned with the Hessian": "#d55e00", "the same everywhere": "#0072b2"}
@@ -40,11 +37,7 @@ def noisy_descent_data(run: Run) -> pd.DataFrame:
 
 
 def noisy_descent(data: pd.DataFrame) -> Figure:
-    """Left, paths with aligned noise on the contours of the loss; right, the share of paths in the flat minimum.
-
-    Args:
-        data: what `noisy_descent_data` returns, not empty.
-    """
+    """Left, paths with aligned noise on the contours of the loss; right, the share of paths in the flat minimum."""
     with look():
         figure, ((left, right),) = canvas(1, 2, width=6.4, height=3.0)
         _landscape(left)
@@ -72,32 +65,25 @@ def gradient_noise_data(run: Run) -> pd.DataFrame:
     rows = without_controls(where_learned(headline_networks(run)))
     rows = rows[rows["noise_alignment"].notna() & rows["hessian_trace"].gt(0)]
     rows = rows.rename(columns={"noise_alignment": "alignment", "hessian_trace": "trace"})
-    return rows[[*PANEL, "width", "arm", "seed", "trace", "alignment"]].reset_index(drop=True)
+    rows = rows.assign(unit=loss_units(run, rows["task"]))
+    return rows[[*PANEL, "width", "arm", "seed", "trace", "alignment", "unit"]].reset_index(drop=True)
 
 
 def gradient_noise(data: pd.DataFrame) -> Figure:
-    """Alignment of gradient noise with the Hessian against the Hessian's trace, each network a dot; a panel per set.
-
-    Args:
-        data: what `gradient_noise_data` returns, not empty.
-    """
-    shown = list(panels(data, [*PANEL, "width"]))
-    most = max(len(rows["arm"].unique()) for _, rows in shown)
+    """Alignment of gradient noise with the Hessian against the Hessian's trace, each network a dot; a panel per set."""
+    xlabel = f"trace of the Hessian [{' or '.join(data['unit'].unique())} per squared weight], logarithmic"
+    ylabel = "cosine of noise\ncovariance and Hessian"
+    names = []
     with look():
-        each = max(3.2, 0.17 * most + 0.6)
-        figure, grid = canvas(len(shown), height=0.3 + each * len(shown), sharex=True, sharey=True)
-        for axes, (title, rows) in zip(grid[:, 0], shown, strict=True):
+        figure, drawn = wide_panels(list(panels(data, [*PANEL, "width"])), xlabel=xlabel, ylabel=ylabel)
+        for axes, rows in drawn:
             for arm in arm_order(rows["arm"]):
                 own = rows[rows["arm"] == arm]
                 axes.plot(own["trace"], own["alignment"], "o", color=arm_colour(arm), markersize=3.5, alpha=0.6)
             round_ticks(axes.xaxis, data["trace"].min() / 1.1, data["trace"].max() * 1.1)
-            axes.set_title(f"{title}, width {rows['width'].iloc[0]}")
-            axes.set_ylabel("cosine of noise\ncovariance and Hessian")
-            horizontal_grid(axes)
-        grid[-1, 0].set_xlabel("trace of the Hessian [nat per squared weight], logarithmic")
-        middles = [rows.groupby("arm")[["trace", "alignment"]].median() for _, rows in shown]
-        of_panels = zip(grid[:, 0], middles, strict=True)
-        label_right(figure, [names_of_arms(axes, points, "trace", "alignment") for axes, points in of_panels])
+            middles = rows.groupby("arm")[["trace", "alignment"]].median()
+            names.append(names_of_arms(axes, middles, "trace", "alignment"))
+        label_right(figure, names)
     return figure
 
 

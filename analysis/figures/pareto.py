@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from itertools import combinations
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import pandas as pd
 
+from analysis.figures.networks import score_measures
 from analysis.load import Run
 from analysis.pareto import objectives_of, pareto_front, pareto_table
 from analysis.sets import METHODS
-from analysis.style import FAINT, METHOD_COLOURS, canvas, horizontal_grid, look
+from analysis.style import FAINT, METHOD_COLOURS, Axes, Figure, canvas, horizontal_grid, look
 from search.schema import OBJECTIVES
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
 OBJECTIVE_LABELS: Final = {
-    "score": "validation accuracy [%]",
+    "score": "{measure} [%]",
     "cross_size_drop": "cross-size drop [points]",
     "num_params": "weights and biases",
     "flatness": "Hessian trace per parameter",
 }
+"""Objective → its label; ``measure`` is what the score is."""
 _FACTORS: Final = {"score": 100.0, "cross_size_drop": 100.0}
 _MARKERS: Final = {"gradient": "o", "evolution": "s"}
 
@@ -31,27 +29,25 @@ def pareto_set_data(run: Run) -> pd.DataFrame:
     """One row per trial and pair of objectives.
 
     Columns: ``method``, ``trial_id``, ``x_objective``, ``y_objective``, ``x``, ``y``, ``front`` (in the Pareto set of
-    all objectives) and ``pair_front`` (in that of these two).
+    all objectives), ``pair_front`` (in that of these two) and ``measure`` (what the score is).
     """
     rows = pareto_table(run)
+    tasks = rows["trial_id"].map(run.trials.drop_duplicates("trial_id").set_index("trial_id")["task"])
+    rows = rows.assign(measure=score_measures(run, tasks))
     parts = []
     for second, first in combinations(objectives_of(run), 2):
         pair = rows[[first, second]].to_numpy(float)
-        part = rows[["method", "trial_id", "front"]].assign(
+        part = rows[["method", "trial_id", "front", "measure"]].assign(
             x_objective=first, y_objective=second, x=pair[:, 0], y=pair[:, 1]
         )
         part["pair_front"] = pareto_front(pair, [OBJECTIVES[first], OBJECTIVES[second]])
         parts.append(part)
-    columns = ["method", "trial_id", "x_objective", "y_objective", "x", "y", "front", "pair_front"]
+    columns = ["method", "trial_id", "x_objective", "y_objective", "x", "y", "front", "pair_front", "measure"]
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
 
 def pareto_set(data: pd.DataFrame) -> Figure:
-    """A panel per pair of objectives: trials faint, the Pareto set strong, the front of the pair as a line.
-
-    Args:
-        data: what `pareto_set_data` returns, not empty.
-    """
+    """A panel per pair of objectives: trials faint, the Pareto set strong, the front of the pair as a line."""
     pairs = list(dict.fromkeys(zip(data["x_objective"], data["y_objective"], strict=True)))
     columns = min(len(pairs), 2)
     lines = -(-len(pairs) // columns)
@@ -77,8 +73,9 @@ def _panel(axes: Axes, rows: pd.DataFrame, first: str, second: str) -> None:
             axes.plot(
                 x[own & rows["front"]], y[own & rows["front"]], markersize=7, label=f"{method}, in the set", **style
             )
-    axes.set_xlabel(OBJECTIVE_LABELS[first])
-    axes.set_ylabel(OBJECTIVE_LABELS[second])
+    measure = " or ".join(rows["measure"].unique())
+    axes.set_xlabel(OBJECTIVE_LABELS[first].format(measure=measure))
+    axes.set_ylabel(OBJECTIVE_LABELS[second].format(measure=measure))
     axes.locator_params(axis="x", nbins=5)  # small numbers have long names
     horizontal_grid(axes)
 

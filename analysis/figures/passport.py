@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
+from analysis.figures.networks import panels
 from analysis.load import Run
 from analysis.merit import ACCURACY
 from analysis.passport import Passport
 from analysis.passport_label import Standing
 from analysis.passport_table import headline_passports
-from analysis.style import INK, look
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from analysis.style import INK, Axes, Figure, canvas, look
 
 _PANEL: Final = ["trial_id", "task", "architecture"]
 _COLUMNS: Final = [
@@ -48,25 +45,16 @@ def passport_heat_data(*passports: Passport) -> pd.DataFrame:
 
 
 def scale_passport_figure(data: pd.DataFrame) -> Figure:
-    """A panel per set and task, widths from left to right, depths and rivals from top to bottom.
-
-    Args:
-        data: what `scale_passport_data` returns, not empty.
-    """
-    panels = [rows for _, rows in data.groupby(_PANEL, sort=False)]
-    lines = [len(rows[["depth", "rival"]].drop_duplicates()) for rows in panels]
-    widths = max(len(rows["width"].unique()) for rows in panels)
-    height = sum(lines) * _CELL[1] + 0.75 * len(panels) + 0.55
+    """A panel per set, task and kind of network, widths from left to right, depths and rivals from top to bottom."""
+    shown = list(panels(data, _PANEL))
+    lines = [len(rows[["depth", "rival"]].drop_duplicates()) for _, rows in shown]
+    widths = max(len(rows["width"].unique()) for _, rows in shown)
+    height = sum(lines) * _CELL[1] + 0.75 * len(shown) + 0.55
     with look():
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(max(7.2, 1.9 + _CELL[0] * widths), height), layout="constrained")
-        grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=lines)
-        several = len(data["task"].unique()) > 1
-        for axes, rows in zip(grid[:, 0], panels, strict=True):
-            first = rows.iloc[0]
-            task = f", {first['task']}" if several else ""
-            axes.set_title(f"set of {first['trial_id']}{task}: {first['label'] or 'no label'}")
+        width = max(7.2, 1.9 + _CELL[0] * widths)
+        figure, grid = canvas(len(shown), width=width, height=height, height_ratios=lines)
+        for axes, (title, rows) in zip(grid[:, 0], shown, strict=True):
+            axes.set_title(f"{title}: {rows['label'].iloc[0] or 'no label'}")
             _heat(axes, rows)
         grid[-1, 0].set_xlabel(f"width [neurons per hidden layer]   {_legend(data)}")
     return figure

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import pandas as pd
 
 from analysis.comparison import BUDGETS, best_so_far, budget_curves
+from analysis.figures.networks import score_measures
 from analysis.load import Run, counted_attempts
 from analysis.sets import METHODS
 from analysis.settings import outer_loss_unit
-from analysis.style import METHOD_COLOURS, canvas, horizontal_grid, look
+from analysis.style import METHOD_COLOURS, Axes, Figure, canvas, horizontal_grid, look
 from analysis.words import count
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _LABELS: Final = {"inner_steps_total": "inner steps per trial", "wall_seconds": "time per trial [s]"}
 _DASHES: Final = {"gradient": "-", "evolution": (0, (5, 1.5))}
 
 
 def best_so_far_data(run: Run) -> pd.DataFrame:
-    """Best validation accuracy so far against both budgets.
+    """Best validation accuracy so far against both budgets; ``measure`` says in which tasks it is skill.
 
     Rows with an empty ``trial_id`` are means over a method's trials with ``low`` and ``high``; the others are the
     recorded values of single trials.
@@ -34,15 +31,12 @@ def best_so_far_data(run: Run) -> pd.DataFrame:
         single = best_so_far(steps, budget, "val_accuracy").rename(columns={"best": "value"}).assign(budget_kind=budget)
         parts += [part for part in (means, single) if len(part)]
     columns = ["task", "budget_kind", "method", "trial_id", "budget", "value", "low", "high", "trials"]
-    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+    data = pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+    return data.assign(measure=score_measures(run, data["task"]))
 
 
 def best_so_far_figure(data: pd.DataFrame) -> Figure:
-    """Mean best so far of each method with its band, and each trial as a thin line; one panel per budget.
-
-    Args:
-        data: what `best_so_far_data` returns, not empty.
-    """
+    """Mean best so far of each method with its band, and each trial as a thin line; one panel per budget."""
     tasks = list(data["task"].unique())
     with look():
         figure, grid = canvas(len(tasks), len(BUDGETS), width=6.4, height=0.8 + 2.9 * len(tasks), sharey=True)
@@ -50,7 +44,8 @@ def best_so_far_figure(data: pd.DataFrame) -> Figure:
             for axes, budget in zip(axes_row, BUDGETS, strict=True):
                 _budget_panel(axes, data[(data["task"] == task) & (data["budget_kind"] == budget)])
                 axes.set_xlabel(_LABELS[budget])
-            axes_row[0].set_ylabel("best validation accuracy\nso far [%]")
+            measure = data.loc[data["task"] == task, "measure"].iloc[0]
+            axes_row[0].set_ylabel(f"best {measure}\nso far [%]")
             if len(tasks) > 1:
                 axes_row[0].set_title(task)
         figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2, handlelength=2.6)
@@ -74,34 +69,17 @@ def _budget_panel(axes: Axes, rows: pd.DataFrame) -> None:
 
 
 def accuracy_by_outer_step_data(run: Run) -> pd.DataFrame:
-    """Validation accuracy of probes at every recorded step of every trial, whether it rises or falls."""
+    """Validation accuracy, or skill, of probes at every recorded step of every trial, whether it rises or falls."""
     steps = counted_attempts(run.steps, run.trials)
     rows = steps.dropna(subset=["val_accuracy"]).sort_values(["method", "trial_id", "step"])
-    return rows[["method", "run_id", "trial_id", "step", "val_accuracy"]].reset_index(drop=True)
+    rows = rows.assign(measure=score_measures(run, rows["task"]))
+    return rows[["method", "run_id", "trial_id", "step", "val_accuracy", "measure"]].reset_index(drop=True)
 
 
 def accuracy_by_outer_step(data: pd.DataFrame) -> Figure:
-    """Validation accuracy against outer step or generation, one panel per method and one line per trial.
-
-    Args:
-        data: what `accuracy_by_outer_step_data` returns, not empty.
-    """
-    methods = [method for method in METHODS if method in set(data["method"])]
-    with look():
-        figure, grid = canvas(1, len(methods), width=max(4.6, 3.2 * len(methods)), height=3.0, sharey=True)
-        for axes, method in zip(grid[0], methods, strict=True):
-            own = data[data["method"] == method]
-            lines = list(own.groupby(["run_id", "trial_id"]))
-            for place, (_, trial) in enumerate(lines):
-                fade = 0.45 + 0.5 * place / max(len(lines) - 1, 1)
-                style: dict[str, Any] = {"color": METHOD_COLOURS[method], "alpha": fade, "markersize": 3.5}
-                axes.plot(trial["step"], 100 * trial["val_accuracy"], "o-", linewidth=1.1, **style)
-            axes.xaxis.get_major_locator().set_params(integer=True)
-            axes.set_title(f"{method}, {count(len(lines), 'trial')}")
-            axes.set_xlabel("outer step" if method == "gradient" else "generation")
-            horizontal_grid(axes)
-        grid[0, 0].set_ylabel("validation accuracy [%]")
-    return figure
+    """What probes reach against outer step or generation, one panel per method and one line per trial."""
+    label = f"{' or '.join(data['measure'].unique())} [%]"
+    return _by_step(data, 100 * data["val_accuracy"], label, marker="o", markersize=3.5)
 
 
 def outer_loss_data(run: Run) -> pd.DataFrame:
@@ -113,23 +91,23 @@ def outer_loss_data(run: Run) -> pd.DataFrame:
 
 
 def outer_loss(data: pd.DataFrame) -> Figure:
-    """Outer loss against outer step or generation, one panel per method and one line per trial.
+    """Outer loss against outer step or generation, one panel per method and one line per trial."""
+    return _by_step(data, data["outer_loss"], f"outer loss [{data['unit'].iloc[0]}]")
 
-    Args:
-        data: what `outer_loss_data` returns, not empty.
-    """
+
+def _by_step(data: pd.DataFrame, values: pd.Series[Any], label: str, **style: Any) -> Figure:
     methods = [method for method in METHODS if method in set(data["method"])]
     with look():
-        figure, grid = canvas(1, len(methods), width=3.2 * len(methods), height=3.0, sharey=True)
+        figure, grid = canvas(1, len(methods), width=max(4.6, 3.2 * len(methods)), height=3.0, sharey=True)
         for axes, method in zip(grid[0], methods, strict=True):
-            own = data[data["method"] == method]
-            lines = list(own.groupby(["run_id", "trial_id"]))
+            lines = list(data[data["method"] == method].groupby(["run_id", "trial_id"]))
             for place, (_, trial) in enumerate(lines):
                 fade = 0.45 + 0.5 * place / max(len(lines) - 1, 1)
-                axes.plot(trial["step"], trial["outer_loss"], color=METHOD_COLOURS[method], alpha=fade, linewidth=1.1)
+                colour = METHOD_COLOURS[method]
+                axes.plot(trial["step"], values[trial.index], color=colour, alpha=fade, linewidth=1.1, **style)
+            axes.xaxis.get_major_locator().set_params(integer=True)
             axes.set_title(f"{method}, {count(len(lines), 'trial')}")
             axes.set_xlabel("outer step" if method == "gradient" else "generation")
-            axes.xaxis.get_major_locator().set_params(integer=True)
             horizontal_grid(axes)
-        grid[0, 0].set_ylabel(f"outer loss [{data['unit'].iloc[0]}]")
+        grid[0, 0].set_ylabel(label)
     return figure

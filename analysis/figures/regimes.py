@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -10,11 +10,7 @@ import pandas as pd
 from analysis.figures.networks import headline_networks, panels, without_controls
 from analysis.load import Run
 from analysis.regimes import has_regimes, regime_table
-from analysis.style import FAINT, INK, arm_colour, arm_order, look, stacked
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from analysis.style import FAINT, INK, Axes, Figure, arm_colour, arm_order, look, stacked
 
 _SET: Final = ["trial_id", "task", "architecture", "mixing", "lr_protocol", "depth"]
 _SHOWN: Final = {
@@ -35,11 +31,7 @@ def regimes_and_ensembles_data(run: Run) -> pd.DataFrame:
 
 
 def regimes_and_ensembles(data: pd.DataFrame) -> Figure:
-    """Regimes from top to bottom, accuracy from left to right; a row of panels for each arm, a panel for each width.
-
-    Args:
-        data: what `regimes_and_ensembles_data` returns, not empty.
-    """
+    """Regimes from top to bottom, accuracy from left to right; a row of panels for each arm, a panel for each width."""
     from matplotlib.lines import Line2D
 
     shown = list(panels(data, _SET))

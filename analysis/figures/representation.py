@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
 import scipy
 
 from analysis.figures.labels import label_right, names_of_arms
+from analysis.figures.layouts import wide_panels
 from analysis.figures.networks import PANEL, headline_networks, panels, where_learned, without_controls
 from analysis.load import Run
 from analysis.statistics import Vector
-from analysis.style import arm_colour, arm_order, canvas, look
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from analysis.style import Figure, arm_colour, arm_order, look
 
 FEWEST: Final = 8
 """Networks of an arm below which its density is not estimated, and dots are all there is."""
@@ -50,20 +48,15 @@ def density_region(x: Vector, y: Vector, share: float, *, points: int = 80) -> t
 
 
 def accuracy_and_participation(data: pd.DataFrame) -> Figure:
-    """Dots of all networks and, per arm, the region that holds half of the density; one panel per set.
-
-    Args:
-        data: what `accuracy_and_participation_data` returns, not empty.
-    """
-    shown = list(panels(data, [*PANEL, "width"]))
-    arms_at_most = max(len(rows["arm"].unique()) for _, rows in shown)
+    """Dots of all networks and, per arm, the region that holds half of the density; one panel per set."""
+    shown = list(panels(data.assign(percent=100 * data["accuracy"]), [*PANEL, "width"]))
+    xlabel, ylabel = f"{data['split'].iloc[0]} accuracy [%]", "participation ratio r = R / N"
+    names = []
     with look():
-        each = max(3.4, 0.17 * arms_at_most + 0.6)
-        figure, grid = canvas(len(shown), height=0.3 + each * len(shown), sharex=True, sharey=True)
-        for axes, (title, rows) in zip(grid[:, 0], shown, strict=True):
+        figure, drawn = wide_panels(shown, xlabel=xlabel, ylabel=ylabel)
+        for axes, rows in drawn:
             for arm in reversed(arm_order(rows["arm"])):
-                own = rows[rows["arm"] == arm]
-                x, y = 100 * own["accuracy"].to_numpy(float), own["ratio"].to_numpy(float)
+                x, y = (rows.loc[rows["arm"] == arm, name].to_numpy(float) for name in ("percent", "ratio"))
                 axes.plot(x, y, "o", color=arm_colour(arm), markersize=2.4, alpha=0.5, markeredgewidth=0)
                 if not _has_area(x, y):
                     continue
@@ -71,14 +64,8 @@ def accuracy_and_participation(data: pd.DataFrame) -> Figure:
                 axes.contourf(across, up, density, [border, density.max()], colors=[arm_colour(arm)], alpha=0.25)
                 axes.contour(across, up, density, [border], colors=[arm_colour(arm)], linewidths=1.3)
             axes.margins(0.12)
-            axes.set_title(f"{title}, width {rows['width'].iloc[0]}")
-            axes.set_ylabel("participation ratio r = R / N")
-        grid[-1, 0].set_xlabel(f"{data['split'].iloc[0]} accuracy [%]")
-        means = [
-            rows.assign(percent=100 * rows["accuracy"]).groupby("arm")[["percent", "ratio"]].mean() for _, rows in shown
-        ]
-        of_panels = zip(grid[:, 0], means, strict=True)
-        label_right(figure, [names_of_arms(axes, points, "percent", "ratio") for axes, points in of_panels])
+            names.append(names_of_arms(axes, rows.groupby("arm")[["percent", "ratio"]].mean(), "percent", "ratio"))
+        label_right(figure, names)
     return figure
 
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
+from analysis.figures.networks import score_measures
 from analysis.importance import FEWEST_BEST, importances, sampled_values
 from analysis.load import Run
 from analysis.sets import METHODS
-from analysis.style import FAINT, METHOD_COLOURS, canvas, horizontal_grid, look, round_ticks
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from analysis.style import FAINT, METHOD_COLOURS, Axes, Figure, canvas, horizontal_grid, look, round_ticks
 
 _LABELS: Final = {
     "inner_lr": "learning rate\nof the inner loop",
@@ -33,11 +30,7 @@ def parameter_importance_data(run: Run) -> pd.DataFrame:
 
 
 def parameter_importance(data: pd.DataFrame) -> Figure:
-    """Bars of importance, the longest first, a panel for each method.
-
-    Args:
-        data: what `parameter_importance_data` returns, not empty.
-    """
+    """Bars of importance, the longest first, a panel for each method."""
     methods = [method for method in METHODS if method in set(data["method"])]
     most = data.groupby("method").size().max()
     with look():
@@ -48,12 +41,11 @@ def parameter_importance(data: pd.DataFrame) -> Figure:
             own = data[data["method"] == method].sort_values("importance", ascending=False)
             axes.barh(range(len(own)), 100 * own["importance"], color=METHOD_COLOURS[method], height=0.6)
             for place, share in enumerate(own["importance"]):
-                axes.annotate(
-                    f"{100 * share:.0f} %", (100 * share, place), (4, 0), textcoords="offset points", va="center"
-                )
+                where: dict[str, Any] = {"textcoords": "offset points", "va": "center", "annotation_clip": False}
+                axes.annotate(f"{100 * share:.0f} %", (100 * share, place), (4, 0), **where)
             axes.set_yticks(range(len(own)), own["parameter"])
             axes.set_ylim(len(own) - 0.4, -0.6)
-            axes.set_xlim(0, 118)
+            axes.set_xlim(0, 100)
             axes.set_xticks(range(0, 101, 25))
             axes.set_xlabel("share of the importance [%]")
             axes.set_title(f"{method}, {own['trials'].iloc[0]} trials")
@@ -61,21 +53,22 @@ def parameter_importance(data: pd.DataFrame) -> Figure:
 
 
 def score_slices_data(run: Run) -> pd.DataFrame:
-    """Sampled values and scores of all trials, without parameters that had the same value in all trials of a method."""
+    """Sampled values and scores of all trials, without parameters that had the same value in all trials of a method.
+
+    ``measure`` says what the score is.
+    """
     values = sampled_values(run)
     varied = values.groupby(["method", "parameter"])["value"].transform(lambda own: len(set(own)) > 1)
     rows = values[varied.astype(bool)] if len(values) else values
     space = (run.config.get("search") or {}).get("space") or {}
     logs = {name: bool(isinstance(entry, dict) and entry.get("log")) for name, entry in space.items()}
-    return rows.assign(log=[logs.get(name, False) for name in rows["parameter"]]).reset_index(drop=True)
+    tasks = rows["trial_id"].map(run.trials.drop_duplicates("trial_id").set_index("trial_id")["task"])
+    rows = rows.assign(log=[logs.get(name, False) for name in rows["parameter"]], measure=score_measures(run, tasks))
+    return rows.reset_index(drop=True)
 
 
 def score_slices(data: pd.DataFrame) -> Figure:
-    """Score against each sampled parameter, each trial a dot, the later the darker; each method's best has a ring.
-
-    Args:
-        data: what `score_slices_data` returns, not empty.
-    """
+    """Score against each sampled parameter, each trial a dot, the later the darker; each method's best has a ring."""
     drawn = data.drop_duplicates(["method", "parameter"])
     shown = [(m, p) for m in METHODS for p in _LABELS | dict.fromkeys(drawn["parameter"]) if _holds(drawn, m, p)]
     columns = len(shown) if len(shown) < _IN_A_ROW else 2 if len(shown) == 4 else _IN_A_ROW
@@ -90,7 +83,7 @@ def score_slices(data: pd.DataFrame) -> Figure:
         for axes in list(grid.flat)[len(shown) :]:
             axes.set_axis_off()
         for axes in grid[:, 0]:
-            axes.set_ylabel("validation accuracy [%]")
+            axes.set_ylabel(f"{' or '.join(data['measure'].unique())} [%]")
     return figure
 
 

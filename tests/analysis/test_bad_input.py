@@ -206,7 +206,7 @@ def test_many_different_settings_are_counted(tmp_path):
     ],
 )
 def test_outer_losses_have_the_unit_of_what_is_measured(make_run, config, unit):
-    from analysis.figures import outer_loss, outer_loss_data
+    from analysis.figures.progress import outer_loss, outer_loss_data
 
     folder = make_run(config=config)
     folder.steps("gradient-0000", SIX)

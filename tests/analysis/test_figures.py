@@ -5,16 +5,11 @@ import numpy as np
 import pytest
 
 from analysis import FIGURES, MissingDataError, figure, load_run, save_figure
-from analysis.figures import (
-    accuracy_by_width_data,
-    activation_curves,
-    activation_curves_data,
-    advantage_by_width_data,
-    arm_violins_data,
-    best_so_far_data,
-    outer_loss_data,
-)
+from analysis.figures.accuracy import accuracy_by_width_data, arm_violins_data
+from analysis.figures.advantage import advantage_by_width_data
 from analysis.figures.base_functions import base_function
+from analysis.figures.curves import activation_curves, activation_curves_data
+from analysis.figures.progress import best_so_far_data, outer_loss_data
 from analysis.style import ARM_COLOURS, arm_colour, arm_order, canvas, look, outer_step_colours
 from tests.analysis.conftest import RunFolder
 from tests.analysis.drawn import cut_off, overlaps, shown_texts
@@ -114,6 +109,101 @@ def test_every_figure_survives_one_seed_one_trial_and_one_step(barest, single_se
         figure(barest, name).draw_without_rendering()
 
 
+def kinds_of_networks(folder):
+    """The same set judged in two kinds of networks and mixed in two ways, at two widths."""
+    folder.trial("gradient-0000")
+    for architecture in ("mlp", "residual"):
+        for width in (50, 100):
+            folder.evaluations("usual", {"relu": np.linspace(0.5, 0.51, 8)}, width, architecture=architecture)
+            for mixing in ("within_layer", "per_layer"):
+                conditions = {"architecture": architecture, "mixing": mixing}
+                folder.evaluations("gradient-0000", {"mixed": np.linspace(0.6, 0.62, 8)}, width, **conditions)
+    return load_run(folder.path)
+
+
+def titles_of(drawn):
+    return [axes.get_title(loc="left") for axes in drawn.axes]
+
+
+def test_kinds_of_networks_and_mixings_have_lines_of_their_own(make_run):
+    run = kinds_of_networks(make_run())
+    drawn = figure(run, "advantage_by_width")
+    panels = [f"set of gradient-0000, {a}, {m}" for a in ("mlp", "residual") for m in ("per_layer", "within_layer")]
+    assert sorted(titles_of(drawn)) == panels
+    relu = [line for axes in drawn.axes for line in axes.get_lines() if line.get_marker() == "o"]
+    assert [list(np.round(line.get_xdata() * 1.025)) for line in relu] == [[50, 100]] * 4
+
+
+def test_heat_maps_of_two_kinds_of_networks_have_different_titles(make_run):
+    drawn = figure(kinds_of_networks(make_run()), "scale_passport")
+    assert [title.partition(":")[0] for title in titles_of(drawn)] == [
+        "set of gradient-0000, mlp",
+        "set of gradient-0000, residual",
+    ]
+
+
+@pytest.fixture(scope="module")
+def regression(tmp_path_factory):
+    """A search of two objectives on van_der_pol, whose networks have a curvature and a gradient noise."""
+    path = tmp_path_factory.mktemp("regression") / "run"
+    folder = RunFolder(path, config={"search": {"objectives": ["score", "num_params"]}})
+    task = {"task": "van_der_pol"}
+    for number, lr in enumerate((0.01, 0.02)):
+        folder.trial(f"gradient-{number:04d}", params=f'{{"inner_lr": {lr}}}', num_params=100 * number, **task)
+        folder.steps(f"gradient-{number:04d}", [0.9, 0.95], **task)
+    curvature = {"hessian_trace": 3.0, "noise_alignment": 0.5}
+    for trial_id, arm in (("usual", "relu"), ("gradient-0000", "mixed")):
+        rows = {"accuracy": None, "loss": 1e-3, "metric": "loss"} | curvature | task
+        own = {"architecture": "mlp", "mixing": "within_layer", "lr_protocol": "shared", "lr": 0.01, "width": 50}
+        own |= {"trial_id": trial_id, "arm": arm, "depth": 1, "method": None if arm == "relu" else "gradient"}
+        learned = {} if arm == "relu" else {"learned_width": 50, "learned_depth": 1}
+        folder.write("evaluations", [own | rows | learned | {"split": "test", "diverged": False, "seed": 0}])
+        density = {"eigenvalues": [0.0, 1.0], "density": [0.5, 0.5], "seed": 0}
+        folder.write("spectra", [own | task | density])
+    return load_run(path)
+
+
+REGRESSION_LABELS = {
+    "best_so_far": "best validation skill\nso far [%]",
+    "accuracy_by_outer_step": "validation skill [%]",
+    "score_slices": "validation skill [%]",
+    "pareto_set": "validation skill [%]",
+    "curvature_by_arm": "trace of the Hessian\n[squared error / weight²]",
+    "spectral_densities": "eigenvalue of the Hessian [squared error per squared weight]",
+    "gradient_noise": "trace of the Hessian [squared error per squared weight], logarithmic",
+    "loss_violins": "test mean squared error\n[variance of the training inputs]",
+}
+
+
+@pytest.mark.parametrize(("name", "label"), REGRESSION_LABELS.items())
+def test_regressions_are_shown_in_their_own_units(regression, name, label):
+    drawn = figure(regression, name)
+    texts = [text.get_text() for text in shown_texts(drawn)]
+    assert label in texts
+    assert not any("accuracy" in text or "nat " in text for text in texts)
+    assert overlaps(drawn) == []
+    assert cut_off(drawn) == []
+
+
+def test_losses_of_other_regressions_are_in_variances_of_their_targets(make_run):
+    folder = make_run()
+    folder.trial("gradient-0000", task="file")
+    folder.evaluations("gradient-0000", {"mixed": [0.0, 0.0]}, task="file", metric="loss", loss=0.1)
+    labels = [axes.get_ylabel() for axes in figure(load_run(folder.path), "loss_violins").axes]
+    assert labels == ["test mean squared error\n[variance of the training targets]"]
+
+
+def test_shares_of_the_importance_end_at_a_hundred(make_run):
+    folder = make_run()
+    for number in range(20):
+        folder.trial(f"gradient-{number:04d}", score=number / 20, params=f'{{"inner_lr": {0.01 * (number + 1)}}}')
+    drawn = figure(load_run(folder.path), "parameter_importance")
+    assert drawn.axes[0].get_xlim() == (0, 100)
+    assert "100 %" in [text.get_text() for text in shown_texts(drawn)]
+    assert overlaps(drawn) == []
+    assert cut_off(drawn) == []
+
+
 def test_names_with_signs_of_formulas_are_shown_as_they_are(make_run):
     folder = make_run()
     folder.trial("gradient-0000")
@@ -123,7 +213,7 @@ def test_names_with_signs_of_formulas_are_shown_as_they_are(make_run):
 
 
 def test_an_unknown_figure_is_refused_with_the_known_ones(run):
-    with pytest.raises(ValueError, match=r"must be one of activation_curves, .*'accuracy_by_wdth'"):
+    with pytest.raises(ValueError, match=r"must be one of scale_passport, .*'accuracy_by_wdth'"):
         figure(run, "accuracy_by_wdth")
 
 
@@ -156,7 +246,7 @@ def test_curves_are_drawn_before_anything_is_evaluated(make_run):
 
 
 def test_curves_run_from_violet_to_red_with_the_last_thickest(run):
-    drawn = activation_curves(activation_curves_data(run), x_limit=10)
+    drawn = activation_curves(activation_curves_data(run))
     lines = [line for line in drawn.axes[0].get_lines() if len(line.get_xdata()) == 400]
     *steps, reference = lines
     colours = outer_step_colours()
@@ -164,7 +254,7 @@ def test_curves_run_from_violet_to_red_with_the_last_thickest(run):
     assert steps[-1].get_color() == colours(1.0)
     assert steps[-1].get_linewidth() > steps[0].get_linewidth()
     assert reference.get_ydata() == pytest.approx(np.sin(reference.get_xdata()))
-    assert drawn.axes[0].get_xlim() == (-10, 10)
+    assert drawn.axes[0].get_xlim() == (-4, 4)
 
 
 def test_violins_show_the_learned_size_only(run):

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.figures import found_curves, found_curves_data
+from analysis.figures.found_curves import found_curves, found_curves_data
 from analysis.function_space import curve_distances, mean_density, measured_distances, parities, set_distance
 from analysis.load import load_run
 

@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 
 from analysis import FIGURES, RunFolderError, load_run, write_report
+from analysis.figures import METHODS_COMPARED, QUESTIONS
 from analysis.report import csv_text
+from search.local_storage import LocalStorage
 
 
 class Page(HTMLParser):
@@ -144,6 +146,11 @@ def test_the_verdict_comes_first_then_sizes_then_figures_by_question(full_page):
     assert text.index('id="verdict"') < text.index("Scale passport") < text.index("<figure")
 
 
+def test_questions_without_figures_are_left_out_but_for_the_comparison_of_the_methods(make_run):
+    text = write_report(make_run().path).read_text(encoding="utf-8")
+    assert [head for head in re.findall(r"<h2>(.*?)</h2>", text) if head in QUESTIONS] == [METHODS_COMPARED]
+
+
 def test_every_caption_says_what_its_figure_cannot_say(full_page):
     text = full_page[1].read_text(encoding="utf-8")
     assert text.count("What it cannot say:") == text.count("<figcaption>") == 10
@@ -171,6 +178,19 @@ def test_a_report_that_fails_leaves_the_earlier_one(make_run, monkeypatch):
         write_report(folder.path)
     assert page.read_text(encoding="utf-8") == before
     assert {path.name for path in page.parent.iterdir()} == {"index.html", "cross_size.csv"}
+
+
+def test_the_page_comes_last_and_only_when_all_is_drawn(full_run, monkeypatch, tmp_path):
+    replaced = []
+    monkeypatch.setattr(LocalStorage, "replace", lambda storage, name, data: replaced.append(name))
+    write_report(full_run.path, tmp_path / "page.html")
+    assert replaced[-1] == "page.html"
+    assert {"cross_size.csv", "figures/arm_violins.png"} < set(replaced)
+    replaced.clear()
+    monkeypatch.setattr("analysis.report.save_figure", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_report(full_run.path, tmp_path / "page.html")
+    assert replaced == []
 
 
 def test_others_may_read_the_report(make_run):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from analysis import initial_variance_table, load_run, mean_interval
-from analysis.figures import initial_variance, initial_variance_data
+from analysis.figures.initial_variance import initial_variance, initial_variance_data
 from search.schema import USUAL_TRIAL
 
 SIGNALS = np.random.default_rng(2).lognormal(0, 0.3, (8, 3))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis import figure, load_run, objectives_of, pareto_front, pareto_table, write_report
-from analysis.figures import pareto_set_data
+from analysis.figures.pareto import pareto_set_data
 from analysis.pareto import pareto_sentence
 from analysis.tables import pareto_tables
 

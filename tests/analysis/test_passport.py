@@ -10,7 +10,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from analysis import Label, PassportError, Rules, Standing, load_run, passport_table, scale_passport, write_passport
-from analysis.figures import passport_heat_data, scale_passport_figure
+from analysis.figures.passport import passport_heat_data, scale_passport_figure
 from analysis.merit import collapsed, merit_of
 from analysis.passport_cells import BEST_PURE, BEST_USUAL, LEARNED_SINGLE
 from analysis.passport_file import METADATA_KEY, PASSPORT

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from analysis import load_run, mean_interval, regime_table
-from analysis.figures import regimes_and_ensembles_data
+from analysis.figures.regimes import regimes_and_ensembles_data
 from analysis.regime_tables import regime_tables
 from analysis.regimes import COLUMNS
 from search.schema import USUAL_TRIAL

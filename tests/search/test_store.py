@@ -176,6 +176,24 @@ def test_a_full_disk_publishes_nothing_and_the_rows_fit_later(store: Store) -> N
     assert store.publish("trials", "a", [{"score": 0.5}]) is Published.NEW
 
 
+def test_a_note_is_replaced_whole_or_not_at_all(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.storage.replace("notes/a.json", b"first")
+    seen = []
+
+    def write(descriptor: int, mode: str) -> Any:
+        seen.append(store.storage.read("notes/a.json"))
+        os.close(descriptor)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = sorted(store.root.rglob("*"))
+    monkeypatch.setattr(os, "fdopen", write)
+    with pytest.raises(OSError, match="No space left"):
+        store.storage.replace("notes/a.json", b"second")
+    assert seen == [b"first"]
+    assert store.storage.read("notes/a.json") == b"first"
+    assert sorted(store.root.rglob("*")) == before
+
+
 def test_a_part_that_cannot_be_opened_is_no_bad_part(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store.publish("trials", "a", [{}])
 
