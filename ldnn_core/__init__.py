@@ -18,7 +18,7 @@ from ldnn_core.card import ActivationCard, ObservedInputs, TableErrors, make_car
 from ldnn_core.card_file import read_card, write_card
 from ldnn_core.card_rules import CardError
 from ldnn_core.curvature import Curvature, measure_curvature
-from ldnn_core.estimators import ESTIMATORS, Carry, Es, FirstOrder, OuterGradient, Pes, Truncated, Unrolled
+from ldnn_core.estimators import ESTIMATORS, Carry, Es, Estimator, FirstOrder, OuterGradient, Pes, Truncated, Unrolled
 from ldnn_core.evaluation import Judgement, Training, evaluate_arms, evaluate_sizes, fully_connected
 from ldnn_core.learned_activation import LearnedActivation, load_activation
 from ldnn_core.losses import CrossEntropy, SquaredError
@@ -50,6 +50,7 @@ __all__ = [
     "Curvature",
     "DataError",
     "Es",
+    "Estimator",
     "ExactBank",
     "FirstOrder",
     "Genetic",
