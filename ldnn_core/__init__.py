@@ -23,7 +23,7 @@ from ldnn_core.evaluation import Judgement, Training, evaluate_arms, evaluate_si
 from ldnn_core.learned_activation import LearnedActivation, load_activation
 from ldnn_core.losses import CrossEntropy, SquaredError
 from ldnn_core.mlp import MlpSpec
-from ldnn_core.optimizers import SGD, Adam, RMSprop
+from ldnn_core.optimizers import SGD, Adam, Optimizer, RMSprop
 from ldnn_core.outer import OuterSGD
 from ldnn_core.participation import corrected_participation_ratio, participation_ratio
 from ldnn_core.population import evaluate_population
@@ -62,6 +62,7 @@ __all__ = [
     "Mnist1d",
     "ObservedInputs",
     "OpenaiEs",
+    "Optimizer",
     "OuterGradient",
     "OuterSGD",
     "Pes",
