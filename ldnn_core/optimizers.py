@@ -1,8 +1,7 @@
 """Inner optimisers as pure functions of the parameters of a batch of networks.
 
 Shapes: N networks, Θ parameters of each.  Everything is elementwise, so that the learning rate may be a number or
-one per network, (N, 1).  The function `update_vjp` pulls cotangents back through any of them by autograd; the method
-of that name does it by hand, in fewer passes over memory.
+one per network, (N, 1).  Cotangents are pulled back by hand, in fewer passes over memory than autograd needs.
 """
 
 from __future__ import annotations
@@ -139,34 +138,6 @@ class Adam(Optimizer):
     def _constants(self, step: int) -> tuple[float, ...]:
         corrections = 1 / (1 - self.beta1 ** (step + 1)), 1 / (1 - self.beta2 ** (step + 1))
         return self.beta1, self.beta2, *corrections, self.epsilon, _TINY
-
-
-def update_vjp(
-    optimizer: Optimizer,
-    parameters: Tensor,
-    slots: Slots,
-    gradient: Tensor,
-    lr: Tensor | float,
-    step: int,
-    parameters_cotangent: Tensor,
-    slots_cotangent: Slots,
-) -> tuple[Tensor, Slots, Tensor]:
-    """Pull cotangents of an update's results back by autograd: the oracle of `Optimizer.update_vjp`.
-
-    Returns:
-        cotangents of parameters, slots and gradient, each (N, Θ).
-    """
-    with torch.enable_grad():
-        inputs = [t.detach().requires_grad_() for t in (parameters, *slots, gradient)]
-        new_parameters, new_slots = optimizer.update(inputs[0], tuple(inputs[1:-1]), inputs[-1], lr, step)
-        cotangents = torch.autograd.grad(
-            [new_parameters, *new_slots],
-            inputs,
-            [parameters_cotangent, *slots_cotangent],
-            allow_unused=True,
-            materialize_grads=True,
-        )
-    return cotangents[0], tuple(cotangents[1:-1]), cotangents[-1]
 
 
 def _rates(lr: Tensor | float, parameters: Tensor) -> tuple[Tensor, int, int, int]:

@@ -84,12 +84,6 @@ MUTATIONS: Final[dict[str, Callable[[ActivationSpec, Tensor], Mutation]]] = {
 """Every kind of mutation that a recipe may name: called with spec and units."""
 
 
-def curve_change(spec: ActivationSpec, genomes: Tensor, others: Tensor) -> Tensor:
-    """Root mean square difference of curves under the unit normal density: (F, P) and (F, P) float64 → (F,)."""
-    points, weights = _unit_normal()
-    return _norm(_curves(spec, others, points) - _curves(spec, genomes, points), weights)
-
-
 def steps_to_change(spec: ActivationSpec, genomes: Tensor, directions: Tensor, wanted: Tensor) -> Tensor:
     """How far to go from each genome in its direction until its curve has changed as wanted.
 

@@ -12,11 +12,11 @@ from ldnn_core.algorithms.mutation import (
     MUTATIONS,
     FunctionMutation,
     WeightMutation,
-    curve_change,
     steps_to_change,
 )
 from ldnn_core.randomness import generator
 from ldnn_core.subnetwork import ActivationSpec, initial_genomes
+from tests.ldnn_core.algorithms.cases import curve_change
 
 SPEC = ActivationSpec("sin", 2, (20,))
 DEEP = ActivationSpec("zero", 3, (6, 5), 0.5)
