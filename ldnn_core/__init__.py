@@ -13,7 +13,7 @@ from ldnn_core.activations import (
     mixed_functions,
     pure_functions,
 )
-from ldnn_core.algorithms import ALGORITHMS, CmaEs, Genetic, OpenaiEs, Snes
+from ldnn_core.algorithms import ALGORITHMS, Algorithm, CmaEs, Genetic, OpenaiEs, Snes
 from ldnn_core.card import ActivationCard, ObservedInputs, TableErrors, make_card
 from ldnn_core.card_file import read_card, write_card
 from ldnn_core.card_rules import CardError
@@ -41,6 +41,7 @@ __all__ = [
     "ActivationCard",
     "ActivationSpec",
     "Adam",
+    "Algorithm",
     "BankActivation",
     "Batches",
     "CardError",
