@@ -96,45 +96,6 @@ class GroupedActivation:
         return groups[0][0] if len(groups) == 1 else GroupedActivation(tuple(groups))
 
 
-class Bank(Protocol):
-    """F functions with parameters that can be learned."""
-
-    @property
-    def spec(self) -> ActivationSpec:
-        """What the sub-networks share."""
-        ...
-
-    @property
-    def genomes(self) -> Tensor:
-        """The sub-networks behind the functions, (M, K, P)."""
-        ...
-
-    @property
-    def parameters(self) -> Tensor:
-        """What the functions are made of; cotangents have its shape."""
-        ...
-
-    def value(self, a: Tensor, function: Tensor) -> Tensor:
-        """σ_f(a) for a (N, B, H) and function (N, H), differentiable by autograd in `parameters` and a."""
-        ...
-
-    def value_slope(self, a: Tensor, function: Tensor) -> tuple[Tensor, Tensor]:
-        """σ and σ', without a graph."""
-        ...
-
-    def replaced(self, parameters: Tensor) -> Bank:
-        """The same bank with other parameters, e.g. a leaf of a graph."""
-        ...
-
-    def of_genomes(self, genomes: Tensor) -> Bank:
-        """A bank of the same kind with other genomes, of any number of sets."""
-        ...
-
-    def pull_back(self, cotangent: Tensor) -> Tensor:
-        """Cotangent of `parameters` → cotangent of the genomes, (M, K, P)."""
-        ...
-
-
 @dataclass(frozen=True)
 class ExactBank:
     """Functions evaluated as the sub-networks they are: slow, and the oracle for everything faster.
@@ -153,23 +114,23 @@ class ExactBank:
         return self.parameters
 
     def value(self, a: Tensor, function: Tensor) -> Tensor:
-        """σ_f(a)."""
+        """σ_f(a) for a (N, B, H) and function (N, H), differentiable by autograd in parameters and a."""
         return self._evaluate(a, function, slopes=False)[0]
 
     def value_slope(self, a: Tensor, function: Tensor) -> tuple[Tensor, Tensor]:
-        """σ and σ'."""
+        """σ and σ', differentiable as well."""
         return self._evaluate(a, function, slopes=True)
 
     def replaced(self, parameters: Tensor) -> ExactBank:
-        """The same bank with other genomes."""
+        """The same bank with other genomes, e.g. a leaf of a graph."""
         return ExactBank(self.spec, parameters)
 
     def of_genomes(self, genomes: Tensor) -> ExactBank:
-        """The same as `replaced`: the parameters are the genomes."""
+        """The same as `replaced`: the parameters are the genomes, of as many sets as come."""
         return self.replaced(genomes)
 
     def pull_back(self, cotangent: Tensor) -> Tensor:
-        """The parameters are the genomes already."""
+        """Cotangent of the parameters, which are the genomes already, (M, K, P)."""
         return cotangent
 
     def _evaluate(self, a: Tensor, function: Tensor, *, slopes: bool) -> tuple[Tensor, Tensor]:
@@ -220,11 +181,11 @@ class TableBank:
         return self.table.coefficients
 
     def value(self, a: Tensor, function: Tensor) -> Tensor:
-        """σ_f(a)."""
+        """σ_f(a) for a (N, B, H) and function (N, H), differentiable by autograd in parameters and a."""
         return look_up(a, self.table.coefficients, function, self.table.grid, fused=self.table.fused)
 
     def value_slope(self, a: Tensor, function: Tensor) -> tuple[Tensor, Tensor]:
-        """σ and σ'; at a kink the slope to the right of it."""
+        """σ and σ', without a graph; at a kink the slope to the right of it."""
         return self.table.value_slope(a, function)
 
     def value_slope_curvature(self, a: Tensor, function: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -246,7 +207,7 @@ class TableBank:
         return TableBank(self.spec, genomes, grid=self._grid, fused=self.table.fused)
 
     def pull_back(self, cotangent: Tensor) -> Tensor:
-        """Cotangent of the coefficients → cotangent of the genomes, through the lowering."""
+        """Cotangent of the coefficients → cotangent of the genomes, (M, K, P), through the lowering."""
         with torch.enable_grad():
             genomes = self.genomes.double().requires_grad_()
             (gradient,) = torch.autograd.grad(self._lower(genomes), genomes, cotangent.double())
@@ -266,6 +227,10 @@ class TableBank:
         y, zero = base.value(knots), knots.new_zeros(self._grid.cells)
         straight = torch.stack([y[:-1], y[1:] - y[:-1], zero, zero], dim=-1)
         return coefficients + gain_and_offset(self.spec, rows)[0].unsqueeze(-1) * straight
+
+
+Bank = ExactBank | TableBank
+"""F functions with parameters that can be learned."""
 
 
 @dataclass(frozen=True)
