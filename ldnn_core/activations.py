@@ -10,7 +10,7 @@ with respect to its own parameters, which the meta-gradient needs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -33,6 +33,10 @@ class Activation(Protocol):
 
     def value_slope(self, a: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """σ(a) and σ'(a), without a graph."""
+        ...
+
+    def value_slope_curvature(self, a: Tensor, layer: int) -> tuple[Tensor, Tensor, Tensor]:
+        """σ(a), σ'(a) and σ''(a), without a graph; where a function has a kink its second derivative is zero."""
         ...
 
     def of_networks(self, block: slice) -> Activation:
@@ -59,6 +63,10 @@ class UsualActivation:
         function = base_function(self.name)
         return function.value(a), function.slope(a)
 
+    def value_slope_curvature(self, a: Tensor, layer: int) -> tuple[Tensor, Tensor, Tensor]:
+        """σ(a), σ'(a) and σ''(a)."""
+        return _with_curvature(lambda leaf: self.value_slope(leaf, layer), a)
+
     def of_networks(self, block: slice) -> UsualActivation:
         """The same for any networks."""
         return self
@@ -84,6 +92,13 @@ class GroupedActivation:
         parts = a.split([count for _, count in self.groups])
         pairs = [act.value_slope(part, layer) for (act, _), part in zip(self.groups, parts, strict=True)]
         return torch.cat([h for h, _ in pairs]), torch.cat([s for _, s in pairs])
+
+    def value_slope_curvature(self, a: Tensor, layer: int) -> tuple[Tensor, Tensor, Tensor]:
+        """σ(a), σ'(a) and σ''(a)."""
+        parts = a.split([count for _, count in self.groups])
+        triples = [act.value_slope_curvature(part, layer) for (act, _), part in zip(self.groups, parts, strict=True)]
+        value, slope, curvature = (torch.cat(columns) for columns in zip(*triples, strict=True))
+        return value, slope, curvature
 
     def of_networks(self, block: slice) -> Activation:
         """The groups that the block meets; where it is one, that one's own activation."""
@@ -120,6 +135,10 @@ class ExactBank:
     def value_slope(self, a: Tensor, function: Tensor) -> tuple[Tensor, Tensor]:
         """σ and σ', differentiable as well."""
         return self._evaluate(a, function, slopes=True)
+
+    def value_slope_curvature(self, a: Tensor, function: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """σ, σ' and σ'', without a graph."""
+        return _with_curvature(lambda leaf: self.value_slope(leaf, function), a)
 
     def replaced(self, parameters: Tensor) -> ExactBank:
         """The same bank with other genomes, e.g. a leaf of a graph."""
@@ -192,10 +211,6 @@ class TableBank:
         """σ, σ' and σ''; the second derivative of a kinked base function is zero."""
         return self.table.value_slope_curvature(a, function)
 
-    def tangent(self, a: Tensor, a_dot: Tensor, function: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """σ, σ' and their tangents along ȧ."""
-        return self.table.tangent(a, a_dot, function)
-
     def replaced(self, parameters: Tensor) -> TableBank:
         """The same bank with other coefficients; its `pull_back` still speaks of the old genomes."""
         copy = object.__new__(TableBank)
@@ -259,11 +274,25 @@ class BankActivation:
         """σ(a) and σ'(a)."""
         return self.bank.value_slope(a, self.functions[layer])
 
+    def value_slope_curvature(self, a: Tensor, layer: int) -> tuple[Tensor, Tensor, Tensor]:
+        """σ(a), σ'(a) and σ''(a)."""
+        return self.bank.value_slope_curvature(a, self.functions[layer])
+
     def of_networks(self, block: slice) -> BankActivation:
         """The functions of those networks; all, if all networks share them."""
         if all(len(function) == 1 for function in self.functions):
             return self
         return BankActivation(self.bank, tuple(f[block] if len(f) > 1 else f for f in self.functions))
+
+
+def _with_curvature(value_slope: Callable[[Tensor], tuple[Tensor, Tensor]], a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """σ, σ' and, by autograd element by element, σ'' at a; without a graph."""
+    with torch.enable_grad():
+        leaf = a.detach().requires_grad_()
+        value, slope = value_slope(leaf)
+        # a straight or kinked function has a slope that follows from no differentiable operation
+        curvature = torch.autograd.grad(slope.sum(), leaf)[0] if slope.requires_grad else torch.zeros_like(a)
+    return value.detach(), slope.detach(), curvature
 
 
 def mixed_functions(hidden: Sequence[int], num_types: int, sets: Tensor | None = None) -> tuple[Tensor, ...]:
