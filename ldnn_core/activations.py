@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ldnn_core.base_functions import base_function
 from ldnn_core.hermite import Grid, HermiteTable
-from ldnn_core.layout import mixed_types
+from ldnn_core.layout import Mixing, layer_types
 from ldnn_core.look_up import look_up
 from ldnn_core.subnetwork import ActivationSpec, exact_values_and_slopes, gain_and_offset
 
@@ -295,13 +295,22 @@ def _with_curvature(value_slope: Callable[[Tensor], tuple[Tensor, Tensor]], a: T
     return value.detach(), slope.detach(), curvature
 
 
-def mixed_functions(hidden: Sequence[int], num_types: int, sets: Tensor | None = None) -> tuple[Tensor, ...]:
-    """The functions of mixed layers: every type of a set, spread equally over each layer.
+def mixed_functions(
+    hidden: Sequence[int],
+    num_types: int,
+    sets: Tensor | None = None,
+    *,
+    blocks: Sequence[int] = (),
+    mixing: Mixing = "within_layer",
+) -> tuple[Tensor, ...]:
+    """The functions of mixed layers: every type of a set, spread equally over each layer unless said otherwise.
 
     Args:
         hidden: units of each hidden layer.
         num_types: K.
         sets: (N,) int64, which set each network uses; None means one set for all, giving shape (1, H).
+        blocks: which block of the network each layer belongs to, for a mixing ``per_block``.
+        mixing: where types are told apart; see `layer_types`.
 
     Returns:
         for each layer (N, H) int64.
@@ -310,7 +319,8 @@ def mixed_functions(hidden: Sequence[int], num_types: int, sets: Tensor | None =
         ValueError: a layer has fewer units than there are types.
     """
     first = torch.zeros(1, 1, dtype=torch.int64) if sets is None else sets.view(-1, 1)
-    return tuple(first * num_types + mixed_types(width, num_types).to(first.device) for width in hidden)
+    types = layer_types(hidden, blocks, num_types, mixing)
+    return tuple(first * num_types + of_layer.to(first.device) for of_layer in types)
 
 
 def pure_functions(hidden: Sequence[int], function: int) -> tuple[Tensor, ...]:
