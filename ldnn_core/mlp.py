@@ -21,6 +21,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from ldnn_core import dense
 from ldnn_core.activations import Activation, BankActivation, TableBank
 from ldnn_core.losses import Loss
 from ldnn_core.network import Layer, Noise, gradient_vjp_autograd
@@ -70,16 +71,14 @@ class MlpSpec:
     @property
     def num_params(self) -> int:
         """Θ, weights and biases of one network."""
-        return sum(i * o + o for i, o in self.layer_sizes)
+        return dense.count(self.layer_sizes)
 
     def initial_parameters(self, generators: Sequence[torch.Generator], dtype: torch.dtype = torch.float32) -> Tensor:
         """One random network per generator, (len(generators), Θ), on the CPU.
 
         Weights and biases of a layer are uniform in ±1/√fan_in, PyTorch's default for linear layers.
         """
-        bound = torch.cat([torch.full((i * o + o,), i**-0.5, dtype=dtype) for i, o in self.layer_sizes])
-        rows = [torch.rand(self.num_params, generator=g, dtype=torch.float64) for g in generators]
-        return (2 * torch.stack(rows).to(dtype) - 1) * bound
+        return dense.draw(self.layer_sizes, generators, dtype)
 
     def forward(
         self, parameters: Tensor, x: Tensor, activation: Activation, noise: Noise = ()
@@ -183,12 +182,7 @@ class MlpSpec:
 
     def layers(self, parameters: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Views of (N, Θ) as weights (N, in, out) and biases (N, 1, out)."""
-        views, start = [], 0
-        for i, o in self.layer_sizes:
-            end = start + i * o
-            views.append((parameters[:, start:end].unflatten(1, (i, o)), parameters[:, end : end + o].unsqueeze(1)))
-            start = end + o
-        return views
+        return dense.split(parameters, self.layer_sizes)
 
 
 def _loss_gradient(

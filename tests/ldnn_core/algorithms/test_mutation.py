@@ -1,7 +1,5 @@
 """A step in function space changes the curve by what is wanted, whatever the genome."""
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 import torch
@@ -29,11 +27,11 @@ def change_by_quadrature(spec, genome, other):
     density = np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
 
     def curve(weights):
-        h, start, sizes = x[:, None], 0, spec.layer_sizes
-        for depth, (i, o) in enumerate(pairwise(sizes)):
+        h, start = x[:, None], 0
+        for depth, (i, o) in enumerate(spec.layer_sizes):
             w, b = weights[start : start + i * o].reshape(i, o), weights[start + i * o : start + i * o + o]
             h, start = h @ w + b, start + i * o + o
-            h = h if depth == len(sizes) - 2 else np.tanh(h)
+            h = h if depth == len(spec.hidden) else np.tanh(h)
         y = spec.scale * h[:, 0] + {"sin": np.sin(x), "zero": 0 * x, "elu": np.where(x > 0, x, np.expm1(x))}[spec.base]
         mean = np.average(y, weights=density)
         return (y - mean) / np.sqrt(np.average((y - mean) ** 2, weights=density)) if spec.normalized else y
