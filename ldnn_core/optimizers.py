@@ -71,7 +71,7 @@ class Optimizer(ABC):
         if not fits_kernels(*tensors):
             eager: tuple[Tensor, ...] = getattr(arithmetic, name)(*tensors, lr, *self._constants(step))
             return eager
-        new = tuple([new_like(tensors[0]) for _ in range(results)])
+        new = tuple(map(new_like, tensors[:results]))
         call(getattr(kernels, name), *tensors, *_rates(lr, tensors[0]), *self._constants(step), *new)
         return new
 
