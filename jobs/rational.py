@@ -6,9 +6,9 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.interpolate import AAA
+from numpy.typing import NDArray
 
-from ldnn_core.interpolation import Reals
+Reals = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class Rational:
     @staticmethod
     def near(x: Reals, y: Reals, slopes: Reals) -> Rational:
         """The function of the lowest degree that AAA finds within 1e-13 of the points; the slopes are not used."""
+        from scipy.interpolate import AAA
+
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # too few points to get so near: its errors will say it
             found = AAA(x, y, rtol=1e-13)

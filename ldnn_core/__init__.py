@@ -13,17 +13,17 @@ from ldnn_core.activations import (
     mixed_functions,
     pure_functions,
 )
-from ldnn_core.algorithms import ALGORITHMS, CmaEs, Genetic, OpenaiEs, Snes
+from ldnn_core.algorithms import ALGORITHMS, Algorithm, CmaEs, Genetic, OpenaiEs, Snes
 from ldnn_core.card import ActivationCard, ObservedInputs, TableErrors, make_card
 from ldnn_core.card_file import read_card, write_card
 from ldnn_core.card_rules import CardError
 from ldnn_core.curvature import Curvature, measure_curvature
-from ldnn_core.estimators import ESTIMATORS, Carry, Es, FirstOrder, OuterGradient, Pes, Truncated, Unrolled
+from ldnn_core.estimators import ESTIMATORS, Carry, Es, Estimator, FirstOrder, OuterGradient, Pes, Truncated, Unrolled
 from ldnn_core.evaluation import Judgement, Training, evaluate_arms, evaluate_sizes, fully_connected
 from ldnn_core.learned_activation import LearnedActivation, load_activation
 from ldnn_core.losses import CrossEntropy, SquaredError
 from ldnn_core.mlp import MlpSpec
-from ldnn_core.optimizers import SGD, Adam, RMSprop
+from ldnn_core.optimizers import SGD, Adam, Optimizer, RMSprop
 from ldnn_core.outer import OuterSGD
 from ldnn_core.participation import corrected_participation_ratio, participation_ratio
 from ldnn_core.population import evaluate_population
@@ -41,6 +41,7 @@ __all__ = [
     "ActivationCard",
     "ActivationSpec",
     "Adam",
+    "Algorithm",
     "BankActivation",
     "Batches",
     "CardError",
@@ -50,6 +51,7 @@ __all__ = [
     "Curvature",
     "DataError",
     "Es",
+    "Estimator",
     "ExactBank",
     "FirstOrder",
     "Genetic",
@@ -61,6 +63,7 @@ __all__ = [
     "Mnist1d",
     "ObservedInputs",
     "OpenaiEs",
+    "Optimizer",
     "OuterGradient",
     "OuterSGD",
     "Pes",

@@ -10,7 +10,7 @@ with respect to its own parameters, which the meta-gradient needs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ldnn_core.base_functions import base_function
 from ldnn_core.hermite import Grid, HermiteTable
-from ldnn_core.layout import mixed_types
+from ldnn_core.layout import Mixing, layer_types
 from ldnn_core.look_up import look_up
 from ldnn_core.subnetwork import ActivationSpec, exact_values_and_slopes, gain_and_offset
 
@@ -33,6 +33,10 @@ class Activation(Protocol):
 
     def value_slope(self, a: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """σ(a) and σ'(a), without a graph."""
+        ...
+
+    def value_slope_curvature(self, a: Tensor, layer: int) -> tuple[Tensor, Tensor, Tensor]:
+        """σ(a), σ'(a) and σ''(a), without a graph; where a function has a kink its second derivative is zero."""
         ...
 
     def of_networks(self, block: slice) -> Activation:
@@ -58,6 +62,10 @@ class UsualActivation:
         """σ(a) and σ'(a)."""
         function = base_function(self.name)
         return function.value(a), function.slope(a)
+
+    def value_slope_curvature(self, a: Tensor, layer: int) -> tuple[Tensor, Tensor, Tensor]:
+        """σ(a), σ'(a) and σ''(a)."""
+        return _with_curvature(lambda leaf: self.value_slope(leaf, layer), a)
 
     def of_networks(self, block: slice) -> UsualActivation:
         """The same for any networks."""
@@ -85,6 +93,13 @@ class GroupedActivation:
         pairs = [act.value_slope(part, layer) for (act, _), part in zip(self.groups, parts, strict=True)]
         return torch.cat([h for h, _ in pairs]), torch.cat([s for _, s in pairs])
 
+    def value_slope_curvature(self, a: Tensor, layer: int) -> tuple[Tensor, Tensor, Tensor]:
+        """σ(a), σ'(a) and σ''(a)."""
+        parts = a.split([count for _, count in self.groups])
+        triples = [act.value_slope_curvature(part, layer) for (act, _), part in zip(self.groups, parts, strict=True)]
+        value, slope, curvature = (torch.cat(columns) for columns in zip(*triples, strict=True))
+        return value, slope, curvature
+
     def of_networks(self, block: slice) -> Activation:
         """The groups that the block meets; where it is one, that one's own activation."""
         groups, first = [], 0
@@ -94,45 +109,6 @@ class GroupedActivation:
                 groups.append((activation.of_networks(slice(start, stop)), stop - start))
             first += count
         return groups[0][0] if len(groups) == 1 else GroupedActivation(tuple(groups))
-
-
-class Bank(Protocol):
-    """F functions with parameters that can be learned."""
-
-    @property
-    def spec(self) -> ActivationSpec:
-        """What the sub-networks share."""
-        ...
-
-    @property
-    def genomes(self) -> Tensor:
-        """The sub-networks behind the functions, (M, K, P)."""
-        ...
-
-    @property
-    def parameters(self) -> Tensor:
-        """What the functions are made of; cotangents have its shape."""
-        ...
-
-    def value(self, a: Tensor, function: Tensor) -> Tensor:
-        """σ_f(a) for a (N, B, H) and function (N, H), differentiable by autograd in `parameters` and a."""
-        ...
-
-    def value_slope(self, a: Tensor, function: Tensor) -> tuple[Tensor, Tensor]:
-        """σ and σ', without a graph."""
-        ...
-
-    def replaced(self, parameters: Tensor) -> Bank:
-        """The same bank with other parameters, e.g. a leaf of a graph."""
-        ...
-
-    def of_genomes(self, genomes: Tensor) -> Bank:
-        """A bank of the same kind with other genomes, of any number of sets."""
-        ...
-
-    def pull_back(self, cotangent: Tensor) -> Tensor:
-        """Cotangent of `parameters` → cotangent of the genomes, (M, K, P)."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -153,23 +129,27 @@ class ExactBank:
         return self.parameters
 
     def value(self, a: Tensor, function: Tensor) -> Tensor:
-        """σ_f(a)."""
+        """σ_f(a) for a (N, B, H) and function (N, H), differentiable by autograd in parameters and a."""
         return self._evaluate(a, function, slopes=False)[0]
 
     def value_slope(self, a: Tensor, function: Tensor) -> tuple[Tensor, Tensor]:
-        """σ and σ'."""
+        """σ and σ', differentiable as well."""
         return self._evaluate(a, function, slopes=True)
 
+    def value_slope_curvature(self, a: Tensor, function: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """σ, σ' and σ'', without a graph."""
+        return _with_curvature(lambda leaf: self.value_slope(leaf, function), a)
+
     def replaced(self, parameters: Tensor) -> ExactBank:
-        """The same bank with other genomes."""
+        """The same bank with other genomes, e.g. a leaf of a graph."""
         return ExactBank(self.spec, parameters)
 
     def of_genomes(self, genomes: Tensor) -> ExactBank:
-        """The same as `replaced`: the parameters are the genomes."""
+        """The same as `replaced`: the parameters are the genomes, of as many sets as come."""
         return self.replaced(genomes)
 
     def pull_back(self, cotangent: Tensor) -> Tensor:
-        """The parameters are the genomes already."""
+        """Cotangent of the parameters, which are the genomes already, (M, K, P)."""
         return cotangent
 
     def _evaluate(self, a: Tensor, function: Tensor, *, slopes: bool) -> tuple[Tensor, Tensor]:
@@ -220,20 +200,16 @@ class TableBank:
         return self.table.coefficients
 
     def value(self, a: Tensor, function: Tensor) -> Tensor:
-        """σ_f(a)."""
+        """σ_f(a) for a (N, B, H) and function (N, H), differentiable by autograd in parameters and a."""
         return look_up(a, self.table.coefficients, function, self.table.grid, fused=self.table.fused)
 
     def value_slope(self, a: Tensor, function: Tensor) -> tuple[Tensor, Tensor]:
-        """σ and σ'; at a kink the slope to the right of it."""
+        """σ and σ', without a graph; at a kink the slope to the right of it."""
         return self.table.value_slope(a, function)
 
     def value_slope_curvature(self, a: Tensor, function: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """σ, σ' and σ''; the second derivative of a kinked base function is zero."""
         return self.table.value_slope_curvature(a, function)
-
-    def tangent(self, a: Tensor, a_dot: Tensor, function: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """σ, σ' and their tangents along ȧ."""
-        return self.table.tangent(a, a_dot, function)
 
     def replaced(self, parameters: Tensor) -> TableBank:
         """The same bank with other coefficients; its `pull_back` still speaks of the old genomes."""
@@ -246,7 +222,7 @@ class TableBank:
         return TableBank(self.spec, genomes, grid=self._grid, fused=self.table.fused)
 
     def pull_back(self, cotangent: Tensor) -> Tensor:
-        """Cotangent of the coefficients → cotangent of the genomes, through the lowering."""
+        """Cotangent of the coefficients → cotangent of the genomes, (M, K, P), through the lowering."""
         with torch.enable_grad():
             genomes = self.genomes.double().requires_grad_()
             (gradient,) = torch.autograd.grad(self._lower(genomes), genomes, cotangent.double())
@@ -266,6 +242,10 @@ class TableBank:
         y, zero = base.value(knots), knots.new_zeros(self._grid.cells)
         straight = torch.stack([y[:-1], y[1:] - y[:-1], zero, zero], dim=-1)
         return coefficients + gain_and_offset(self.spec, rows)[0].unsqueeze(-1) * straight
+
+
+Bank = ExactBank | TableBank
+"""F functions with parameters that can be learned."""
 
 
 @dataclass(frozen=True)
@@ -294,6 +274,10 @@ class BankActivation:
         """σ(a) and σ'(a)."""
         return self.bank.value_slope(a, self.functions[layer])
 
+    def value_slope_curvature(self, a: Tensor, layer: int) -> tuple[Tensor, Tensor, Tensor]:
+        """σ(a), σ'(a) and σ''(a)."""
+        return self.bank.value_slope_curvature(a, self.functions[layer])
+
     def of_networks(self, block: slice) -> BankActivation:
         """The functions of those networks; all, if all networks share them."""
         if all(len(function) == 1 for function in self.functions):
@@ -301,13 +285,32 @@ class BankActivation:
         return BankActivation(self.bank, tuple(f[block] if len(f) > 1 else f for f in self.functions))
 
 
-def mixed_functions(hidden: Sequence[int], num_types: int, sets: Tensor | None = None) -> tuple[Tensor, ...]:
-    """The functions of mixed layers: every type of a set, spread equally over each layer.
+def _with_curvature(value_slope: Callable[[Tensor], tuple[Tensor, Tensor]], a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """σ, σ' and, by autograd element by element, σ'' at a; without a graph."""
+    with torch.enable_grad():
+        leaf = a.detach().requires_grad_()
+        value, slope = value_slope(leaf)
+        # a straight or kinked function has a slope that follows from no differentiable operation
+        curvature = torch.autograd.grad(slope.sum(), leaf)[0] if slope.requires_grad else torch.zeros_like(a)
+    return value.detach(), slope.detach(), curvature
+
+
+def mixed_functions(
+    hidden: Sequence[int],
+    num_types: int,
+    sets: Tensor | None = None,
+    *,
+    blocks: Sequence[int] = (),
+    mixing: Mixing = "within_layer",
+) -> tuple[Tensor, ...]:
+    """The functions of mixed layers: every type of a set, spread equally over each layer unless said otherwise.
 
     Args:
         hidden: units of each hidden layer.
         num_types: K.
         sets: (N,) int64, which set each network uses; None means one set for all, giving shape (1, H).
+        blocks: which block of the network each layer belongs to, for a mixing ``per_block``.
+        mixing: where types are told apart; see `layer_types`.
 
     Returns:
         for each layer (N, H) int64.
@@ -316,7 +319,8 @@ def mixed_functions(hidden: Sequence[int], num_types: int, sets: Tensor | None =
         ValueError: a layer has fewer units than there are types.
     """
     first = torch.zeros(1, 1, dtype=torch.int64) if sets is None else sets.view(-1, 1)
-    return tuple(first * num_types + mixed_types(width, num_types).to(first.device) for width in hidden)
+    types = layer_types(hidden, blocks, num_types, mixing)
+    return tuple(first * num_types + of_layer.to(first.device) for of_layer in types)
 
 
 def pure_functions(hidden: Sequence[int], function: int) -> tuple[Tensor, ...]:

@@ -13,9 +13,9 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from ldnn_core.activations import BankActivation, GroupedActivation, TableBank, pure_functions
+from ldnn_core.activations import BankActivation, GroupedActivation, TableBank, mixed_functions, pure_functions
 from ldnn_core.evaluation import Arm, PerSeed
-from ldnn_core.layout import Mixing, layer_types
+from ldnn_core.layout import Mixing
 from ldnn_core.network import Network
 from ldnn_core.randomness import derive_seed, generator
 from ldnn_core.subnetwork import ActivationSpec, initial_genomes
@@ -56,8 +56,10 @@ class SetArms:
         Raises:
             ValueError: another name, or a control that does not differ from the mix; see `controls_of`.
         """
-        if name == "mixed" or name in pure_names(self.spec):
-            return self.of_types(name)
+        if name == "mixed":
+            return BankActivation(self._bank, self._mixed())
+        if name in pure_names(self.spec):
+            return BankActivation(self._bank, pure_functions(self.network.channels, int(name.removeprefix("pure-"))))
         if name not in controls_of(self.spec) or name == WIDENED:
             known = ", ".join(("mixed", *pure_names(self.spec), *(c for c in controls_of(self.spec) if c != WIDENED)))
             raise ValueError(f"an arm of a set of {self.spec.num_types} types must be one of {known}, but got {name!r}")
@@ -67,34 +69,17 @@ class SetArms:
             return PerSeed(self._shuffled)
         if name == "copies":
             copies = self.genomes[:1].expand_as(self.genomes).contiguous()
-            return BankActivation(TableBank(self.spec, copies.unsqueeze(0)), self._mixed)
+            return BankActivation(TableBank(self.spec, copies.unsqueeze(0)), self._mixed())
         other = replace(self.spec, normalized=name == "mixed-normalized")
-        return BankActivation(TableBank(other, self.genomes.unsqueeze(0)), self._mixed)
-
-    def of_types(self, name: str) -> BankActivation:
-        """``mixed`` or ``pure-k``: the arms that are the same functions for every seed of the set's own bank.
-
-        Raises:
-            ValueError: another name.
-        """
-        if name == "mixed":
-            return BankActivation(self._bank, self._mixed)
-        if name in pure_names(self.spec):
-            return BankActivation(self._bank, pure_functions(self.network.channels, int(name.removeprefix("pure-"))))
-        known = ", ".join(("mixed", *pure_names(self.spec)))
-        raise ValueError(f"an arm made of a set's types must be one of {known}, but got {name!r}")
+        return BankActivation(TableBank(other, self.genomes.unsqueeze(0)), self._mixed())
 
     @cached_property
     def _bank(self) -> TableBank:
         return TableBank(self.spec, self.genomes.unsqueeze(0))
 
-    @cached_property
-    def _types(self) -> tuple[Tensor, ...]:
-        return layer_types(self.network.channels, self.network.blocks, self.spec.num_types, self.mixing)
-
-    @property
-    def _mixed(self) -> tuple[Tensor, ...]:
-        return tuple(types.unsqueeze(0) for types in self._types)
+    def _mixed(self, sets: Tensor | None = None) -> tuple[Tensor, ...]:
+        network = self.network
+        return mixed_functions(network.channels, self.spec.num_types, sets, blocks=network.blocks, mixing=self.mixing)
 
     def _untrained(self, seeds: Sequence[int]) -> GroupedActivation:
         groups = []
@@ -104,14 +89,12 @@ class SetArms:
                 for seed in seeds[start : start + SETS_AT_ONCE]
             ]
             bank = TableBank(self.spec, torch.cat(some).to(self.genomes))
-            first = self.spec.num_types * torch.arange(len(some)).view(-1, 1)
-            functions = tuple(first + types for types in self._types)
-            groups.append((BankActivation(bank, functions), len(some)))
+            groups.append((BankActivation(bank, self._mixed(torch.arange(len(some)))), len(some)))
         return GroupedActivation(tuple(groups))
 
     def _shuffled(self, seeds: Sequence[int]) -> BankActivation:
         layers = []
-        for layer, types in enumerate(self._types):
+        for layer, (types,) in enumerate(self._mixed()):
             sources = (generator(self.root_seed, "shuffled", seed, layer) for seed in seeds)
             layers.append(torch.stack([types[torch.randperm(len(types), generator=source)] for source in sources]))
         return BankActivation(self._bank, tuple(layers))

@@ -29,8 +29,8 @@ import torch
 from torch import Tensor
 
 from ldnn_core.activations import Activation
-from ldnn_core.curvature.hutchinson import sign_probes
 from ldnn_core.curvature.linearized import Linearized, linearized_pieces, networks_at_once
+from ldnn_core.curvature.measure import sign_probes
 from ldnn_core.curvature.mlp_products import MlpProducts
 from ldnn_core.mlp import MlpSpec
 from ldnn_core.network import Network

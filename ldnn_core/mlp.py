@@ -21,6 +21,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from ldnn_core import dense
 from ldnn_core.activations import Activation, BankActivation, TableBank
 from ldnn_core.losses import Loss
 from ldnn_core.network import Layer, Noise, gradient_vjp_autograd
@@ -70,22 +71,42 @@ class MlpSpec:
     @property
     def num_params(self) -> int:
         """Θ, weights and biases of one network."""
-        return sum(i * o + o for i, o in self.layer_sizes)
+        return dense.count(self.layer_sizes)
 
     def initial_parameters(self, generators: Sequence[torch.Generator], dtype: torch.dtype = torch.float32) -> Tensor:
         """One random network per generator, (len(generators), Θ), on the CPU.
 
         Weights and biases of a layer are uniform in ±1/√fan_in, PyTorch's default for linear layers.
         """
-        bound = torch.cat([torch.full((i * o + o,), i**-0.5, dtype=dtype) for i, o in self.layer_sizes])
-        rows = [torch.rand(self.num_params, generator=g, dtype=torch.float64) for g in generators]
-        return (2 * torch.stack(rows).to(dtype) - 1) * bound
+        return dense.draw(self.layer_sizes, generators, dtype)
 
     def forward(
         self, parameters: Tensor, x: Tensor, activation: Activation, noise: Noise = ()
     ) -> tuple[Tensor, list[Layer]]:
-        """See `forward`."""
-        return forward(self, parameters, x, activation, noise)
+        """Outputs and hidden layers, differentiable by autograd.
+
+        Args:
+            parameters: (N, Θ).
+            x: inputs, (N or 1, B, D); of more axes, as of images, the last are flattened, here and in the other sweeps.
+            activation: of all hidden layers.
+            noise: added to hidden units.
+
+        Returns:
+            z (N, B, C) and the hidden layers.
+        """
+        if x.dim() > 3:
+            x = x.flatten(2)
+        layers = self.layers(parameters)
+        h = x.expand(len(parameters), -1, -1)
+        hidden = []
+        for index, (weight, bias) in enumerate(layers[:-1]):
+            a = torch.baddbmm(bias, h, weight)
+            h = activation.value(a, index)
+            if noise:
+                h = h + noise[index]
+            hidden.append(Layer(a, h))
+        weight, bias = layers[-1]
+        return torch.baddbmm(bias, h, weight), hidden
 
     def settled(self, parameters: Tensor, activation: Activation, x: Tensor) -> MlpSpec:
         """The same: nothing depends on the other rows of a batch."""
@@ -94,8 +115,22 @@ class MlpSpec:
     def loss_gradient(
         self, parameters: Tensor, x: Tensor, y: Tensor, activation: Activation, noise: Noise = ()
     ) -> tuple[Tensor, Tensor]:
-        """See `loss_gradient`."""
-        return loss_gradient(self, parameters, x, y, activation, noise)
+        """Loss (N,) and its gradient (N, Θ) by one forward and one backward sweep, without a graph.
+
+        Arguments as for `forward`; y as the loss wants it.
+        """
+        if x.dim() > 3:
+            x = x.flatten(2)
+        loss, gradient = parameters.new_empty(parameters.shape[0]), torch.empty_like(parameters)
+        size = _block_size(self, x)
+        with torch.inference_mode():
+            if parameters.shape[0] <= size:
+                _loss_gradient(self, parameters, x, y, activation, noise, loss, gradient)
+            else:
+                for block, own, own_noise in _blocks(size, len(parameters), x, y, noise):
+                    results = loss[block], gradient[block]
+                    _loss_gradient(self, parameters[block], *own, activation.of_networks(block), own_noise, *results)
+        return loss, gradient
 
     def gradient_vjp(
         self,
@@ -107,68 +142,47 @@ class MlpSpec:
         w: Tensor,
         noise: Noise = (),
     ) -> tuple[Tensor, Tensor]:
-        """See `gradient_vjp`."""
-        return gradient_vjp(self, parameters, x, y, activation, v, w, noise)
+        """Pull cotangents of (gradient, loss) back to the parameters and to the bank.
+
+        With g = ∂L/∂θ this returns  H v + w g  and  ∂/∂(bank) [⟨v, g⟩ + w L].  As H is symmetric, ⟨v, g⟩ is the
+        derivative of L along v, so everything follows from one forward and one backward sweep and their tangents
+        (Pearlmutter 1994).
+
+        Args:
+            parameters: (N, Θ).
+            x: (N or 1, B, D).
+            y: targets.
+            activation: whose bank is learned; the fast path needs a `TableBank`, others go through autograd.
+            v: cotangent of the gradient, (N, Θ).
+            w: cotangent of the loss, (N,).
+            noise: as in the forward sweep.
+
+        Returns:
+            (N, Θ), and a tensor of the shape of the bank's parameters, summed over the networks.
+        """
+        bank = activation.bank
+        if not isinstance(bank, TableBank):
+            return gradient_vjp_autograd(self, parameters, x, y, activation, v, w, noise)
+        if x.dim() > 3:
+            x = x.flatten(2)
+        parameters_cotangent, bank_cotangent = torch.empty_like(parameters), torch.zeros_like(bank.parameters)
+        size = _block_size(self, x)
+        with torch.inference_mode():
+            if parameters.shape[0] <= size:
+                results = parameters_cotangent, bank_cotangent
+                _gradient_vjp(self, parameters, x, y, bank, activation.functions, v, w, noise, *results)
+            else:
+                for block, own, own_noise in _blocks(size, len(parameters), x, y, noise):
+                    functions = activation.of_networks(block).functions
+                    results = parameters_cotangent[block], bank_cotangent
+                    _gradient_vjp(
+                        self, parameters[block], *own, bank, functions, v[block], w[block], own_noise, *results
+                    )
+        return parameters_cotangent, bank_cotangent
 
     def layers(self, parameters: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Views of (N, Θ) as weights (N, in, out) and biases (N, 1, out)."""
-        views, start = [], 0
-        for i, o in self.layer_sizes:
-            end = start + i * o
-            views.append((parameters[:, start:end].unflatten(1, (i, o)), parameters[:, end : end + o].unsqueeze(1)))
-            start = end + o
-        return views
-
-
-def forward(
-    spec: MlpSpec, parameters: Tensor, x: Tensor, activation: Activation, noise: Noise = ()
-) -> tuple[Tensor, list[Layer]]:
-    """Outputs and hidden layers, differentiable by autograd.
-
-    Args:
-        spec: sizes.
-        parameters: (N, Θ).
-        x: inputs, (N or 1, B, D); of more axes, as of images, the last are flattened, here and in the other sweeps.
-        activation: of all hidden layers.
-        noise: added to hidden units.
-
-    Returns:
-        z (N, B, C) and the hidden layers.
-    """
-    if x.dim() > 3:
-        x = x.flatten(2)
-    layers = spec.layers(parameters)
-    h = x.expand(len(parameters), -1, -1)
-    hidden = []
-    for index, (weight, bias) in enumerate(layers[:-1]):
-        a = torch.baddbmm(bias, h, weight)
-        h = activation.value(a, index)
-        if noise:
-            h = h + noise[index]
-        hidden.append(Layer(a, h))
-    weight, bias = layers[-1]
-    return torch.baddbmm(bias, h, weight), hidden
-
-
-def loss_gradient(
-    spec: MlpSpec, parameters: Tensor, x: Tensor, y: Tensor, activation: Activation, noise: Noise = ()
-) -> tuple[Tensor, Tensor]:
-    """Loss (N,) and its gradient (N, Θ) by one forward and one backward sweep, without a graph.
-
-    Arguments as for `forward`; y as the loss wants it.
-    """
-    if x.dim() > 3:
-        x = x.flatten(2)
-    loss, gradient = parameters.new_empty(parameters.shape[0]), torch.empty_like(parameters)
-    size = _block_size(spec, x)
-    with torch.inference_mode():
-        if parameters.shape[0] <= size:
-            _loss_gradient(spec, parameters, x, y, activation, noise, loss, gradient)
-        else:
-            for block, own, own_noise in _blocks(size, len(parameters), x, y, noise):
-                results = loss[block], gradient[block]
-                _loss_gradient(spec, parameters[block], *own, activation.of_networks(block), own_noise, *results)
-    return loss, gradient
+        return dense.split(parameters, self.layer_sizes)
 
 
 def _loss_gradient(
@@ -198,54 +212,6 @@ def _loss_gradient(
             delta = torch.bmm(delta, layers[index][0].mT).mul_(slopes[index - 1])
 
 
-def gradient_vjp(
-    spec: MlpSpec,
-    parameters: Tensor,
-    x: Tensor,
-    y: Tensor,
-    activation: BankActivation,
-    v: Tensor,
-    w: Tensor,
-    noise: Noise = (),
-) -> tuple[Tensor, Tensor]:
-    """Pull cotangents of (gradient, loss) back to the parameters and to the bank.
-
-    With g = ∂L/∂θ this returns  H v + w g  and  ∂/∂(bank) [⟨v, g⟩ + w L].  As H is symmetric, ⟨v, g⟩ is the
-    derivative of L along v, so everything follows from one forward and one backward sweep and their tangents
-    (Pearlmutter 1994): dotted quantities below are tangents along v.
-
-    Args:
-        spec: sizes.
-        parameters: (N, Θ).
-        x: (N or 1, B, D).
-        y: targets.
-        activation: whose bank is learned; the fast path needs a `TableBank`, others go through autograd.
-        v: cotangent of the gradient, (N, Θ).
-        w: cotangent of the loss, (N,).
-        noise: as in the forward sweep.
-
-    Returns:
-        (N, Θ), and a tensor of the shape of the bank's parameters, summed over the networks.
-    """
-    bank = activation.bank
-    if not isinstance(bank, TableBank):
-        return gradient_vjp_autograd(spec, parameters, x, y, activation, v, w, noise)
-    if x.dim() > 3:
-        x = x.flatten(2)
-    parameters_cotangent, bank_cotangent = torch.empty_like(parameters), torch.zeros_like(bank.parameters)
-    size = _block_size(spec, x)
-    with torch.inference_mode():
-        if parameters.shape[0] <= size:
-            results = parameters_cotangent, bank_cotangent
-            _gradient_vjp(spec, parameters, x, y, bank, activation.functions, v, w, noise, *results)
-        else:
-            for block, own, own_noise in _blocks(size, len(parameters), x, y, noise):
-                functions = activation.of_networks(block).functions
-                results = parameters_cotangent[block], bank_cotangent
-                _gradient_vjp(spec, parameters[block], *own, bank, functions, v[block], w[block], own_noise, *results)
-    return parameters_cotangent, bank_cotangent
-
-
 def _gradient_vjp(
     spec: MlpSpec,
     parameters: Tensor,
@@ -261,8 +227,8 @@ def _gradient_vjp(
 ) -> None:
     """`gradient_vjp` of one block; the cotangent of its parameters is written, that of the bank added to.
 
-    In the backward sweep a tangent is that of the derivative of L plus w times the derivative: so H v + w g and the
-    cotangent of the bank come without another pass.
+    Dotted quantities are tangents along v.  In the backward sweep a tangent is that of the derivative of L plus w times
+    the derivative: so H v + w g and the cotangent of the bank come without another pass.
     """
     layers, tangents = _views(spec, parameters), _views(spec, v)
     pre: list[Tensor] = []
@@ -277,7 +243,7 @@ def _gradient_vjp(
         pre.append(a)
         pre_dot.append(a_dot)
         if index < len(layers) - 1:
-            h, slope, h_dot, slope_dot = bank.tangent(a, a_dot, functions[index])
+            h, slope, h_dot, slope_dot = bank.table.tangent(a, a_dot, functions[index])
             hidden.append(h + noise[index] if noise else h)
             hidden_dot.append(h_dot)
             slopes.append((slope, slope_dot))

@@ -1,7 +1,9 @@
 """Updates of the inner optimisers and their derivatives as plain tensor arithmetic, compiled on an accelerator.
 
 Shapes: N networks, Θ parameters of each; every tensor is (N, Θ), but a learning rate (N or 1, 1) or a number.  What is
-added under square roots is called tiny.  The rules stand in `ldnn_core.optimizers`.
+added under square roots is called tiny.  The rules stand in `ldnn_core.optimizers`, which calls all of these alike: an
+update with parameters, slots and gradient, a ``_vjp`` with slots, gradient and the cotangents of parameters and slots,
+then the learning rate and constants.  Results are parameters and slots, or cotangents of slots and gradient.
 """
 
 from __future__ import annotations
@@ -49,8 +51,15 @@ def sgd(
 
 
 @CUDA.compiles
-def sgd_vjp(parameters_bar: Tensor, momentum_bar: Tensor, lr: Tensor | float, decay: float) -> tuple[Tensor, Tensor]:
-    """Cotangents of the momentum before the step and of the gradient."""
+def sgd_vjp(
+    momentum: Tensor,
+    gradient: Tensor,
+    parameters_bar: Tensor,
+    momentum_bar: Tensor,
+    lr: Tensor | float,
+    decay: float,
+) -> tuple[Tensor, Tensor]:
+    """Cotangents of the momentum before the step and of the gradient, which depend on neither."""
     momentum_bar = momentum_bar - lr * parameters_bar
     return decay * momentum_bar, momentum_bar
 

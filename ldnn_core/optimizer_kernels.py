@@ -2,7 +2,7 @@
 
 Shapes: N networks, Θ parameters of each.  Tensors come as addresses: ``rate`` (N or 1,), ``own`` being 1 where each
 network has a learning rate of its own, else 0; all others (N, Θ).  ``one`` is a 1 of the type of all numbers.
-The formulas are in `ldnn_core.optimizers`.
+The formulas are in `ldnn_core.optimizers`, the order of arguments is that of `ldnn_core.optimizer_arithmetic`.
 """
 
 from __future__ import annotations
@@ -68,9 +68,9 @@ def sgd(  # type: ignore[no-untyped-def]
 
 @njit(cache=True, fastmath=FAST_MATH, nogil=True, boundscheck=False, error_model="numpy")
 def sgd_vjp(  # type: ignore[no-untyped-def]
-    one, p_bar, new_m_bar, rate, own, networks, size, momentum, m_bar, g_bar
+    one, m, g, p_bar, new_m_bar, rate, own, networks, size, momentum, m_bar, g_bar
 ):
-    """Set m_bar and g_bar, given the cotangents of the parameters and the momentum after a step."""
+    """Set m_bar and g_bar, given the cotangents of the parameters and the momentum; m and g do not matter."""
     p_bar, new_m_bar, rate, m_bar = (
         numbers(p_bar, one),
         numbers(new_m_bar, one),

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ldnn_core.activations import Activation, BankActivation, TableBank
+from ldnn_core.activations import Activation, BankActivation, TableBank, mixed_functions
 from ldnn_core.estimators._base import loss_weights
-from ldnn_core.layout import layer_types
 from ldnn_core.subnetwork import ActivationSpec
 from ldnn_core.training import Batches, InnerProblem, train
 
@@ -58,9 +57,10 @@ def evaluate_population(
     """
     candidates, classifiers = len(genomes), len(parameters)
     candidate = torch.arange(candidates, device=parameters.device).repeat_interleave(classifiers)
-    network, first = problem.network, spec.num_types * candidate.view(-1, 1)
-    types = layer_types(network.channels, network.blocks, spec.num_types, problem.mixing)
-    functions = tuple(first + of_layer.to(first.device) for of_layer in types)
+    network = problem.network
+    functions = mixed_functions(
+        network.channels, spec.num_types, candidate, blocks=network.blocks, mixing=problem.mixing
+    )
     activation = BankActivation(TableBank(spec, genomes), functions)
     return evaluate_activation(problem, activation, parameters, batches, window, candidates=candidates)
 

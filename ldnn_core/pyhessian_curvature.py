@@ -29,9 +29,8 @@ import torch
 from torch import Tensor, nn
 
 from ldnn_core.activations import Activation
-from ldnn_core.curvature.hutchinson import sign_probes
 from ldnn_core.curvature.lanczos import any_direction
-from ldnn_core.curvature.measure import Curvature, check_counts, summarized
+from ldnn_core.curvature.measure import Curvature, check_counts, sign_probes, summarized
 from ldnn_core.network import Network
 
 _ROUNDING: Final = 1e-5

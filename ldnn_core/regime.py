@@ -48,23 +48,14 @@ class Repulsion:
                 f"strength >= 0 and width > 0 must hold, but got (strength={self.strength}, width={self.width})"
             )
 
-    def value(self, parameters: Tensor, checkpoints: Sequence[Tensor]) -> Tensor:
-        """The hills where networks are, (N, Θ) → (N,)."""
-        heights = parameters.new_zeros(len(parameters))
-        for checkpoint in checkpoints:
-            heights = heights + self._height(parameters - checkpoint)
-        return heights
-
     def gradient(self, parameters: Tensor, checkpoints: Sequence[Tensor]) -> Tensor:
-        """Their gradient, (N, Θ)."""
+        """The gradient of the hills where networks are, (N, Θ)."""
         total = torch.zeros_like(parameters)
         for checkpoint in checkpoints:
             away = parameters - checkpoint
-            total -= self._height(away).unsqueeze(1) / (self.width**2 * away.shape[1]) * away
+            height = self.strength * torch.exp(-away.square().mean(dim=1, keepdim=True) / (2 * self.width**2))
+            total -= height / (self.width**2 * away.shape[1]) * away
         return total
-
-    def _height(self, away: Tensor) -> Tensor:
-        return self.strength * torch.exp(-away.square().mean(dim=1) / (2 * self.width**2))
 
 
 @dataclass(frozen=True)

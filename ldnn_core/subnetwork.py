@@ -6,7 +6,7 @@ or, normalised, g (base(a) + c · s_k(a)) + o with the gain g and offset o for w
 has mean 0 and variance 1: a layer then hands on signals of the size it gets, whatever the set.
 
 Shapes: M sets, K types, P weights of a sub-network, F = M · K functions, W sub-network width.
-A genome row lists the layers in order, each as weights (in × out, row by row) and then biases (out):
+A genome row lists the layers in order, as `ldnn_core.dense` has them:
 for one hidden layer  w1 (W) | b1 (W) | w2 (W) | b2 (1).
 """
 
@@ -20,6 +20,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from ldnn_core import dense
 from ldnn_core.base_functions import BaseFunction, base_function
 from ldnn_core.hermite import Grid
 from ldnn_core.randomness import generator
@@ -69,15 +70,14 @@ class ActivationSpec:
             )
 
     @property
-    def layer_sizes(self) -> tuple[int, ...]:
-        """Units per layer of the sub-network, input and output included."""
-        return (1, *self.hidden, 1)
+    def layer_sizes(self) -> tuple[tuple[int, int], ...]:
+        """(in, out) of every linear layer of the sub-network."""
+        return tuple(pairwise((1, *self.hidden, 1)))
 
     @property
     def genome_size(self) -> int:
         """P, the number of weights and biases of one sub-network."""
-        sizes = self.layer_sizes
-        return sum(i * o + o for i, o in pairwise(sizes))
+        return dense.count(self.layer_sizes)
 
     @property
     def grid(self) -> Grid:
@@ -109,8 +109,7 @@ class ActivationSpec:
 
 def initial_bounds(spec: ActivationSpec, dtype: torch.dtype = torch.float32) -> Tensor:
     """The half-width of each weight's initial distribution, 1/√fan_in of its layer, (P,)."""
-    sizes = spec.layer_sizes
-    return torch.cat([torch.full((i * o + o,), i**-0.5, dtype=dtype) for i, o in pairwise(sizes)])
+    return dense.bounds(spec.layer_sizes, dtype)
 
 
 def initial_genomes(spec: ActivationSpec, seed: int, sets: int = 1, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -124,25 +123,8 @@ def initial_genomes(spec: ActivationSpec, seed: int, sets: int = 1, dtype: torch
         sets: how many sets.
         dtype: of the result; what is drawn is the same, but for rounding.
     """
-    rows = [
-        torch.rand(spec.genome_size, generator=generator(seed, "genome", m, k), dtype=torch.float64)
-        for m in range(sets)
-        for k in range(spec.num_types)
-    ]
-    uniform = torch.stack(rows).to(dtype).view(sets, spec.num_types, -1)
-    return (2 * uniform - 1) * initial_bounds(spec, dtype)
-
-
-def layer_weights(spec: ActivationSpec, genomes: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Genome rows (F, P) as weights (F, in, out) and biases (F, 1, out) of each layer; views, not copies."""
-    sizes = spec.layer_sizes
-    layers, start = [], 0
-    for i, o in pairwise(sizes):
-        weight = genomes[:, start : start + i * o].unflatten(1, (i, o))
-        bias = genomes[:, start + i * o : start + i * o + o].unsqueeze(1)
-        layers.append((weight, bias))
-        start += i * o + o
-    return layers
+    sources = [generator(seed, "genome", m, k) for m in range(sets) for k in range(spec.num_types)]
+    return dense.draw(spec.layer_sizes, sources, dtype).view(sets, spec.num_types, -1)
 
 
 def gain_and_offset(spec: ActivationSpec, genomes: Tensor) -> tuple[Tensor, Tensor]:
@@ -198,7 +180,7 @@ def exact_values_and_slopes(
     Returns:
         values and slopes, each (F, n).
     """
-    layers = layer_weights(spec, genomes)
+    layers = dense.split(genomes, spec.layer_sizes)
     h = x.unsqueeze(-1)
     dh = torch.ones_like(h)
     for depth, (weight, bias) in enumerate(layers):

@@ -7,7 +7,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from ldnn_core.curvature import hessian_trace, sign_probes
+from ldnn_core.curvature import measure_curvature
 from ldnn_core.evaluation import TrainedGroup
 from ldnn_core.randomness import generator
 from search.divergence import Diverged
@@ -67,7 +67,8 @@ def _traces_per_parameter(group: TrainedGroup, seed: int) -> list[float]:
     # All networks share the learned functions of their units, so any part of them can be measured alone.
     parameters = group.parameters[sound]
     activation = group.activation.of_networks(slice(0, len(group.parameters)))
-    probes = sign_probes(FLATNESS_PROBES, network.num_params, generator(seed, "flatness", *network.channels))
-    trace, _ = hessian_trace(network, parameters, rows.x, rows.y, activation, probes)
+    source = generator(seed, "flatness", *network.channels)
+    counts = {"probes": FLATNESS_PROBES, "lanczos_steps": 1, "eigenvalues": 1}
+    trace = measure_curvature(network, parameters, rows.x, rows.y, activation, generator=source, **counts).trace
     finite = trace[torch.isfinite(trace)] / network.num_params
     return [float(one) for one in finite]

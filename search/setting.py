@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from ldnn_core.accelerator import prepare
-from ldnn_core.activations import BankActivation, TableBank, UsualActivation
+from ldnn_core.activations import BankActivation, TableBank, UsualActivation, mixed_functions
 from ldnn_core.architectures import ARCHITECTURES
 from ldnn_core.evaluation import Judgement, TrainedGroup, Training, evaluate_arms
-from ldnn_core.layout import layer_types
 from ldnn_core.network import Network
 from ldnn_core.objective import Objective
 from ldnn_core.optimizers import make_optimizer
@@ -153,8 +152,9 @@ class Setting:
     def mixed(self, genomes: Tensor, network: Network) -> BankActivation:
         """The set (K, P) spread over the units of a network."""
         bank = TableBank(self.spec, genomes.unsqueeze(0).to(self.device))
-        types = layer_types(network.channels, network.blocks, self.spec.num_types, self.config.ldnn.mixing)
-        return BankActivation(bank, tuple(of_layer.unsqueeze(0) for of_layer in types))
+        mixing = self.config.ldnn.mixing
+        functions = mixed_functions(network.channels, self.spec.num_types, blocks=network.blocks, mixing=mixing)
+        return BankActivation(bank, functions)
 
     def probe(self, genomes: Tensor) -> float:
         """Validation accuracy, or skill for a regression, of fresh networks trained by the inner loop, without noise.

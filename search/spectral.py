@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import torch
 
@@ -52,7 +52,7 @@ def measure_unit(run: RunConfig, store: Store, payload: Mapping[str, Any], devic
     arms: Mapping[str, Activation]
     if found:
         own = found.arms(MlpSpec(1, HIDDEN, 1, SquaredError()), root, "within_layer")
-        arms = {name: own.of_types(name) for name in names}
+        arms = {name: cast(Activation, own.arm(name)) for name in names}  # the mix and its types know no seeds
     else:
         arms = {name: UsualActivation(name) for name in names}
     how = run.evaluation

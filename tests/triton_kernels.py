@@ -65,7 +65,7 @@ def calls():
         optimizer_arithmetic.rmsprop: (*flat[:3], *rms),
         optimizer_arithmetic.rmsprop_vjp: (*flat[:4], *rms),
         optimizer_arithmetic.sgd: (*flat[:3], lr, 0.9),
-        optimizer_arithmetic.sgd_vjp: (*flat[:2], lr, 0.9),
+        optimizer_arithmetic.sgd_vjp: (*flat[:4], lr, 0.9),
         optimizer_arithmetic.adam: (*flat[:4], *adam),
         optimizer_arithmetic.adam_vjp: (*flat[:6], *adam),
     }

@@ -12,7 +12,6 @@ from jobs.bench.padded import padded, widen
 from jobs.bench.references import sequential_relu, train_sequentially
 from jobs.bench.work import Work, canonical
 from ldnn_core.activations import UsualActivation
-from ldnn_core.mlp import forward
 
 LOSS_TOLERANCE, ACCURACY_TOLERANCE = 1e-3, 5e-3
 """Largest relative errors of the losses of all inner steps and of the final accuracies against the reference."""
@@ -105,7 +104,7 @@ def check_relu(
     losses, accuracies = sequential_relu(work)
     with torch.no_grad():
         x = work.batches.x.unsqueeze(0)
-        outputs = forward(work.network, ours.parameters, x, UsualActivation("relu"))[0]
+        outputs = work.network.forward(ours.parameters, x, UsualActivation("relu"))[0]
     right = (outputs.argmax(dim=-1) == work.batches.y).double().mean(dim=-1)
     return {
         "losses": agree("training losses", ours.losses, losses, loss_tolerance),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from abc import ABC
+from typing import ClassVar, Protocol
 
+import torch
 from torch import Tensor
 
 State = dict[str, Tensor]
@@ -43,6 +45,25 @@ class Algorithm(Protocol):
     def restore(self, state: State) -> None:
         """Go on from a state that `state` gave."""
         ...
+
+
+class Remembering(ABC):
+    """An algorithm whose state is a generator and tensors, which it replaces and never changes; abstract."""
+
+    _remembered: ClassVar[tuple[str, ...]]
+    """Names in the state; the attributes have an underscore before them."""
+    _generator: torch.Generator
+
+    def state(self) -> State:
+        """Everything needed to go on."""
+        tensors: State = {name: getattr(self, f"_{name}").clone() for name in self._remembered}
+        return tensors | {"generator": self._generator.get_state()}
+
+    def restore(self, state: State) -> None:
+        """Go on from a state."""
+        for name in self._remembered:
+            setattr(self, f"_{name}", state[name].clone())
+        self._generator.set_state(state["generator"])
 
 
 def check_losses(losses: Tensor, candidates: int) -> Tensor:

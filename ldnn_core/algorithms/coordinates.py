@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import Tensor
 
+from ldnn_core import dense
 from ldnn_core.subnetwork import ActivationSpec, initial_bounds, initial_genomes
 
 
@@ -32,14 +32,13 @@ def weight_units(spec: ActivationSpec, layer_scales: Sequence[float] = ()) -> Te
     units = initial_bounds(spec)
     if not len(layer_scales):
         return units
-    layers = list(pairwise(spec.layer_sizes))
-    if len(layer_scales) != len(layers) or not all(0 < scale < float("inf") for scale in layer_scales):
+    layers = len(spec.layer_sizes)
+    if len(layer_scales) != layers or not all(0 < scale < float("inf") for scale in layer_scales):
         raise ValueError(
-            f"layer_scales must be {len(layers)} numbers above 0, one per layer of the sub-network, or none, "
+            f"layer_scales must be {layers} numbers above 0, one per layer of the sub-network, or none, "
             f"but got {tuple(layer_scales)}"
         )
-    scales = torch.tensor(layer_scales, dtype=units.dtype)
-    return units * scales.repeat_interleave(torch.tensor([i * o + o for i, o in layers]))
+    return units * dense.spread(layer_scales, spec.layer_sizes)
 
 
 @dataclass(frozen=True)

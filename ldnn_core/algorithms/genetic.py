@@ -7,18 +7,19 @@ A child is mutated by a length σ_i: its step size, inherited and varied by exp(
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from ldnn_core.algorithms._base import State, check_losses
+from ldnn_core.algorithms._base import Remembering, check_losses
 from ldnn_core.algorithms.coordinates import weight_units
 from ldnn_core.algorithms.mutation import MUTATIONS
 from ldnn_core.randomness import generator
 from ldnn_core.subnetwork import ActivationSpec, initial_genomes
 
 
-class Genetic:
+class Genetic(Remembering):
     """Algorithm ``genetic``.
 
     Args:
@@ -37,6 +38,8 @@ class Genetic:
         ValueError: elites or tournament do not fit the population, an unknown mutation, or layer scales that do not
             fit.
     """
+
+    _remembered = ("genomes", "sigmas", "losses", "told")
 
     def __init__(
         self,
@@ -61,24 +64,24 @@ class Genetic:
             raise ValueError(f"mutation must be one of {', '.join(MUTATIONS)}, but got {mutation!r}")
         self._elites, self._tournament, self._crossover_rate = elites, tournament, crossover_rate
         self._generator = generator(seed, "genetic")
-        self._mutation = MUTATIONS[mutation](spec, weight_units(spec, layer_scales))
+        self._mutation = partial(MUTATIONS[mutation], spec, weight_units(spec, layer_scales))
         self._genomes = initial_genomes(spec, seed, sets=population)
         self._sigmas = torch.full((population,), mutation_scale)
         self._losses = torch.full((population,), float("inf"))
         self._tau = (2 * self._genomes[0].numel() ** 0.5) ** -0.5
-        self._told = False
+        self._told = torch.tensor(False)
 
     def ask(self) -> Tensor:
         """Elites and children of the last generation; at first, the random population."""
         if self._told:
             self._breed()
-            self._told = False
+            self._told = torch.tensor(False)
         return self._genomes.clone()
 
     def tell(self, losses: Tensor) -> None:
         """Remember how the generation did."""
         self._losses = check_losses(losses, len(self._genomes)).to(torch.float32)
-        self._told = True
+        self._told = torch.tensor(True)
 
     def incumbent(self) -> Tensor:
         """The best candidate of the last generation."""
@@ -87,22 +90,6 @@ class Genetic:
     def step_size(self) -> float:
         """Median σ of the population."""
         return float(self._sigmas.median())
-
-    def state(self) -> State:
-        """Population, step sizes, losses and the generator."""
-        return {
-            "genomes": self._genomes.clone(),
-            "sigmas": self._sigmas.clone(),
-            "losses": self._losses.clone(),
-            "told": torch.tensor(self._told),
-            "generator": self._generator.get_state(),
-        }
-
-    def restore(self, state: State) -> None:
-        """Go on from a state."""
-        self._genomes, self._sigmas = state["genomes"].clone(), state["sigmas"].clone()
-        self._losses, self._told = state["losses"].clone(), bool(state["told"])
-        self._generator.set_state(state["generator"])
 
     def _breed(self) -> None:
         best_first = self._losses.argsort(stable=True)

@@ -14,8 +14,7 @@ Shapes: C candidates, K types, P weights of a sub-network, F = C · K functions,
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -30,64 +29,33 @@ _MOST_EVALUATIONS = 60  # ten are usual; the limit holds where rounding hides th
 _PROBE = 1e-3  # where the change is still proportional to t
 
 
-class Mutation(Protocol):
-    """Draws children: genomes (C, K, P) and lengths (C,) → mutated genomes (C, K, P)."""
-
-    def __call__(self, genomes: Tensor, lengths: Tensor, source: torch.Generator) -> Tensor:
-        """Mutated copies; a length of 0 changes nothing."""
-        ...
+Mutation = Callable[[ActivationSpec, Tensor, Tensor, Tensor, torch.Generator], Tensor]
+"""What sets share, units of weights (P,), genomes (C, K, P), lengths (C,), source → mutated genomes (C, K, P)."""
 
 
-@dataclass(frozen=True)
-class WeightMutation:
-    """``weights``: every weight moves by length · unit · N(0, 1).
+def mutate_weights(
+    spec: ActivationSpec, units: Tensor, genomes: Tensor, lengths: Tensor, source: torch.Generator
+) -> Tensor:
+    """``weights``: every weight moves by length · unit · N(0, 1)."""
+    return genomes + lengths.view(-1, 1, 1) * (torch.randn(genomes.shape, generator=source) * units)
 
-    Attributes:
-        spec: what the sets share.
-        units: of each weight, (P,).
+
+def mutate_functions(
+    spec: ActivationSpec, units: Tensor, genomes: Tensor, lengths: Tensor, source: torch.Generator
+) -> Tensor:
+    """``function``: the direction of `mutate_weights`, as far as the curve of each type changes by the length.
+
+    Where `LONGEST_STEP` is too short for the wanted change, the curve changes by less.
     """
-
-    spec: ActivationSpec
-    units: Tensor
-
-    def __call__(self, genomes: Tensor, lengths: Tensor, source: torch.Generator) -> Tensor:
-        """Mutated copies."""
-        direction = torch.randn(genomes.shape, generator=source) * self.units
-        return genomes + lengths.view(-1, 1, 1) * direction
+    direction = (torch.randn(genomes.shape, generator=source) * units).double()
+    start = genomes.double()
+    wanted = lengths.double().repeat_interleave(genomes.shape[1])
+    steps = steps_to_change(spec, start.flatten(0, 1), direction.flatten(0, 1), wanted)
+    return (start + steps.view(*genomes.shape[:2], 1) * direction).to(genomes.dtype)
 
 
-@dataclass(frozen=True)
-class FunctionMutation:
-    """``function``: the direction of `WeightMutation`, as far as the curve of each type changes by the length.
-
-    Attributes:
-        spec: what the sets share.
-        units: of each weight, (P,).
-    """
-
-    spec: ActivationSpec
-    units: Tensor
-
-    def __call__(self, genomes: Tensor, lengths: Tensor, source: torch.Generator) -> Tensor:
-        """Mutated copies; where `LONGEST_STEP` is too short for the wanted change, the curve changes by less."""
-        direction = (torch.randn(genomes.shape, generator=source) * self.units).double()
-        start = genomes.double()
-        wanted = lengths.double().repeat_interleave(genomes.shape[1])
-        steps = steps_to_change(self.spec, start.flatten(0, 1), direction.flatten(0, 1), wanted)
-        return (start + steps.view(*genomes.shape[:2], 1) * direction).to(genomes.dtype)
-
-
-MUTATIONS: Final[dict[str, Callable[[ActivationSpec, Tensor], Mutation]]] = {
-    "weights": WeightMutation,
-    "function": FunctionMutation,
-}
-"""Every kind of mutation that a recipe may name: called with spec and units."""
-
-
-def curve_change(spec: ActivationSpec, genomes: Tensor, others: Tensor) -> Tensor:
-    """Root mean square difference of curves under the unit normal density: (F, P) and (F, P) float64 → (F,)."""
-    points, weights = _unit_normal()
-    return _norm(_curves(spec, others, points) - _curves(spec, genomes, points), weights)
+MUTATIONS: Final[dict[str, Mutation]] = {"weights": mutate_weights, "function": mutate_functions}
+"""Every kind of mutation that a recipe may name; a length of 0 changes nothing."""
 
 
 def steps_to_change(spec: ActivationSpec, genomes: Tensor, directions: Tensor, wanted: Tensor) -> Tensor:

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ldnn_core.algorithms._base import State, check_losses
+from ldnn_core.algorithms._base import Remembering, check_losses
 from ldnn_core.algorithms.coordinates import Coordinates
 from ldnn_core.algorithms.ranks import centred_ranks
-from ldnn_core.optimizers import Adam
+from ldnn_core.optimizers import Adam, Slots
 from ldnn_core.randomness import generator
 from ldnn_core.subnetwork import ActivationSpec
 
@@ -32,7 +32,7 @@ def antithetic_gradient(noise: Tensor, values: Tensor) -> Tensor:
     return ((plus - minus).unsqueeze(1) * noise).sum(dim=0) / len(values)
 
 
-class OpenaiEs:
+class OpenaiEs(Remembering):
     """Algorithm ``openai_es``.
 
     Args:
@@ -47,6 +47,8 @@ class OpenaiEs:
     Raises:
         ValueError: an odd population, or layer scales that do not fit.
     """
+
+    _remembered = ("mean", "gradient_average", "square_average", "step", "noise")
 
     def __init__(
         self,
@@ -65,8 +67,8 @@ class OpenaiEs:
         self._mean = self._coordinates.start.unsqueeze(0)  # optimisers move batches: this is a batch of one
         self._sigma, self._mean_lr, self._weight_decay = mutation_scale, mean_lr, weight_decay
         self._adam = Adam()
-        self._slots = self._adam.slots(self._mean)
-        self._step = 0
+        self._gradient_average, self._square_average = self._adam.slots(self._mean)
+        self._step = torch.tensor(0)
         self._noise = torch.zeros(population // 2, self._mean.shape[1], dtype=torch.float64)
         self._generator = generator(seed, "openai-es")
 
@@ -80,8 +82,10 @@ class OpenaiEs:
         """Move the mean against the estimated gradient."""
         ranks = centred_ranks(check_losses(losses, 2 * len(self._noise)))
         gradient = antithetic_gradient(self._noise, ranks) + self._weight_decay * self._mean
-        self._mean, self._slots = self._adam.update(self._mean, self._slots, gradient, self._mean_lr, self._step)
-        self._step += 1
+        averages: Slots = (self._gradient_average, self._square_average)
+        self._mean, averages = self._adam.update(self._mean, averages, gradient, self._mean_lr, int(self._step))
+        self._gradient_average, self._square_average = averages
+        self._step = self._step + 1
 
     def incumbent(self) -> Tensor:
         """The mean."""
@@ -90,21 +94,3 @@ class OpenaiEs:
     def step_size(self) -> float:
         """σ."""
         return self._sigma
-
-    def state(self) -> State:
-        """Mean, Adam's averages and step, the noise of the last `ask`, and the generator."""
-        return {
-            "mean": self._mean.clone(),
-            "gradient_average": self._slots[0].clone(),
-            "square_average": self._slots[1].clone(),
-            "step": torch.tensor(self._step),
-            "noise": self._noise.clone(),
-            "generator": self._generator.get_state(),
-        }
-
-    def restore(self, state: State) -> None:
-        """Go on from a state."""
-        self._mean, self._noise = state["mean"].clone(), state["noise"].clone()
-        self._slots = (state["gradient_average"].clone(), state["square_average"].clone())
-        self._step = int(state["step"])
-        self._generator.set_state(state["generator"])

@@ -13,14 +13,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ldnn_core.algorithms._base import State, check_losses
+from ldnn_core.algorithms._base import Remembering, check_losses
 from ldnn_core.algorithms.coordinates import Coordinates
 from ldnn_core.algorithms.ranks import utilities
 from ldnn_core.randomness import generator
 from ldnn_core.subnetwork import ActivationSpec
 
 
-class Snes:
+class Snes(Remembering):
     """Algorithm ``snes``.
 
     Args:
@@ -35,6 +35,8 @@ class Snes:
     Raises:
         ValueError: a population of one, or layer scales that do not fit.
     """
+
+    _remembered = ("mean", "sigmas", "noise")
 
     def __init__(
         self,
@@ -78,18 +80,3 @@ class Snes:
     def step_size(self) -> float:
         """Median σ of the weights."""
         return float(self._sigmas.median())
-
-    def state(self) -> State:
-        """Mean, step sizes, the noise of the last `ask`, and the generator."""
-        return {
-            "mean": self._mean.clone(),
-            "sigmas": self._sigmas.clone(),
-            "noise": self._noise.clone(),
-            "generator": self._generator.get_state(),
-        }
-
-    def restore(self, state: State) -> None:
-        """Go on from a state."""
-        self._mean, self._sigmas = state["mean"].clone(), state["sigmas"].clone()
-        self._noise = state["noise"].clone()
-        self._generator.set_state(state["generator"])

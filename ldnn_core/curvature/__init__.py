@@ -5,14 +5,12 @@ cubic table or the sub-network itself, never of straight lines between points.  
 function (relu, hat) counts as zero, as everywhere in this package.
 """
 
-from ldnn_core.curvature.hutchinson import hessian_trace, sign_probes
-from ldnn_core.curvature.measure import Curvature, measure_curvature
+from ldnn_core.curvature.measure import Curvature, measure_curvature, sign_probes
 from ldnn_core.curvature.products import hessian_products, hessian_vector_product
 
 __all__ = [
     "Curvature",
     "hessian_products",
-    "hessian_trace",
     "hessian_vector_product",
     "measure_curvature",
     "sign_probes",

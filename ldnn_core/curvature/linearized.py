@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from ldnn_core.activations import Activation
-from ldnn_core.curvature.second_derivative import value_slope_curvature
 from ldnn_core.mlp import MlpSpec
 
 PIECE_BYTES = 1 << 19
@@ -93,7 +92,7 @@ def _linearize(
     inputs = [x.flatten(2).expand(len(parameters), -1, -1)]
     slopes, curvatures = [], []
     for index, (weight, bias) in enumerate(layers[:-1]):
-        h, slope, curvature = value_slope_curvature(activation, torch.baddbmm(bias, inputs[-1], weight), index)
+        h, slope, curvature = activation.value_slope_curvature(torch.baddbmm(bias, inputs[-1], weight), index)
         inputs.append(h)
         slopes.append(slope)
         curvatures.append(curvature)

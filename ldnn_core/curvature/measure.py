@@ -12,7 +12,6 @@ from torch import Tensor
 
 from ldnn_core.activations import Activation
 from ldnn_core.curvature.density import near_zero, smoothed, top_nodes
-from ldnn_core.curvature.hutchinson import mean_and_error, sign_probes
 from ldnn_core.curvature.lanczos import quadrature, tridiagonal
 from ldnn_core.curvature.linearized import networks_at_once
 from ldnn_core.curvature.products import hessian_products
@@ -66,9 +65,10 @@ def measure_curvature(
     """Measure the Hessians of networks that have been trained.
 
     Every probe is a vector of random signs, the same for all networks, from which one Lanczos run starts.  The first
-    step of a run is Hutchinson's sample of the trace; all of it is a quadrature of the spectral density.  Products are
-    made in the type of the parameters, all else in float64: with networks in float32 eigenvalues are good to about
-    1e-6 of the largest.
+    step of a run is Hutchinson's sample vᵀ H v of the trace (1990), whose variance is twice the sum of the squared
+    elements off the diagonal; where only the trace is asked for, one step is enough.  All of a run is a quadrature of
+    the spectral density.  Products are made in the type of the parameters, all else in float64: with networks in
+    float32 eigenvalues are good to about 1e-6 of the largest.
 
     Args:
         network: the kind of network.
@@ -121,6 +121,17 @@ def summarized(samples: Tensor, nodes: Tensor, weights: Tensor, eigenvalues: int
     found = *mean_and_error(samples), top_nodes(nodes, eigenvalues), fraction, threshold, grid, density, width
     nan = float("nan")
     return Curvature(*(one.masked_fill(lost.view(-1, *[1] * (one.ndim - 1)), nan) for one in found))
+
+
+def mean_and_error(samples: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean (N,) of samples (N, P) and its standard error, NaN for a single sample."""
+    spread = samples.std(dim=1) if samples.shape[1] > 1 else samples[:, 0] * float("nan")
+    return samples.mean(dim=1), spread / samples.shape[1] ** 0.5
+
+
+def sign_probes(count: int, size: int, generator: torch.Generator) -> Tensor:
+    """``count`` vectors of random signs, (count, size) in float32."""
+    return 2.0 * torch.randint(0, 2, (count, size), generator=generator) - 1.0
 
 
 def check_counts(network: Network, probes: int, lanczos_steps: int, eigenvalues: int) -> int:

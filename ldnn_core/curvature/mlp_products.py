@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ldnn_core import dense
 from ldnn_core.curvature.linearized import Linearized
 from ldnn_core.losses import Loss
 from ldnn_core.mlp import MlpSpec
@@ -75,13 +76,9 @@ class _Sums:
         self._spec, self._count, self._like = spec, v.shape[1], v
         self._tangents: list[tuple[Tensor, Tensor]] = []
         self._turned: list[Tensor] = []
-        start = 0
-        for i, o in spec.layer_sizes:
-            weight = v[..., start : start + i * o].unflatten(2, (i, o))
-            bias = v[..., start + i * o : start + i * o + o]
+        for weight, bias in dense.split(v, spec.layer_sizes):
             self._tangents.append((weight.transpose(1, 2).flatten(2), bias.flatten(1).unsqueeze(1)))
             self._turned.append(weight.permute(0, 3, 1, 2).flatten(2))  # (N, out, P · in)
-            start += i * o + o
         self._weights = [torch.zeros_like(weight) for weight, _ in self._tangents]
         self._biases = [torch.zeros_like(bias) for _, bias in self._tangents]
         self._by_hidden = [v.new_zeros(len(v), self._count * i, o) for i, o in spec.layer_sizes]

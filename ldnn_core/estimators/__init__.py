@@ -6,10 +6,8 @@ from collections.abc import Callable
 from typing import Final
 
 from ldnn_core.estimators._base import Carry, Estimator, OuterGradient
-from ldnn_core.estimators.es import Es
-from ldnn_core.estimators.pes import Pes
-from ldnn_core.estimators.truncated import FirstOrder, Truncated
-from ldnn_core.estimators.unrolled import Unrolled
+from ldnn_core.estimators.particles import Es, Pes
+from ldnn_core.estimators.reverse import FirstOrder, Truncated, Unrolled
 
 ESTIMATORS: Final[dict[str, Callable[..., Estimator]]] = {
     "unrolled": Unrolled,

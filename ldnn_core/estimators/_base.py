@@ -92,17 +92,6 @@ def loss_weights(steps: int, networks: int, window: int) -> list[float]:
     return [1.0 / (window * networks) if t >= steps - window else 0.0 for t in range(steps)]
 
 
-def seed_of(estimator: str, seed: int | None) -> int:
-    """The seed that an estimator that draws must be given.
-
-    Raises:
-        ValueError: there is none; a default would draw the same perturbations at every outer step.
-    """
-    if seed is None:
-        raise ValueError(f"the estimator {estimator} draws perturbations: give a seed, another one for each outer step")
-    return seed
-
-
 def begin(
     problem: InnerProblem, parameters: Tensor, carry: Carry | None, perturbation: tuple[int, ...] | None = None
 ) -> TrainState:

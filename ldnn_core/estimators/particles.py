@@ -21,8 +21,10 @@ Shapes: N classifiers, p pairs, Q = 2p + 1 particles, M sets, K types, P weights
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from itertools import islice
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -81,73 +83,133 @@ def _tiled(functions: Tensor, particles: int, per_particle: int) -> Tensor:
     return (first.view(-1, 1, 1) + functions).flatten(0, 1)
 
 
-def estimate_by_differences(
-    problem: InnerProblem,
-    parameters: Tensor,
-    batches: Batches,
-    activation: BankActivation,
-    window: int,
-    perturbation: Perturbation,
-    *,
-    seed: int,
-    carry: Carry | None = None,
-    length: int | None = None,
-) -> OuterGradient:
-    """The estimate g above.
-
-    Args:
-        problem: network, optimiser, learning rate.
-        parameters: fresh classifiers, (N, Θ).
-        batches: rows and noise of the whole inner loop.
-        activation: the set being learned.
-        window: how many of the last inner losses count.
-        perturbation: σ and p.
-        seed: of ε.
-        carry: particles and Σ ε of the inner loop so far.
-        length: most inner steps of the outer step; None does all that are left.
-
-    Raises:
-        ValueError: the carry is one of other classifiers, pairs or sets.
-    """
-    networks, pairs, bank = len(parameters), perturbation.pairs, activation.bank
-    particles = 2 * pairs + 1
-    problem, everyone = problem.repeated(particles), parameters.repeat(particles, 1)
-    start = begin(problem, everyone, carry, (pairs, *bank.genomes.shape))
-    epsilon = perturbation.draw(bank.genomes, seed).to(bank.genomes.device)
-    total = epsilon if carry is None or carry.perturbation is None else carry.perturbation + epsilon
-
-    functions = _for_networks(activation, networks)
-    perturbed = perturbation.particles(functions, epsilon)
-    left = len(batches) - start.step
-    steps = left if length is None else min(length, left)
-    state, losses = start, []
-    with torch.no_grad():
-        for after, loss in islice(problem.steps(start, batches.repeated(particles), perturbed), steps):
-            state = after
-            losses.append(loss)
-        history = torch.stack(losses).view(steps, particles, networks)
-        # in float64: a difference of two losses that are nearly equal
-        if problem.validation is None:
-            weights = torch.tensor(loss_weights(steps, networks, window), dtype=torch.float64, device=history.device)
-            of_particle = torch.einsum("t,tqn->q", weights, history.double())
-        else:
-            judged = problem.validation_loss(state.parameters, perturbed)
-            of_particle = judged.double().view(particles, networks).mean(dim=1)
-        up, down = of_particle[1 : 1 + pairs], of_particle[1 + pairs :]
-        slope = (up - down) / (2 * perturbation.scale * pairs)
-        gradient = torch.einsum("p,p...->...", slope, total) / initial_bounds(bank.spec, total.dtype).to(total)
-    # a perturbed classifier that diverges must be seen, though that of the set itself may be well
-    outer_loss = float(of_particle[0]) if bool(torch.isfinite(of_particle).all()) else float(of_particle.sum())
-    return OuterGradient(
-        gradient=gradient.to(bank.genomes.dtype),
-        outer_loss=outer_loss,
-        losses=history[:, 0],
-        final_parameters=state.parameters[:networks],
-        inner_steps=steps * particles * networks,
-        carry=None if steps == left else Carry(state, total),
-    )
-
-
 def _for_networks(activation: BankActivation, networks: int) -> BankActivation:
     """The same with a row of functions for each of N networks."""
     return BankActivation(activation.bank, tuple(f.expand(networks, -1) for f in activation.functions))
+
+
+class Differences(ABC):
+    """An estimator by differences of losses; abstract."""
+
+    name: ClassVar[str]
+
+    def estimate(
+        self,
+        problem: InnerProblem,
+        parameters: Tensor,
+        batches: Batches,
+        activation: BankActivation,
+        window: int,
+        *,
+        seed: int | None = None,
+        carry: Carry | None = None,
+    ) -> OuterGradient:
+        """The estimate g above.  See `Estimator.estimate`; needs a seed, another one for every outer step."""
+        if seed is None:
+            raise ValueError(
+                f"the estimator {self.name} draws perturbations: give a seed, another one for each outer step"
+            )
+        perturbation, length = self._pieces()
+        networks, pairs, bank = len(parameters), perturbation.pairs, activation.bank
+        particles = 2 * pairs + 1
+        problem, everyone = problem.repeated(particles), parameters.repeat(particles, 1)
+        start = begin(problem, everyone, carry, (pairs, *bank.genomes.shape))
+        epsilon = perturbation.draw(bank.genomes, seed).to(bank.genomes.device)
+        total = epsilon if carry is None or carry.perturbation is None else carry.perturbation + epsilon
+
+        functions = _for_networks(activation, networks)
+        perturbed = perturbation.particles(functions, epsilon)
+        left = len(batches) - start.step
+        steps = left if length is None else min(length, left)
+        state, losses = start, []
+        with torch.no_grad():
+            for after, loss in islice(problem.steps(start, batches.repeated(particles), perturbed), steps):
+                state = after
+                losses.append(loss)
+            history = torch.stack(losses).view(steps, particles, networks)
+            # in float64: a difference of two losses that are nearly equal
+            if problem.validation is None:
+                weights = torch.tensor(
+                    loss_weights(steps, networks, window), dtype=torch.float64, device=history.device
+                )
+                of_particle = torch.einsum("t,tqn->q", weights, history.double())
+            else:
+                judged = problem.validation_loss(state.parameters, perturbed)
+                of_particle = judged.double().view(particles, networks).mean(dim=1)
+            up, down = of_particle[1 : 1 + pairs], of_particle[1 + pairs :]
+            slope = (up - down) / (2 * perturbation.scale * pairs)
+            gradient = torch.einsum("p,p...->...", slope, total) / initial_bounds(bank.spec, total.dtype).to(total)
+        # a perturbed classifier that diverges must be seen, though that of the set itself may be well
+        outer_loss = float(of_particle[0]) if bool(torch.isfinite(of_particle).all()) else float(of_particle.sum())
+        return OuterGradient(
+            gradient=gradient.to(bank.genomes.dtype),
+            outer_loss=outer_loss,
+            losses=history[:, 0],
+            final_parameters=state.parameters[:networks],
+            inner_steps=steps * particles * networks,
+            carry=None if steps == left else Carry(state, total),
+        )
+
+    @abstractmethod
+    def _pieces(self) -> tuple[Perturbation, int | None]:
+        """How sets are perturbed, and the most inner steps of an outer step; None does all that are left."""
+        ...
+
+
+@dataclass(frozen=True)
+class Es(Differences):
+    """Estimator ``es``: antithetic evolution strategies (Salimans et al. 2017), without rank shaping.
+
+    Its mean is the gradient of the outer loss averaged over Gaussian perturbations of the set, which differs from
+    that of the outer loss itself by O(σ²), however long the loop.  Leaves no carry.
+
+    Attributes:
+        perturbation: σ, standard deviation of the perturbations in units of each weight's initial bound.
+        pairs: antithetic pairs; 2 pairs + 1 classifiers are trained for each fresh one.
+
+    Raises:
+        ValueError: a σ that is not positive, or no pair.
+    """
+
+    name: ClassVar[str] = "es"
+    perturbation: float = 0.1
+    pairs: int = 8
+
+    def __post_init__(self) -> None:
+        self._pieces()
+
+    def _pieces(self) -> tuple[Perturbation, int | None]:
+        return Perturbation(self.perturbation, self.pairs), None
+
+
+@dataclass(frozen=True)
+class Pes(Differences):
+    """Estimator ``pes``: persistent evolution strategies (Vicol, Metz & Sohl-Dickstein 2021), antithetic.
+
+    An outer step is a piece of the inner loop.  Every particle goes on from where its own training stands and draws
+    a new perturbation; the losses of the piece are credited to the sum of all perturbations that the particle has
+    had in this inner loop, not to the last one alone.  So, at a fixed set, the mean over the pieces of an inner loop
+    is an unbiased estimate of the (smoothed) gradient of the mean of their outer losses, influences from one piece
+    on later ones included; the variance grows with the number of pieces.  With one piece it is `Es`, bit for bit.
+
+    Attributes:
+        length: inner steps of a piece.
+        perturbation: σ, standard deviation of a piece's perturbations in units of each weight's initial bound.
+        pairs: antithetic pairs; 2 pairs + 1 classifiers are trained for each fresh one.
+
+    Raises:
+        ValueError: an empty piece, a σ that is not positive, or no pair.
+    """
+
+    name: ClassVar[str] = "pes"
+    length: int = 20
+    perturbation: float = 0.1
+    pairs: int = 8
+
+    def __post_init__(self) -> None:
+        if self.length < 1:
+            raise ValueError(f"length >= 1 must hold for the estimator pes, but got length={self.length}")
+        self._pieces()
+
+    def _pieces(self) -> tuple[Perturbation, int | None]:
+        return Perturbation(self.perturbation, self.pairs), self.length

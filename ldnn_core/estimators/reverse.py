@@ -1,4 +1,4 @@
-"""Reverse-mode differentiation through the inner loop, in memory that does not grow with its activations.
+"""Outer gradients by reverse-mode differentiation, in memory that does not grow with a step's activations.
 
 The forward sweep keeps training states (parameters and optimiser slots: a few times Θ numbers per network); the
 backward sweep computes a step again and pulls the cotangent of the state after it back to the state before it and to
@@ -16,6 +16,9 @@ Shapes: N networks, Θ parameters, T inner steps of the inner loop, L of the out
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -164,3 +167,87 @@ def _segment(
         if state.step + 1 == end:
             return segment
         state = problem.advance(state, gradient)
+
+
+class Cuts(TypedDict, total=False):
+    """What `differentiate` may be told of pieces and records."""
+
+    length: int
+    truncation: int
+    every: int | None
+    memory_bytes: int
+
+
+class ReverseMode(ABC):
+    """An estimator that differentiates; abstract."""
+
+    def estimate(
+        self,
+        problem: InnerProblem,
+        parameters: Tensor,
+        batches: Batches,
+        activation: BankActivation,
+        window: int,
+        *,
+        seed: int | None = None,
+        carry: Carry | None = None,
+    ) -> OuterGradient:
+        """See `Estimator.estimate`; draws nothing."""
+        return differentiate(problem, parameters, batches, activation, window, carry=carry, **self._cuts())
+
+    @abstractmethod
+    def _cuts(self) -> Cuts: ...
+
+
+@dataclass(frozen=True)
+class Unrolled(ReverseMode):
+    """Estimator ``unrolled``: exact up to rounding.  Leaves no carry.
+
+    Attributes:
+        every: keep a training state of every so many inner steps; None chooses from the memory budget.
+        memory_bytes: the budget.
+    """
+
+    every: int | None = None
+    memory_bytes: int = MEMORY_BYTES
+
+    def _cuts(self) -> Cuts:
+        return {"every": self.every, "memory_bytes": self.memory_bytes}
+
+
+@dataclass(frozen=True)
+class Truncated(ReverseMode):
+    """Estimator ``truncated``: the inner loop is differentiated in separate pieces.
+
+    Biased towards what pays soon, with a bounded chain of products.  At a fixed set the mean of the carried pieces'
+    gradients is the gradient of the loop that runs through, when the pieces are equally long and all losses count.
+
+    Attributes:
+        length: inner steps of a piece; T or more is the exact gradient, 1 is `FirstOrder`.
+        carried: whether an outer step is one piece, so that the set changes after each; else all, one after another,
+            and there is no carry.
+
+    Raises:
+        ValueError: an empty piece.
+    """
+
+    length: int = 20
+    carried: bool = False
+
+    def __post_init__(self) -> None:
+        if self.length < 1:
+            raise ValueError(f"length >= 1 must hold for the truncated estimator, but got length={self.length}")
+
+    def _cuts(self) -> Cuts:
+        return {"length": self.length} if self.carried else {"truncation": self.length}
+
+
+@dataclass(frozen=True)
+class FirstOrder(ReverseMode):
+    """Estimator ``first_order``: Σ_t w_t ∂L_t/∂(set) at fixed weights, as if the set had not changed them.
+
+    Exact when T = 1.  Leaves no carry.
+    """
+
+    def _cuts(self) -> Cuts:
+        return {"truncation": 1}

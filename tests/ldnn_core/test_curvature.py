@@ -13,7 +13,7 @@ from ldnn_core.activations import (
     UsualActivation,
     mixed_functions,
 )
-from ldnn_core.curvature import hessian_trace, hessian_vector_product, sign_probes
+from ldnn_core.curvature import hessian_vector_product, measure_curvature, sign_probes
 from ldnn_core.losses import CrossEntropy
 from ldnn_core.mlp import MlpSpec
 from ldnn_core.randomness import generator
@@ -70,43 +70,45 @@ def test_products_of_groups_with_their_own_activations_are_those_of_each_group()
     torch.testing.assert_close(product, torch.cat(apart), rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize("rows_at_once", [7, 800])
-def test_unit_vectors_as_probes_give_the_trace_itself(rows_at_once, monkeypatch):
-    monkeypatch.setattr("ldnn_core.curvature.linearized.PIECE_BYTES", rows_at_once * 4 * 8 * 8)
-    parameters, x, y, activation = setting("table")
-    units = torch.eye(NETWORK.num_params, dtype=torch.float64)
-    trace, _ = hessian_trace(NETWORK, parameters, x, y, activation, units)
-    expected = dense_hessians(parameters, x, y, activation).diagonal(dim1=1, dim2=2).sum(1)
-    torch.testing.assert_close(trace * NETWORK.num_params, expected, rtol=1e-9, atol=1e-11)
+def traces(parameters, x, y, activation, probes):
+    counts = {"probes": probes, "lanczos_steps": 1, "eigenvalues": 1}
+    return measure_curvature(NETWORK, parameters, x, y, activation, generator=generator(0, "probes"), **counts)
 
 
 def test_random_signs_estimate_the_trace_within_their_standard_error():
     parameters, x, y, activation = setting("table")
-    probes = sign_probes(400, NETWORK.num_params, generator(0, "probes"))
-    trace, sem = hessian_trace(NETWORK, parameters, x, y, activation, probes)
+    found = traces(parameters, x, y, activation, 400)
     hessians = dense_hessians(parameters, x, y, activation)
     exact = hessians.diagonal(dim1=1, dim2=2).sum(1)
-    assert ((trace - exact).abs() < 4 * sem).all()
+    assert ((found.trace - exact).abs() < 4 * found.trace_sem).all()
     # Hutchinson's variance: twice the squared elements off the diagonal.
     off = hessians - torch.diag_embed(hessians.diagonal(dim1=1, dim2=2))
-    torch.testing.assert_close(sem, (2 * off.square().sum((1, 2)) / 400).sqrt(), rtol=0.15, atol=0)
+    torch.testing.assert_close(found.trace_sem, (2 * off.square().sum((1, 2)) / 400).sqrt(), rtol=0.15, atol=0)
+
+
+def test_a_single_step_gives_the_samples_themselves():
+    parameters, x, y, activation = setting("table")
+    signs = sign_probes(8, NETWORK.num_params, generator(0, "probes")).double()
+    exact = torch.einsum("pi,nij,pj->np", signs, dense_hessians(parameters, x, y, activation), signs)
+    found = traces(parameters, x, y, activation, 8)
+    torch.testing.assert_close(found.trace, exact.mean(1), rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(found.trace_sem, exact.std(1) / 8**0.5, rtol=1e-9, atol=1e-11)
 
 
 def test_single_precision_agrees_and_a_network_does_not_depend_on_its_batch():
-    probes = sign_probes(8, NETWORK.num_params, generator(0, "probes"))
-    exact, _ = hessian_trace(NETWORK, *setting("table"), probes)
+    exact = traces(*setting("table"), 8).trace
     parameters, x, y, activation = setting("table", torch.float32)
-    trace, _ = hessian_trace(NETWORK, parameters, x, y, activation, probes)
+    trace = traces(parameters, x, y, activation, 8).trace
     torch.testing.assert_close(trace, exact, rtol=1e-3, atol=1e-4)
-    alone, _ = hessian_trace(NETWORK, parameters[1:2], x, y, activation, probes)
+    alone = traces(parameters[1:2], x, y, activation, 8).trace
     torch.testing.assert_close(alone, trace[1:2], rtol=1e-5, atol=1e-6)
 
 
 def test_a_diverged_network_has_no_trace_and_leaves_the_others_alone():
     parameters, x, y, activation = setting("table")
-    sound, _ = hessian_trace(NETWORK, parameters, x, y, activation, torch.ones(2, NETWORK.num_params))
+    sound = traces(parameters, x, y, activation, 2).trace
     parameters[1] = math.nan
-    trace, _ = hessian_trace(NETWORK, parameters, x, y, activation, torch.ones(2, NETWORK.num_params))
+    trace = traces(parameters, x, y, activation, 2).trace
     assert torch.isfinite(trace).tolist() == [True, False, True]
     torch.testing.assert_close(trace[[0, 2]], sound[[0, 2]])
 

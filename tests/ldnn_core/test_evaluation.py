@@ -18,7 +18,6 @@ from ldnn_core.activations import (
 )
 from ldnn_core.evaluation import PerSeed, Training, evaluate_arms, evaluate_sizes, fully_connected
 from ldnn_core.losses import CrossEntropy, SquaredError
-from ldnn_core.mlp import forward
 from ldnn_core.modules import ActivationSlot, ModuleNetwork
 from ldnn_core.optimizers import SGD, Adam
 from ldnn_core.randomness import generator
@@ -217,7 +216,7 @@ def test_the_share_outside_the_table_is_that_of_the_arms_own_table(table_range):
     found = judge({**RELU, "mixed": BankActivation(bank, functions), "exact": exact}, seeds=(0,), observe=groups.append)
     [group] = groups
     x = DATA.split("test")[1].x
-    _, [layer] = forward(group.network, group.parameters, x.unsqueeze(0), group.activation)
+    _, [layer] = group.network.forward(group.parameters, x.unsqueeze(0), group.activation)
     share = float((layer.pre[1].abs() > table_range).double().mean())
     assert [j.outside_table for j in found] == [None, pytest.approx(share, abs=1e-12), None]
     assert (share > 0.05) == (table_range == 0.5)
@@ -279,7 +278,7 @@ def test_the_density_of_pre_activations_is_their_histogram_over_all_hidden_layer
     hot = dataclasses.replace(ADAM, lr=1.0)  # so that some leave [-8, 8]
     found = judge(arms, seeds=(0, 1), hidden=(8, 4), training=hot, observe=groups.append)
     [group] = groups
-    layers = forward(group.network, group.parameters, DATA.test.x.unsqueeze(0), group.activation)[1]
+    layers = group.network.forward(group.parameters, DATA.test.x.unsqueeze(0), group.activation)[1]
     assert [j.preactivation_density is None for j in found] == [True, True, False, False]
     for index in (2, 3):
         own = [layer.pre[index].flatten() for layer in layers]
@@ -301,7 +300,7 @@ def test_networks_of_a_regression_are_judged_by_their_loss():
     data, groups = regression(), []
     found = judge(seeds=(0, 1), data=data, training=dataclasses.replace(ADAM, steps=20), observe=groups.append)
     [group] = groups
-    z = forward(group.network, group.parameters, data.test.x.unsqueeze(0), group.activation)[0]
+    z = group.network.forward(group.parameters, data.test.x.unsqueeze(0), group.activation)[0]
     for j, outputs in zip(found, z, strict=True):
         assert (j.metric, j.accuracy, j.best_epoch_accuracy, j.epoch_accuracies) == ("loss", None, None, None)
         assert j.loss == pytest.approx(float(((outputs - data.test.y) ** 2).mean()), rel=1e-5)
@@ -318,7 +317,7 @@ def test_the_rollout_error_is_what_the_task_makes_of_the_networks():
     data = dataclasses.replace(data, train=targets[0], val=targets[1], test=targets[2])
     found = judge(seeds=(0, 1), data=data, observe=groups.append)
     [group] = groups
-    z = forward(group.network, group.parameters, torch.ones(1, 1, INPUTS), group.activation)[0]
+    z = group.network.forward(group.parameters, torch.ones(1, 1, INPUTS), group.activation)[0]
     assert [j.rollout_error for j in found] == pytest.approx(z.square().mean(dim=(1, 2)).tolist(), rel=1e-5)
 
 

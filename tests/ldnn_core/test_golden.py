@@ -10,7 +10,7 @@ from ldnn_core.activations import BankActivation, ExactBank, mixed_functions
 from ldnn_core.estimators import Unrolled
 from ldnn_core.layout import type_sizes
 from ldnn_core.losses import CrossEntropy
-from ldnn_core.mlp import MlpSpec, forward
+from ldnn_core.mlp import MlpSpec
 from ldnn_core.optimizers import SGD, RMSprop
 from ldnn_core.participation import participation_ratio
 from ldnn_core.subnetwork import ActivationSpec
@@ -50,13 +50,13 @@ def test_inner_loop_and_meta_gradient_equal_the_independent_program(case):
     meta = torch.tensor(case["meta_gradient"], dtype=torch.float64).unsqueeze(0)
     assert float((result.gradient - meta).norm() / meta.norm()) <= 1e-8
 
-    _, hidden = forward(network, result.final_parameters, x[-1:], activation)
+    _, hidden = network.forward(result.final_parameters, x[-1:], activation)
     first = torch.tensor(case["hidden0_final_last_batch"], dtype=torch.float64)
     torch.testing.assert_close(hidden[0].units[0], first, rtol=1e-9, atol=1e-12)
     assert participation_ratio(hidden[0].units).item() == pytest.approx(case["participation_ratio_hidden0"], rel=1e-9)
 
     def loss(p):
-        return network.loss.value(forward(network, p.unsqueeze(0), x[-1:], activation)[0], y[-1:])[0]
+        return network.loss.value(network.forward(p.unsqueeze(0), x[-1:], activation)[0], y[-1:])[0]
 
     hessian = torch.func.hessian(loss)(result.final_parameters[0])
     assert torch.trace(hessian).item() == pytest.approx(case["hessian_trace_final_last_batch"], rel=1e-8)

@@ -8,7 +8,7 @@ import torch
 from ldnn_core import mlp
 from ldnn_core.activations import BankActivation, GroupedActivation, UsualActivation
 from ldnn_core.base_functions import BASE_FUNCTIONS
-from ldnn_core.mlp import gradient_vjp, loss_gradient
+from ldnn_core.mlp import MlpSpec
 from ldnn_core.network import gradient_vjp_autograd, loss_gradient_autograd
 from ldnn_core.randomness import generator
 from ldnn_core.training import train
@@ -25,7 +25,7 @@ def test_gradient_by_hand_equals_autograd(hidden, num_types, exact, regression):
     x, y = case.batches.at(0)
     noise = case.batches.noise_at(0, hidden)
     arguments = (case.problem.network, case.parameters, x, y, case.activation(exact=exact), noise)
-    loss, gradient = loss_gradient(*arguments)
+    loss, gradient = MlpSpec.loss_gradient(*arguments)
     expected_loss, expected = loss_gradient_autograd(*arguments)
     torch.testing.assert_close(loss, expected_loss, rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(gradient, expected, rtol=1e-10, atol=1e-13)
@@ -37,7 +37,7 @@ def test_gradient_through_a_usual_activation_equals_autograd(name):
     x, y = case.batches.at(0)
     arguments = (case.problem.network, case.parameters, x, y, UsualActivation(name))
     torch.testing.assert_close(
-        loss_gradient(*arguments)[1], loss_gradient_autograd(*arguments)[1], rtol=1e-9, atol=1e-13
+        MlpSpec.loss_gradient(*arguments)[1], loss_gradient_autograd(*arguments)[1], rtol=1e-9, atol=1e-13
     )
 
 
@@ -50,7 +50,7 @@ def test_second_order_sweep_by_hand_equals_autograd(hidden, num_types, base, reg
     v = torch.randn(case.parameters.shape, generator=generator(3, "v"), dtype=torch.float64)
     w = torch.randn(len(v), generator=generator(3, "w"), dtype=torch.float64)
     arguments = (case.problem.network, case.parameters, x, y, case.activation(), v, w, case.batches.noise_at(1, hidden))
-    for ours, expected in zip(gradient_vjp(*arguments), gradient_vjp_autograd(*arguments), strict=True):
+    for ours, expected in zip(MlpSpec.gradient_vjp(*arguments), gradient_vjp_autograd(*arguments), strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-12)
 
 
@@ -83,10 +83,10 @@ def test_grouped_networks_use_their_own_activation():
     parts = (UsualActivation("relu"), case.activation(), UsualActivation("tanh"))
     grouped = GroupedActivation(tuple((part, 1) for part in parts))
     x, y = case.batches.at(0)
-    loss, gradient = loss_gradient(case.problem.network, case.parameters, x, y, grouped)
+    loss, gradient = case.problem.network.loss_gradient(case.parameters, x, y, grouped)
     for n, part in enumerate(parts):
         own = slice(n, n + 1)
-        alone = loss_gradient(case.problem.network, case.parameters[own], x[own], y[own], part)
+        alone = case.problem.network.loss_gradient(case.parameters[own], x[own], y[own], part)
         torch.testing.assert_close(loss[own], alone[0])
         torch.testing.assert_close(gradient[own], alone[1])
 
@@ -118,9 +118,9 @@ def test_blocks_of_networks_change_nothing(monkeypatch, noise, shared):
         sweep = (case.problem.network, case.parameters, x, y)
         results.append(
             (
-                *loss_gradient(*sweep, GroupedActivation(groups), added),
-                *loss_gradient(*sweep, BankActivation(bank, functions), added),
-                *gradient_vjp(*sweep, BankActivation(bank, functions), v, v[:, 0], added),
+                *MlpSpec.loss_gradient(*sweep, GroupedActivation(groups), added),
+                *MlpSpec.loss_gradient(*sweep, BankActivation(bank, functions), added),
+                *MlpSpec.gradient_vjp(*sweep, BankActivation(bank, functions), v, v[:, 0], added),
             )
         )
     *by_network, bank_cotangents = zip(*results, strict=True)

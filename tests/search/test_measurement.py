@@ -11,7 +11,6 @@ import torch
 
 from ldnn_core.activations import BankActivation, TableBank, mixed_functions
 from ldnn_core.evaluation import TrainedGroup, evaluate_arms, fully_connected
-from ldnn_core.mlp import forward
 from ldnn_core.randomness import derive_seed
 from ldnn_core.subnetwork import initial_genomes
 from search import measurement
@@ -94,7 +93,7 @@ def test_flatness_is_the_mean_trace_of_dense_hessians_per_parameter(monkeypatch:
     activation = group.activation.of_networks(slice(0, 1))
 
     def loss(parameters: torch.Tensor) -> torch.Tensor:
-        z, _ = forward(network, parameters[None], group.rows.x[None], activation)
+        z, _ = network.forward(parameters[None], group.rows.x[None], activation)
         return network.loss.value(z, group.rows.y[None])[0]
 
     traces = [float(torch.autograd.functional.hessian(loss, row).trace()) for row in group.parameters]

@@ -7,7 +7,7 @@ import torch
 from ldnn_core.algorithms import ALGORITHMS
 from ldnn_core.algorithms.coordinates import weight_units
 from ldnn_core.randomness import generator
-from ldnn_core.subnetwork import ActivationSpec
+from ldnn_core.subnetwork import ActivationSpec, exact_values, normal_quadrature
 
 SPEC = ActivationSpec("sin", 2, (4,))
 SMALL = ActivationSpec("sin", 1, (3,))
@@ -22,6 +22,13 @@ def make(name, seed=0, spec=SPEC, **options):
 def points(genomes, spec=SPEC):
     """Genomes (..., K, P) in units of initial bounds, (..., n) float64."""
     return (genomes.double() / weight_units(spec)).flatten(-2)
+
+
+def curve_change(spec, genomes, others):
+    """Root mean square difference of curves under the unit normal density: (F, P) and (F, P) float64 → (F,)."""
+    x, weights = normal_quadrature()
+    before, after = (exact_values(spec, one, x.expand(len(one), -1)) for one in (genomes, others))
+    return ((after - before).square() * weights).sum(1).sqrt()
 
 
 class Quadratic:

@@ -6,11 +6,10 @@ import torch
 from cmaes import CMA, SepCMA
 
 from ldnn_core.algorithms import Genetic, OpenaiEs, Snes
-from ldnn_core.algorithms.mutation import curve_change
 from ldnn_core.algorithms.openai_es import antithetic_gradient
 from ldnn_core.algorithms.ranks import centred_ranks, utilities
 from ldnn_core.randomness import derive_seed, generator
-from tests.ldnn_core.algorithms.cases import SPEC, Quadratic, make, points, run
+from tests.ldnn_core.algorithms.cases import SPEC, Quadratic, curve_change, make, points, run
 
 ellipsoid = Quadratic(condition=100.0)
 

@@ -1,7 +1,5 @@
 """A step in function space changes the curve by what is wanted, whatever the genome."""
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 import torch
@@ -10,13 +8,13 @@ from ldnn_core.algorithms.coordinates import weight_units
 from ldnn_core.algorithms.mutation import (
     LONGEST_STEP,
     MUTATIONS,
-    FunctionMutation,
-    WeightMutation,
-    curve_change,
+    mutate_functions,
+    mutate_weights,
     steps_to_change,
 )
 from ldnn_core.randomness import generator
 from ldnn_core.subnetwork import ActivationSpec, initial_genomes
+from tests.ldnn_core.algorithms.cases import curve_change
 
 SPEC = ActivationSpec("sin", 2, (20,))
 DEEP = ActivationSpec("zero", 3, (6, 5), 0.5)
@@ -29,11 +27,11 @@ def change_by_quadrature(spec, genome, other):
     density = np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
 
     def curve(weights):
-        h, start, sizes = x[:, None], 0, spec.layer_sizes
-        for depth, (i, o) in enumerate(pairwise(sizes)):
+        h, start = x[:, None], 0
+        for depth, (i, o) in enumerate(spec.layer_sizes):
             w, b = weights[start : start + i * o].reshape(i, o), weights[start + i * o : start + i * o + o]
             h, start = h @ w + b, start + i * o + o
-            h = h if depth == len(sizes) - 2 else np.tanh(h)
+            h = h if depth == len(spec.hidden) else np.tanh(h)
         y = spec.scale * h[:, 0] + {"sin": np.sin(x), "zero": 0 * x, "elu": np.where(x > 0, x, np.expm1(x))}[spec.base]
         mean = np.average(y, weights=density)
         return (y - mean) / np.sqrt(np.average((y - mean) ** 2, weights=density)) if spec.normalized else y
@@ -43,8 +41,8 @@ def change_by_quadrature(spec, genome, other):
 
 
 def mutate(spec, genomes, lengths, kind="function", seed=0):
-    mutation = MUTATIONS[kind](spec, weight_units(spec))
-    return mutation(genomes, torch.as_tensor(lengths, dtype=genomes.dtype), generator(seed, "mutation"))
+    lengths = torch.as_tensor(lengths, dtype=genomes.dtype)
+    return MUTATIONS[kind](spec, weight_units(spec), genomes, lengths, generator(seed, "mutation"))
 
 
 @pytest.mark.parametrize("wanted", [1e-9, 1e-4, 0.01, 0.1, 0.3])
@@ -137,7 +135,7 @@ def test_few_evaluations_are_enough(monkeypatch):
 def test_weights_move_by_their_unit_and_layer():
     genomes = torch.zeros(4000, 1, SPEC.genome_size)
     units = weight_units(SPEC, (2.0, 0.5))
-    steps = WeightMutation(SPEC, units)(genomes, torch.full((4000,), 0.3), generator(0, "mutation"))
+    steps = mutate_weights(SPEC, units, genomes, torch.full((4000,), 0.3), generator(0, "mutation"))
     expected = torch.tensor([2.0] * 40 + [0.5 * 20**-0.5] * 21)
     torch.testing.assert_close(steps.std(dim=0)[0], 0.3 * expected, rtol=0.06, atol=0)
     assert steps.mean(dim=0).abs().max() < 0.05
@@ -146,6 +144,6 @@ def test_weights_move_by_their_unit_and_layer():
 def test_layer_scales_turn_the_direction_of_a_function_mutation():
     genomes = initial_genomes(SPEC, 0, sets=8, dtype=torch.float64)
     lengths = torch.full((8,), 0.05, dtype=torch.float64)
-    last_only = FunctionMutation(SPEC, weight_units(SPEC, (1e-6, 1.0)))
-    steps = last_only(genomes, lengths, generator(0, "mutation")) - genomes
+    units = weight_units(SPEC, (1e-6, 1.0))  # the last layer alone
+    steps = mutate_functions(SPEC, units, genomes, lengths, generator(0, "mutation")) - genomes
     assert steps[..., :40].abs().max() < 1e-4 * steps[..., 40:].abs().max()
