@@ -7,6 +7,7 @@ Importing this module is light (no torch, ray or optuna): a wrong recipe is refu
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any, Final, Literal
 
@@ -50,10 +51,12 @@ __all__ = [
     "TrainingConfig",
     "TrialConfig",
     "canonical",
+    "essential",
     "identity",
     "methods",
     "sampled_keys",
     "stored_config",
+    "stored_trial",
     "trial_config",
     "trial_seed",
 ]
@@ -421,15 +424,37 @@ def _as_called_now(stored: Mapping[str, Any]) -> dict[str, Any]:
     return {**stored, "evaluation": evaluation}
 
 
-_PLACES_OF_TASKS: Final = {"tasks": {"__all__": set(PLACES)}}
+def stored_trial(text: str, task: TaskConfig | None = None) -> TrialConfig:
+    """The configuration in a row of ``trials``; what trials have been told since schema version 1 has its default.
+
+    Args:
+        text: the column ``config``.
+        task: the run's, which says where the data lies, as rows do not; None leaves that open.
+
+    Raises:
+        ValueError: this version of ldnn cannot read it.
+    """
+    data = {"objectives": ("score",), "objective_widths": ()} | json.loads(text)
+    data["task"] = data["task"] | {name: value for name, value in dict(task or ()).items() if name in PLACES}
+    return checked(TrialConfig, data, "a trial, which another version of ldnn has run")
 
 
 def canonical(config: RunConfig | TrialConfig) -> dict[str, Any]:
-    """A configuration as JSON writes it, in the order of its fields, without what no result depends on.
+    """A configuration as JSON writes it, in the order of its fields, with `essential` parts alone.
 
-    That is resources, and where data lies.  This is what is hashed.  `RunConfig.model_validate` and
-    `TrialConfig.model_validate` read it back.
+    This is what is hashed.  It does not say where data lies, see `stored_trial`.
     """
-    return config.model_dump(
-        mode="json", exclude={"resources": True, "task": set(PLACES), "evaluation": _PLACES_OF_TASKS}
-    )
+    return essential(config.model_dump(mode="json"))
+
+
+def essential(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What results depend on of a configuration in JSON: all but resources, and where data lies."""
+    kept = {key: value for key, value in config.items() if key != "resources"}
+    kept["task"] = _without_places(config["task"])
+    if "tasks" in (evaluation := config.get("evaluation", {})):
+        kept["evaluation"] = {**evaluation, "tasks": [_without_places(task) for task in evaluation["tasks"]]}
+    return kept
+
+
+def _without_places(task: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in task.items() if key not in PLACES}

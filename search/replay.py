@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import pyarrow as pa
 
-from search.config import TrialConfig
-from search.config_errors import checked
+from search.config import stored_config, stored_trial
+from search.data_checksum import require_same_data, task_checksum
 from search.leg import Leg
 from search.part import decode, encode
 from search.run_folder import RunFolder
@@ -89,12 +88,13 @@ def replay(run: RunFolder, trial_id: str) -> Replay:
 
     Raises:
         ValueError: there is no such trial, or it has no numbers of its own.
+        DataError: the data cannot be had, or is not that which the run was made with.
         StoreError: a part of the trial cannot be read.
     """
     row = _ended(run, trial_id)
-    config = checked(
-        TrialConfig, {"objectives": ("score",), "objective_widths": ()} | json.loads(row["config"]), trial_id
-    )
+    task = stored_config(run.info.config, run.path).task
+    config = stored_trial(row["config"], task)
+    require_same_data(task.name, task_checksum(task), run.info.data_checksum)
     leg = Leg()
     if row["status"] == Status.PRUNED:
         last = len(row["rung_accuracies"]) - 1

@@ -6,13 +6,12 @@ there, changes nothing.  They are not run again and not counted.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from search.config import RunConfig, TrialConfig, methods
+from search.config import RunConfig, methods, stored_trial
 from search.config_errors import ConfigError, Problem
 from search.config_keys import shown
 from search.config_space import SAMPLED_INTO, Choices, Range, sampled_keys
@@ -147,7 +146,7 @@ def _point(config: RunConfig, run: RunFolder, row: Mapping[str, Any]) -> Earlier
     if status not in _LEARNT_FROM or row["config"] is None:
         return "that ended neither ok nor diverged"
     try:
-        trial = _stored_trial(row["config"])
+        trial = stored_trial(row["config"])
     except ValueError:
         return "whose configuration this version cannot read"
     if not same_data(trial.task, config.task):
@@ -179,11 +178,6 @@ def _point(config: RunConfig, run: RunFolder, row: Mapping[str, Any]) -> Earlier
     if status is Status.OK and any(values[name] is None for name in config.search.objectives):
         return "without a value for every objective"
     return EarlierTrial(run.info.run_id, row["trial_id"], method, params, status, values)
-
-
-def _stored_trial(text: str) -> TrialConfig:
-    """The configuration in a row of ``trials``; what trials have been told since schema version 1 has its default."""
-    return TrialConfig.model_validate({"objectives": ("score",), "objective_widths": ()} | json.loads(text))
 
 
 def _within(entry: Range[Any] | Choices[Any], value: Any) -> bool:
