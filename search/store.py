@@ -352,7 +352,7 @@ class Store:
                         f"{bad}. Put a copy back; or, if {self.root / REPLACED} has the parts of {table} that it is "
                         f"made of, move them to {self.root / table} and remove it."
                     )
-                if table in TRIAL_TABLES and key in self.keys("trials"):
+                if table in TRIAL_TABLES and key in self._loose_keys("trials"):
                     # The row first: after a crash in between, the damaged part is still there to be found again.
                     moved.append(self._quarantine("trials", self._part("trials", key), f"its {table} are damaged"))
                 moved.append(self._quarantine(table, bad.path, bad.reason))
