@@ -124,6 +124,13 @@ class RunConfig(Table):
         if isinstance(bases, Choices) and "hat" in bases.choices:  # the table ldnn knows its own base only
             rule = "ldnn.table_range > 2 when hat is sampled, whose kinks at 0, 1 and 2 lie within the table"
             yield Relation(rule, self.ldnn.table_range > 2, ("ldnn.table_range", "search.space.base.choices"))
+        if strengths := self.search.space.get("repulsion_strength"):
+            largest = max(strengths.choices) if isinstance(strengths, Choices) else strengths.high
+            yield Relation(
+                "regime.repulsion_epochs is given when a repulsion_strength above 0 is sampled",
+                bool(self.regime.repulsion_epochs) or not largest,
+                ("regime.repulsion_epochs", "search.space.repulsion_strength"),
+            )
         measure, estimator = self.objective.measure, self.gradient.estimator
         yield Relation(
             "objective.measure is a loss unless method = 'evolution' or gradient.estimator is es or pes",

@@ -56,7 +56,9 @@ class Range(_Entry[_T]):
         high: Any = self.high
         step: Any = self.step
         yield Relation("low < high", low < high, ("low", "high"))
+        yield Relation("low > 0 when log = true", low > 0 or not self.log, ("low", "log"))
         if step is not None:
+            yield Relation("step > 0", step > 0, ("step",))
             yield Relation("step <= high - low", step <= high - low, ("step", "low", "high"))
             yield Relation("step is left out when log = true", not self.log, ("step", "log"))
 
