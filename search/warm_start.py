@@ -7,7 +7,7 @@ there, changes nothing.  They are not run again and not counted.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,6 +23,9 @@ from search.store import StoreError
 
 _LEARNT_FROM: Final = (Status.OK, Status.DIVERGED)
 """How a trial must have ended: other failures say something about machines, and nothing about parameters."""
+
+_LEAST_FOR_CMAES: Final = 10
+"""Trials of which the package cmaes still finds a tenth."""
 
 _SCORED_OVER: Final = ("widths", "depths", "over", "spread_weight")
 """What of the objective the score depends on."""
@@ -99,7 +102,8 @@ def gather(config: RunConfig) -> WarmStart | None:
     needs a value for each of them.
 
     Raises:
-        ConfigError: a folder is no run, its tables cannot be read, or nothing in it can be taken.
+        ConfigError: a folder is no run, its tables cannot be read, or nothing in it can be taken, or too little for
+            cmaes.
     """
     if not config.search.warm_start:
         return None
@@ -126,7 +130,24 @@ def gather(config: RunConfig) -> WarmStart | None:
         rule = f"at least one trial there must fit this search, but none does ({reasons})"
         hint = "Leave warm_start out, or search the same task, network and space as there."
         raise ConfigError([Problem("search.warm_start", shown(config.search.warm_start), rule, hint)])
+    _require_enough(config, taken)
     return WarmStart(tuple(run.info.run_id for run, _ in runs), tuple(taken), dict(left_out))
+
+
+def _require_enough(config: RunConfig, taken: Sequence[EarlierTrial]) -> None:
+    """Refuse what cmaes cannot estimate its first distribution from."""
+    if config.search.sampler != "cmaes":
+        return
+    of_method = Counter(one.method for one in taken)
+    for method in methods(config):
+        sampled = any(key in config.search.space for key in sampled_keys(method))
+        if sampled and 0 < of_method[method] < _LEAST_FOR_CMAES:
+            rule = (
+                f"cmaes begins with the best tenth of earlier trials, so that at least {_LEAST_FOR_CMAES} of {method} "
+                f"must fit this search, but {of_method[method]} do"
+            )
+            hint = "Name runs with more of them, sample with tpe or gp, or leave warm_start out."
+            raise ConfigError([Problem("search.warm_start", shown(config.search.warm_start), rule, hint)])
 
 
 def _counted(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
