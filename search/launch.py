@@ -110,8 +110,8 @@ def drive(
         account.quarantined = [*store.repair(), *store.sweep_orphans()]
         notes = Notes(store.storage, afresh=search)
         clear_progress(progress_folder(run.path))
-        earlier = earlier_trials(run.info.warm_start)
-        plan = _plan(run, config, search=search, request=request, earlier=earlier)
+        trials = _search_plan(run, config, earlier_trials(run.info.warm_start)) if search else None
+        plan = _plan(config, store, trials, request)
         account.skipped = plan.done
         if plan.done < plan.total:
             # Networks that are judged later may be so by other code: their rows say which, and nothing builds on them.
@@ -129,8 +129,7 @@ def drive(
                 problems.pop(unit.key, None)
                 if outcome.status not in _AS_PLANNED:
                     problems[unit.key] = unit, outcome
-                failed = sum(one.status not in FINISHED for _, one in problems.values())
-                account.gave_up = failed >= config.search.max_failures
+                account.gave_up = trials is not None and trials.failed >= config.search.max_failures
                 has_no_row = outcome.status not in FINISHED
                 if lost.is_set() or (has_no_row and _took_our_place(run, token, lost)):
                     pass  # the run is another driver's, who says how its units end
@@ -221,24 +220,16 @@ def _on_disk(run: RunFolder, unit: Unit) -> Outcome | None:
     return None
 
 
-def _plan(
-    run: RunFolder,
-    config: RunConfig,
-    *,
-    search: bool,
-    request: Request | None,
-    earlier: Sequence[EarlierTrial],
-) -> Plan:
-    retries, store = config.search.max_retries, run.store
+def _plan(config: RunConfig, store: Store, trials: SearchPlan | None, request: Request | None) -> Plan:
+    """Trials, if they are wanted, and what is judged then."""
 
     def evaluations() -> ListPlan:
         wanted = request or default_request(config, store)
         units, done = evaluation_units(config, store, wanted)
-        return ListPlan(units, already_done=done, max_retries=retries)
+        return ListPlan(units, already_done=done, max_retries=config.search.max_retries)
 
-    if not search:
+    if trials is None:
         return evaluations()
-    trials = _search_plan(run, config, earlier)
     expected = 0
     if config.evaluation.best:
         evaluation = config.evaluation

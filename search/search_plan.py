@@ -11,7 +11,7 @@ from search.copies import Copies, Identity
 from search.objectives import Result, Teller
 from search.plan import Outcome, Unit
 from search.schedule import Orders, RunAll, Scheduler
-from search.schema import Status
+from search.schema import FINISHED, Status
 
 METRIC: Final = "score"
 """Name under which samplers and Tune are told how good a trial is."""
@@ -143,6 +143,8 @@ class SearchPlan:
                 f"every finished trial must be one of {', '.join(suggesters)} with a number below {trials}, but got "
                 f"{', '.join(strange[:5])}; keep at least as many trials as were run, and the same methods"
             )
+        self.failed = 0
+        """Trials that have failed under this plan and will not be handed out again by it."""
         self._total = len(ids)
         self._done = len(finished)
         self._attempts = dict(attempts or {})
@@ -192,6 +194,7 @@ class SearchPlan:
             self._retries.append(Unit(unit.key, unit.attempt + 1, unit.payload))
             return
         self._done += 1
+        self.failed += outcome.status not in FINISHED
         # Accuracies that a process took with it are known still: those that the unit was told.
         rungs = outcome.rungs or tuple(unit.payload.get("accuracies", ()))
         ended = Finished(unit.payload["params"], outcome.score, outcome.status, rungs, outcome.values)
