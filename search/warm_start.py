@@ -14,7 +14,7 @@ from typing import Any, Final
 from search.config import RunConfig, methods, stored_trial
 from search.config_errors import ConfigError, Problem
 from search.config_keys import shown
-from search.config_space import SAMPLED_INTO, Choices, Range, sampled_keys
+from search.config_space import SAMPLED_INTO, sampled_keys
 from search.config_tasks import same_data
 from search.location import parse_location
 from search.run_folder import RunFolder, RunFolderError, open_run
@@ -183,7 +183,7 @@ def _point(config: RunConfig, run: RunFolder, row: Mapping[str, Any]) -> Earlier
         section, field = SAMPLED_INTO[key]
         value = getattr(getattr(trial, section), field)
         if key in config.search.space:
-            if not _within(config.search.space[key], value):
+            if not config.search.space[key].contains(value):
                 return "outside the space"
             params[key] = value
         elif value != getattr(getattr(config, section), field):
@@ -199,14 +199,6 @@ def _point(config: RunConfig, run: RunFolder, row: Mapping[str, Any]) -> Earlier
     if status is Status.OK and any(values[name] is None for name in config.search.objectives):
         return "without a value for every objective"
     return EarlierTrial(run.info.run_id, row["trial_id"], method, params, status, values)
-
-
-def _within(entry: Range[Any] | Choices[Any], value: Any) -> bool:
-    """Whether a value could have been sampled from an entry."""
-    if isinstance(entry, Choices):
-        return value in entry.choices
-    steps = 0.0 if entry.step is None else (value - entry.low) / entry.step
-    return bool(entry.low <= value <= entry.high) and abs(steps - round(steps)) < 1e-8
 
 
 def _trials(count: int) -> str:
