@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 from search import checkpoint
+from search.attempts import counted
 from search.conditions import Wanted, conditions
 from search.config import ResourcesConfig, RunConfig, canonical, identity, methods, stored_config, trial_config
 from search.data_checksum import require_same_data, task_checksum
@@ -296,22 +297,19 @@ def trials_so_far(config: RunConfig, store: Store) -> tuple[dict[str, Finished],
     has decided who goes on in its wave.
     """
     columns = ["trial_id", "attempt", "method", "number", "status", "params", "rung_accuracies", "copied_from"]
-    rows = store.read("trials", columns=[*columns, *OBJECTIVES])
-    last: dict[str, dict[str, Any]] = {}
-    for row in sorted(rows.to_pylist(), key=lambda row: row["attempt"]):
-        last[row["trial_id"]] = row
+    rows = counted(store.read("trials", columns=[*columns, *OBJECTIVES]).to_pylist())
     latest_wave: dict[str, int] = {}
-    for row in last.values():
+    for row in rows:
         wave = row["number"] // config.search.wave
         latest_wave[row["method"]] = max(wave, latest_wave.get(row["method"], 0))
     decided = {
         (row["method"], row["number"] // config.search.wave)
-        for row in last.values()
+        for row in rows
         if config.search.scheduler == "halving" and row["status"] in _AS_PLANNED and row["copied_from"] is None
     }
     finished, attempts = {}, {}
-    for key, row in last.items():
-        wave = row["number"] // config.search.wave
+    for row in rows:
+        key, wave = row["trial_id"], row["number"] // config.search.wave
         settled = wave < latest_wave[row["method"]] or (row["method"], wave) in decided
         status = Status(row["status"])
         if status in FINISHED or settled:

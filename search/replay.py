@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from search.attempts import counted
 from search.config import stored_config, stored_trial
 from search.data_checksum import require_same_data, task_checksum
 from search.leg import Leg
@@ -121,15 +122,14 @@ def _ended(run: RunFolder, trial_id: str) -> Mapping[str, Any]:
     rows = run.store.read("trials", keys=run.store.attempts(trial_id)).to_pylist()
     if not rows:
         raise ValueError(f"there is no trial {trial_id!r} in {run.path}; `ldnn status {run.path}` lists them")
-    if original := rows[-1]["copied_from"]:
+    [row] = counted(rows)
+    if original := row["copied_from"]:
         raise ValueError(f"{trial_id} is a copy of {original} and was not run itself: replay {original}")
-    finished = [row for row in rows if row["status"] in FINISHED]
-    if not finished:
+    if row["status"] not in FINISHED:
         raise ValueError(
-            f"{trial_id} ended {rows[-1]['status']} ({rows[-1]['error']}), which depends on machines: there are no "
+            f"{trial_id} ended {row['status']} ({row['error']}), which depends on machines: there are no "
             f"numbers to compare. `ldnn resume {run.path}` runs it again where that can help"
         )
-    row: Mapping[str, Any] = finished[0]
     return row
 
 

@@ -7,10 +7,11 @@ there, changes nothing.  They are not run again and not counted.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from search.attempts import counted
 from search.config import RunConfig, methods, stored_trial
 from search.config_errors import ConfigError, Problem
 from search.config_keys import shown
@@ -119,7 +120,7 @@ def gather(config: RunConfig) -> WarmStart | None:
     taken: list[EarlierTrial] = []
     left_out: Counter[str] = Counter()
     for run, rows in runs:
-        for row in sorted(_counted(rows), key=lambda row: (row["method"], row["number"])):
+        for row in sorted(counted(rows), key=lambda row: (row["method"], row["number"])):
             found = _point(config, run, row)
             if isinstance(found, EarlierTrial):
                 taken.append(found)
@@ -148,15 +149,6 @@ def _require_enough(config: RunConfig, taken: Sequence[EarlierTrial]) -> None:
             )
             hint = "Name runs with more of them, sample with tpe or gp, or leave warm_start out."
             raise ConfigError([Problem("search.warm_start", shown(config.search.warm_start), rule, hint)])
-
-
-def _counted(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """One row of every trial: its first attempt that ended ok, or else its last."""
-    found: dict[str, Mapping[str, Any]] = {}
-    for row in sorted(rows, key=lambda row: row["attempt"]):
-        if row["trial_id"] not in found or found[row["trial_id"]]["status"] != Status.OK:
-            found[row["trial_id"]] = row
-    return list(found.values())
 
 
 def _point(config: RunConfig, run: RunFolder, row: Mapping[str, Any]) -> EarlierTrial | str:

@@ -13,6 +13,7 @@ from typing import Any, Final
 import torch
 
 from search import checkpoint
+from search.attempts import counted
 from search.config import RunConfig, TaskConfig, TrialConfig, canonical, stored_config, trial_config
 from search.copies import copy_of
 from search.data_checksum import data_checksum, require_same_data
@@ -207,10 +208,9 @@ def _outcome(trial: Mapping[str, Any]) -> Outcome:
 
 def outcome_on_disk(store: Store, trial_id: str) -> Outcome | None:
     """How a finished attempt of the trial ended, if there is one."""
-    columns = ["status", "error", "rung_accuracies", *OBJECTIVES]
-    rows = store.read("trials", columns=columns, keys=store.attempts(trial_id)).to_pylist()
-    finished = [row for row in rows if row["status"] in FINISHED]
-    return _outcome(finished[0]) if finished else None
+    columns = ["trial_id", "attempt", "status", "error", "rung_accuracies", *OBJECTIVES]
+    rows = counted(store.read("trials", columns=columns, keys=store.attempts(trial_id)).to_pylist())
+    return next((_outcome(row) for row in rows if row["status"] in FINISHED), None)
 
 
 @contextmanager
