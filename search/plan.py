@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 
 from search.limits import Deadline, is_out_of_memory, watched
 from search.schema import Status
+from search.store import LONGEST_KEY
 
 PENALTY: Final = 0.0
 """The score of whatever did not end well: an accuracy that no working set has, and finite, as samplers need it."""
@@ -39,9 +40,12 @@ class Unit:
 
     @classmethod
     def of(cls, name: str, payload: Mapping[str, Any]) -> Unit:
-        """A unit whose key tells it from those of the same name with another payload."""
-        digest = hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()[:8]
-        return cls(f"{name}-{digest}", 0, payload)
+        """A unit whose key tells it from those of the same name with another payload; a long name is cut off."""
+        digest = hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()
+        key = f"{name}-{digest[:8]}"
+        if len(key) > LONGEST_KEY:  # labels of tasks and names of regimes may have 40 characters each
+            key = f"{name[: LONGEST_KEY - 17]}-{digest[:16]}"
+        return cls(key, 0, payload)
 
 
 @dataclass(frozen=True)

@@ -53,8 +53,8 @@ class RunInfo:
         code_dirty: whether the checkout's code had uncommitted changes.
         versions: of python and the libraries.
         hostname: machine that made the folder.
-        lineage: ``run_id`` of the run that this one was forked or extended from, or of those whose trials warmed its
-            sampler, with commas between; None for a fresh one.
+        lineage: ``run_id`` of the run that this one was forked from, and of those whose trials warmed its sampler, with
+            commas between; None for a fresh one.
         command: the command line that made it.
         warm_start: what was copied of earlier runs, see `search.warm_start`; None for a run that begins from nothing.
         code_digest: of the sources that numbers depend on, see `search.provenance`; None in older folders.

@@ -60,7 +60,10 @@ REPLACED: Final = "replaced"
 MOVE_CRASH_POINTS: Final = ("reported", "moved")
 """The steps of moving a part to quarantine, for `search.durable.crash_point`."""
 
-_KEY: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+LONGEST_KEY: Final = 128
+"""Characters of a part's key."""
+
+_KEY: Final = rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST_KEY - 1}}}"
 _PART: Final = re.compile(rf"part-({_KEY})\.parquet")
 _COMPACTED_KEY: Final = COMPACTED.removeprefix("part-").removesuffix(".parquet")
 _LEFT_BEHIND_SECONDS: Final = 3600.0
@@ -75,12 +78,15 @@ _COMPLETE: Final = frozenset({Status.OK, Status.PRUNED})
 
 
 class Published(StrEnum):
-    """What became of rows that were handed to `Store.publish`."""
+    """What became of rows that were handed to `Store.publish`.
+
+    A worker need not look: the rows of a key follow from the configuration, so that those which stand say the same.
+    """
 
     NEW = "new"
     """They are on disk now."""
     ALREADY_THERE = "already there"
-    """An earlier part of that key stands, and these rows were dropped: first wins, and the second is told."""
+    """An earlier part of that key stands, and these rows were dropped: the first wins."""
 
 
 def trial_key(trial_id: str, attempt: int) -> str:
