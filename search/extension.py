@@ -11,7 +11,7 @@ from search.config_keys import shown
 from search.config_space import SAMPLED_INTO, Choices, Range, sampled_keys
 
 _MAY_CHANGE: Final = ("search.trials", "search.space")
-_REPLAYED: Final = ("cmaes", "nsga2", "qmc")
+REPLAYED: Final = ("cmaes", "nsga2", "qmc")
 """Samplers whose state has the shape of the space; the others know trials by their parameters and values alone."""
 
 
@@ -42,7 +42,7 @@ def require_extension(before: RunConfig, after: RunConfig, changed: Collection[s
         rule = f"must be more than the {before.search.trials} that the run has"
         problems.append(Problem("search.trials", str(after.search.trials), rule))
     is_wider = before.search.space != after.search.space
-    if is_wider and before.search.sampler in _REPLAYED:
+    if is_wider and before.search.sampler in REPLAYED:
         rule = f"the space cannot grow with the sampler {before.search.sampler}, whose memory has its shape"
         problems.append(Problem("search.space", "", rule, "tpe, gp and random can do it."))
     for key, entry in before.search.space.items() if is_wider else ():

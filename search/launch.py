@@ -313,8 +313,7 @@ def trials_so_far(config: RunConfig, store: Store) -> tuple[dict[str, Finished],
         settled = wave < latest_wave[row["method"]] or (row["method"], wave) in decided
         status = Status(row["status"])
         if status in FINISHED or settled:
-            rungs, values = tuple(row["rung_accuracies"] or ()), {name: row[name] for name in OBJECTIVES}
-            finished[key] = Finished(json.loads(row["params"]), row["score"], status, rungs, values)
+            finished[key] = Finished(json.loads(row["params"]), Outcome.of_row(row))
         else:
             attempts[key] = row["attempt"] + 1
     return finished, attempts

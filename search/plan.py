@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from search.limits import Deadline, is_out_of_memory, watched
-from search.schema import Status
+from search.schema import OBJECTIVES, Status
 from search.store import LONGEST_KEY
 
 PENALTY: Final = 0.0
@@ -67,6 +67,18 @@ class Outcome:
     rungs: tuple[float, ...] = ()
     paused: bool = False
     values: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of_row(cls, trial: Mapping[str, Any]) -> Outcome:
+        """How a trial ended, as its row of ``trials`` says it."""
+        status, rungs = Status(trial["status"]), tuple(trial.get("rung_accuracies") or ())
+        if status is Status.PRUNED and rungs:
+            note = f"validation accuracy {100 * rungs[-1]:.1f} % at rung {len(rungs)}"
+            return cls(status, rungs[-1], note, rungs)
+        score = trial.get("score")
+        note = trial.get("error") or f"score {100 * (score or 0):.1f} %"
+        values = {name: float(trial[name]) for name in OBJECTIVES if name != "score" and trial.get(name) is not None}
+        return cls(status, PENALTY if score is None else float(score), note, rungs, values=values)
 
 
 class Plan(Protocol):

@@ -18,6 +18,7 @@ from search.config_keys import shown
 from search.config_space import SAMPLED_INTO, sampled_keys
 from search.config_tasks import same_data
 from search.location import parse_location
+from search.plan import Outcome
 from search.run_folder import RunFolder, RunFolderError, open_run
 from search.schema import OBJECTIVES, Status
 from search.store import StoreError
@@ -51,6 +52,11 @@ class EarlierTrial:
     params: Mapping[str, Any]
     status: Status
     values: Mapping[str, float | None]
+
+    @property
+    def outcome(self) -> Outcome:
+        """How it ended."""
+        return Outcome.of_row({"status": self.status, **self.values})
 
 
 @dataclass(frozen=True)

@@ -356,9 +356,9 @@ def test_what_was_run_before_is_known_by_the_attempt_that_counts(tmp_path):
     publish(3, 0, "killed")
     publish(3, 1, "oom")
     finished, attempts = trials_so_far(config, run.store)
-    assert {key: (one.status, one.score) for key, one in finished.items()} == {
+    assert {key: (one.outcome.status, one.outcome.score) for key, one in finished.items()} == {
         "gradient-0000": ("ok", 0.5),
-        "gradient-0001": ("failed", None),  # later trials were sampled with its failure known
+        "gradient-0001": ("failed", PENALTY),  # later trials were sampled with its failure known
         "gradient-0002": ("ok", 0.6),
     }
     assert finished["gradient-0000"].params == {"inner_lr": 0.01}
