@@ -16,7 +16,7 @@ from pydantic import Field
 from search.config_errors import ConfigError, Problem, Relation, checked
 from search.config_judging import CurvatureConfig, EvaluationConfig, RegimeConfig, TrainingConfig
 from search.config_keys import shown
-from search.config_space import SAMPLED_INTO, Choices, Range, sampled_keys
+from search.config_space import SAMPLED_INTO, Choices, sampled_keys
 from search.config_tables import (
     EvolutionConfig,
     GradientConfig,
@@ -29,37 +29,6 @@ from search.config_tables import (
 from search.config_tasks import PLACES, Mnist1dConfig, TaskConfig
 from search.config_types import Array, Method, Networks, ObjectiveName, Seed, Table, Width
 from search.provenance import config_hash
-
-__all__ = [
-    "SAMPLED_INTO",
-    "Choices",
-    "ConfigError",
-    "CurvatureConfig",
-    "EvaluationConfig",
-    "EvolutionConfig",
-    "GradientConfig",
-    "InnerConfig",
-    "LdnnConfig",
-    "Method",
-    "ObjectiveConfig",
-    "Range",
-    "RegimeConfig",
-    "ResourcesConfig",
-    "RunConfig",
-    "SearchConfig",
-    "TaskConfig",
-    "TrainingConfig",
-    "TrialConfig",
-    "canonical",
-    "essential",
-    "identity",
-    "methods",
-    "sampled_keys",
-    "stored_config",
-    "stored_trial",
-    "trial_config",
-    "trial_seed",
-]
 
 
 class RunConfig(Table):

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from ldnn_core.evaluation import Judgement
 from ldnn_core.randomness import derive_seed
 from search.conditions import Wanted, condition_columns, condition_of, difference, judged_under, rows_under, title
-from search.config import CurvatureConfig, RunConfig
+from search.config import RunConfig
+from search.config_judging import CurvatureConfig
 from search.contest import FINAL, Contest, Ring, arm_names
 from search.found_set import FoundSet, found_set, set_columns
 from search.plan import Unit

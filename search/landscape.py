@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.attempts import counted
-from search.config import SAMPLED_INTO, Range, RunConfig, methods, sampled_keys
+from search.config import RunConfig, methods
+from search.config_space import SAMPLED_INTO, Range, sampled_keys
 from search.plan import PENALTY, Outcome, Unit
 from search.schema import Status
 from search.store import Store

@@ -17,7 +17,8 @@ from typing import Any, NoReturn
 from search import checkpoint
 from search.attempts import counted
 from search.conditions import Wanted, conditions
-from search.config import ResourcesConfig, RunConfig, canonical, identity, methods, stored_config, trial_config
+from search.config import RunConfig, canonical, identity, methods, stored_config, trial_config
+from search.config_tables import ResourcesConfig
 from search.data_checksum import require_same_data, task_checksum
 from search.driver_lock import LeftBehindError, driver_lock, new_token, require_driver
 from search.evaluate import Request, evaluation_units

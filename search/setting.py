@@ -23,7 +23,10 @@ from ldnn_core.schedule import Schedule
 from ldnn_core.subnetwork import ActivationSpec
 from ldnn_core.tasks import TASKS, TaskData, cache_folder
 from ldnn_core.training import Batches, InnerProblem, Validation, shuffled_rows
-from search.config import LdnnConfig, RegimeConfig, TaskConfig, TrainingConfig, TrialConfig
+from search.config import TrialConfig
+from search.config_judging import RegimeConfig, TrainingConfig
+from search.config_tables import LdnnConfig
+from search.config_tasks import TaskConfig
 
 
 @lru_cache(maxsize=4)

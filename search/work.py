@@ -14,7 +14,8 @@ import torch
 
 from search import checkpoint
 from search.attempts import counted
-from search.config import RunConfig, TaskConfig, TrialConfig, canonical, stored_config, trial_config
+from search.config import RunConfig, TrialConfig, canonical, stored_config, trial_config
+from search.config_tasks import TaskConfig
 from search.copies import copy_of
 from search.data_checksum import data_checksum, require_same_data
 from search.driver_lock import require_driver

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from search.config import ConfigError, RunConfig
-from search.config_errors import checked
+from search.config import RunConfig
+from search.config_errors import ConfigError, checked
 from search.history import History, Stage
 from search.plan import Outcome, Unit
 from search.sampling import optuna_suggesters
