@@ -26,7 +26,7 @@ import pyarrow as pa
 
 from search.compacted import COMPACTED, ROWS_IN_GROUP, read, regrouped, write
 from search.driver_lock import driver_lock
-from search.durable import StoreError, crash_point, describe_failure, sync_folder
+from search.durable import StoreError, crash_point, doing, sync_folder
 from search.part import same_rows
 from search.reading import BadPart, Wanted, check, count_rows, load, load_compacted
 from search.run_folder import RunFolder
@@ -119,7 +119,7 @@ def _fresh(store: Store, table: str, keys: Collection[str]) -> list[str]:
 def _compact(store: Store, table: str, keys: Collection[str], remove_parts: bool) -> Compacted:
     assert isinstance(store.root, Path)
     folder = store.root / table
-    try:
+    with doing(f"compact {folder}"):
         _recover(store, table)
         before, fresh = _bytes_in(folder), _fresh(store, table, keys)
         rows = _replace(store, table, fresh) if fresh else sum(store.contained(table).values())
@@ -129,8 +129,6 @@ def _compact(store: Store, table: str, keys: Collection[str], remove_parts: bool
             crash_point("removed", table)
         kept = _replaced(store.root, table)
         return Compacted(table, len(fresh), rows, before, _bytes_in(folder), kept[-1] if kept and fresh else None)
-    except OSError as error:
-        raise StoreError(describe_failure(f"compact {folder}", error)) from error
 
 
 def _replace(store: Store, table: str, fresh: Sequence[str]) -> int:

@@ -22,7 +22,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from search.durable import StoreError, describe_failure
+from search.durable import doing
 from search.object_storage import ObjectStorage
 from search.provenance import is_alive
 
@@ -94,7 +94,7 @@ def claimed(
     """
     name = name or f"{uuid.uuid4().hex}.json"
     try:
-        try:
+        with doing(f"claim {storage.root}"):
             _write(storage, name, own)
             dead = _dead_others(storage, name, own)
             own = Claim(**(asdict(own) | {"took_over": list(dead)}))
@@ -102,8 +102,6 @@ def claimed(
                 _write(storage, name, own)
             for other in dead:
                 _remove(storage, other)
-        except OSError as error:
-            raise StoreError(describe_failure(f"claim {storage.root}", error)) from error
         with _beating(storage, name, own, lost):
             yield next((claim for claim in reversed(dead.values()) if claim), None)
     finally:

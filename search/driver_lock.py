@@ -15,7 +15,7 @@ from typing import Final
 
 from filelock import FileLock, Timeout
 
-from search.durable import StoreError, describe_failure
+from search.durable import doing
 from search.location import Location, ObjectUrl
 from search.provenance import hostname
 from search.run_folder import RunFolder, RunFolderError, open_run
@@ -81,28 +81,22 @@ def driver_lock(
         return
     lock = FileLock(run.path / _LOCK_FILE, timeout=0)
     record = run.path / _HOLDER_FILE
-    try:
-        lock.acquire()
-    except Timeout:
-        holder = _read_holder(record)
-        who = (
-            f"process {holder.pid} on {holder.host} since {holder.started_at}"
-            if holder
-            else "a process starting just now"
-        )
-        raise RunFolderError(
-            f"{run.path} is being driven by {who}. Wait for it or end it, then `ldnn resume {run.path}`"
-        ) from None
-    except OSError as error:
-        raise StoreError(describe_failure(f"lock {run.path}", error)) from error
+    with doing(f"lock {run.path}"):
+        try:
+            lock.acquire()
+        except Timeout:
+            who = "a process starting just now"
+            if holder := _read_holder(record):
+                who = f"process {holder.pid} on {holder.host} since {holder.started_at}"
+            raise RunFolderError(
+                f"{run.path} is being driven by {who}. Wait for it or end it, then `ldnn resume {run.path}`"
+            ) from None
     try:
         previous = _read_holder(record)
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        try:
+        with doing(f"write {record}"):
             holder = Holder(hostname(), os.getpid(), _boot_id(), now, token)
             record.write_text(json.dumps(asdict(holder)), encoding="utf-8")
-        except OSError as error:
-            raise StoreError(describe_failure(f"write {record}", error)) from error
         try:
             yield previous
         finally:

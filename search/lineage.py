@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from search.durable import StoreError, describe_failure
+from search.durable import StoreError, doing
 from search.provenance import canonical_json, code_digest, code_version, config_hash, hostname, library_versions
 from search.storage import Storage
 
@@ -141,10 +141,8 @@ def revise(
         command=list(sys.argv if command is None else command),
     )
     storage, name = run.store.storage, f"{FOLDER}/{revision.number:04d}.json"
-    try:
+    with doing(f"make {run.path / FOLDER}"):
         storage.prepare([FOLDER])
-    except OSError as error:
-        raise StoreError(describe_failure(f"make {run.path / FOLDER}", error)) from error
     if not storage.place_once(name, (json.dumps(asdict(revision), indent=2, allow_nan=False) + "\n").encode()):
         raise StoreError(
             f"{run.path} was changed by another process meanwhile: look at it with `ldnn status`, try again"

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from search.durable import StoreError, describe_failure
+from search.durable import describe_failure, doing
 from search.lineage import LineageError, Revision, read_revisions
 from search.location import Location
 from search.provenance import canonical_json, code_digest, code_version, config_hash, hostname, library_versions
@@ -190,12 +190,10 @@ def create(
     told = None if changes is None else [asdict(one) for one in changes]
     info = replace(described, data_checksum=data_checksum, changes=told)
     _refuse_foreign(path)
-    try:
+    with doing(f"make {path}"):
         if isinstance(path, Path):
             path.mkdir(parents=True, exist_ok=True)
         storage_at(path).prepare(_PLAIN_FOLDERS)
-    except OSError as error:
-        raise StoreError(describe_failure(f"make {path}", error)) from error
     store = Store.create(path)
     text = json.dumps(asdict(info), indent=2, allow_nan=False) + "\n"
     if not store.storage.place_once(RUN_FILE, text.encode()):
@@ -209,12 +207,11 @@ def is_run(path: Location) -> bool:
     Raises:
         StoreError: the place cannot be read.
     """
-    try:
-        return storage_at(path).size(RUN_FILE) is not None
-    except NotADirectoryError:
-        return False
-    except OSError as error:
-        raise StoreError(describe_failure(f"look into {path}", error)) from error
+    with doing(f"look into {path}"):
+        try:
+            return storage_at(path).size(RUN_FILE) is not None
+        except NotADirectoryError:
+            return False
 
 
 def open_run(path: Location) -> RunFolder:
