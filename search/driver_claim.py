@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import os
 import threading
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -74,16 +73,14 @@ def this_process(started_at: str, host: str) -> Claim:
 
 
 @contextmanager
-def claimed(
-    storage: ObjectStorage, own: Claim, lost: threading.Event, *, name: str | None = None
-) -> Iterator[Claim | None]:
+def claimed(storage: ObjectStorage, own: Claim, lost: threading.Event, *, name: str) -> Iterator[Claim | None]:
     """Hold the right to drive the run.
 
     Args:
         storage: of the run.
         own: what to say of this process.
         lost: set when another driver has taken this one's place, because it was silent for too long.
-        name: of the claim, unique and ending in .json; one is made if None.
+        name: of the claim, unique and ending in .json.
 
     Yields:
         The last driver whose place was taken; None if there was none.
@@ -92,7 +89,6 @@ def claimed(
         Held: another driver lives.
         StoreError: the store cannot be read or written.
     """
-    name = name or f"{uuid.uuid4().hex}.json"
     try:
         with doing(f"claim {storage.root}"):
             _write(storage, name, own)

@@ -243,7 +243,7 @@ def _plan(config: RunConfig, store: Store, trials: SearchPlan | None, request: R
         # The first step is the same under all regimes.
         starts = (learned * under + usual * without_mixing) // len(config.regimes)
         expected += starts * len(evaluation.widths) * len(evaluation.depths) * evaluation.initial_variance
-    return ChainPlan(trials, evaluations if expected else ListPlan.empty, expected=expected)
+    return ChainPlan(trials, evaluations if expected else partial(ListPlan, ()), expected=expected)
 
 
 def default_request(config: RunConfig, store: Store) -> Request:

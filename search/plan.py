@@ -124,11 +124,6 @@ class ListPlan:
         self._finished = 0
         self._max_retries = max_retries
 
-    @classmethod
-    def empty(cls) -> ListPlan:
-        """A plan of nothing."""
-        return cls([])
-
     @property
     def total(self) -> int:
         """Units in all, those done before included."""

@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from search.durable import describe_failure, doing
-from search.lineage import LineageError, Revision, read_revisions
+from search.lineage import LineageError, Revision, here_and_now, read_revisions
 from search.location import Location
-from search.provenance import canonical_json, code_digest, code_version, config_hash, hostname, library_versions
+from search.provenance import canonical_json, config_hash
 from search.schema import SCHEMA_VERSION, TABLES
 from search.storage import STAGING, storage_at
 from search.store import QUARANTINE, Store
@@ -26,6 +24,9 @@ NAME_PATTERN: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 
 ABSENT: Final = "(absent)"
 """Stands for the value of a key that a configuration does not have."""
+
+_REVISED: Final = ("config", "config_hash", "code_version", "code_dirty", "code_digest", "versions")
+"""What of ``run.json`` a revision replaces."""
 
 _PLAIN_FOLDERS: Final = ("logs", "report")
 _FOLDERS: Final = (*TABLES, QUARANTINE, *_PLAIN_FOLDERS)
@@ -154,7 +155,6 @@ def create(
     *,
     seed: int,
     lineage: str | None = None,
-    command: Sequence[str] | None = None,
     warm_start: Mapping[str, Any] | None = None,
     data_checksum: str | None = None,
     changes: Sequence[Difference] | None = None,
@@ -170,7 +170,6 @@ def create(
         config: the resolved configuration, as plain JSON values.
         seed: the run's seed.
         lineage: ``run_id`` of the run that this one comes from.
-        command: the command line; this process's own if None.
         warm_start: what was copied of earlier runs, as plain JSON values.
         data_checksum: of the task's data.
         changes: of a fork, in what its configuration differs from that of the run it comes from.
@@ -186,9 +185,16 @@ def create(
             f"digit, but got {name!r}. Choose another with --set name=..."
         )
     path = parent.absolute() / name
-    described = _describe(name, json.loads(canonical_json(config)), seed, lineage, command, warm_start)
-    told = None if changes is None else [asdict(one) for one in changes]
-    info = replace(described, data_checksum=data_checksum, changes=told)
+    content: dict[str, Any] = here_and_now(config) | {
+        "name": name,
+        "schema_version": SCHEMA_VERSION,
+        "seed": seed,
+        "lineage": lineage,
+        "warm_start": warm_start,
+        "data_checksum": data_checksum,
+        "changes": None if changes is None else [asdict(one) for one in changes],
+    }
+    info = RunInfo(run_id=f"{name}-{config_hash({**content, 'pid': os.getpid()})[:8]}", **content)
     _refuse_foreign(path)
     with doing(f"make {path}"):
         if isinstance(path, Path):
@@ -249,16 +255,7 @@ def open_run(path: Location) -> RunFolder:
     if not revisions:
         return RunFolder(path, info)
     last = revisions[-1]
-    now = replace(
-        info,
-        config=last.config,
-        config_hash=last.config_hash,
-        code_version=last.code_version,
-        code_dirty=last.code_dirty,
-        code_digest=last.code_digest,
-        versions=last.versions,
-    )
-    return RunFolder(path, now, revisions, info)
+    return RunFolder(path, replace(info, **{name: getattr(last, name) for name in _REVISED}), revisions, info)
 
 
 def _require_real(path: Path) -> None:
@@ -280,34 +277,6 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Differenc
         ValueError: a value has no canonical JSON.
     """
     return list(_differences("", json.loads(canonical_json(old)), json.loads(canonical_json(new))))
-
-
-def _describe(
-    name: str,
-    config: dict[str, Any],
-    seed: int,
-    lineage: str | None,
-    command: Sequence[str] | None,
-    warm_start: Mapping[str, Any] | None,
-) -> RunInfo:
-    version, dirty = code_version()
-    content: dict[str, Any] = {
-        "name": name,
-        "created_at": datetime.now(UTC).isoformat(),
-        "schema_version": SCHEMA_VERSION,
-        "seed": seed,
-        "config": config,
-        "config_hash": config_hash(config),
-        "code_version": version,
-        "code_dirty": dirty,
-        "versions": library_versions(),
-        "hostname": hostname(),
-        "lineage": lineage,
-        "command": list(sys.argv if command is None else command),
-        "warm_start": warm_start,
-        "code_digest": code_digest(),
-    }
-    return RunInfo(run_id=f"{name}-{config_hash({**content, 'pid': os.getpid()})[:8]}", **content)
 
 
 def _parse(path: Location, content: Any) -> RunInfo:

@@ -168,10 +168,6 @@ class Setting:
         accuracies = self._accuracies(genomes, self.config.sizes, as_inner, "probe", self.config.probe_networks)
         return float(self.combined(accuracies).mean())
 
-    def score(self, genomes: Tensor) -> tuple[float, float]:
-        """Mean and standard error of the validation accuracy, or skill, of networks trained as in the evaluation."""
-        return self.scored(self.score_accuracies(genomes, self.config.sizes))
-
     def scored(self, accuracies: Tensor) -> tuple[float, float]:
         """The score and its standard error from the `score_accuracies` at the trial's own sizes."""
         combined = self.combined(accuracies)
