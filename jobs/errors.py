@@ -26,7 +26,7 @@ def user_errors() -> Iterator[None]:
     from analysis import PassportError
     from analysis import RunFolderError as AnalysisRunFolderError
     from search.compaction import CompactionError
-    from search.config import ConfigError
+    from search.config_errors import ConfigError
     from search.durable import StoreError
     from search.location import LocationError
     from search.ray_setup import AddressError, ClusterError

@@ -21,8 +21,9 @@ from jobs.results import print_verdict, verdict_json
 from jobs.terminal import AS_IT_IS, console, print_json
 from search.booking import Booking
 from search.conditions import Wanted, conditions
-from search.config import ResourcesConfig, RunConfig, methods, stored_config
+from search.config import RunConfig, methods, stored_config
 from search.config_errors import ConfigError, Problem, checked
+from search.config_tables import ResourcesConfig
 from search.launch import Account, drive
 from search.limits import briefly
 from search.location import Location

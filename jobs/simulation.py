@@ -159,7 +159,7 @@ class _Timed:
         self._suggester = suggester
         self._clock = clock
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+    def suggest(self, trial_id: str) -> dict[str, Any]:
         started = time.process_time()
         params = self._suggester.suggest(trial_id)
         self._clock.seconds += time.process_time() - started

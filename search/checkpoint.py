@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from search.durable import StoreError, describe_failure
+from search.durable import doing
 from search.location import Location
 from search.provenance import code_digest
 from search.storage import NotAFileError, Storage, storage_at
@@ -102,10 +102,8 @@ def save(root: Location, trial_id: str, config_hash: str, checkpoint: Checkpoint
         _STATE + name: tensor.contiguous().clone() for name, tensor in checkpoint.state.items()
     }  # none shares memory
     storage = storage_at(root)
-    try:
+    with doing(f"make {root / FOLDER}"):
         storage.prepare([FOLDER])
-    except OSError as error:
-        raise StoreError(describe_failure(f"make {root / FOLDER}", error)) from error
     is_rung = checkpoint.rung != BETWEEN
     name = _name(trial_id, config_hash, "r" if is_rung else "s", checkpoint.rung if is_rung else checkpoint.step)
     storage.place_once(f"{FOLDER}/{name}", save_tensors(tensors, {_DIGEST: _digest(tensors), _CODE: code_digest()}))

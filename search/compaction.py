@@ -17,7 +17,7 @@ import itertools
 import os
 import shutil
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,7 +26,7 @@ import pyarrow as pa
 
 from search.compacted import COMPACTED, ROWS_IN_GROUP, read, regrouped, write
 from search.driver_lock import driver_lock
-from search.durable import StoreError, crash_point, describe_failure, sync_folder
+from search.durable import StoreError, crash_point, doing, sync_folder
 from search.part import same_rows
 from search.reading import BadPart, Wanted, check, count_rows, load, load_compacted
 from search.run_folder import RunFolder
@@ -75,14 +75,15 @@ def compact_run(run: RunFolder, *, remove_parts: bool = False) -> list[Compacted
         CompactionError, StoreError: see `compact_table`.
     """
     with driver_lock(run, threading.Event()):
-        found = []
+        finished = run.store.finished_attempts()
+        keys = {table: finished if table in TRIAL_TABLES else run.store.keys(table) for table in TABLES}
+        # All before any: the row of a trial can be put aside, for its damaged steps say, while it is a part.
         for table in TABLES:
-            keys = run.store.finished_attempts() if table in TRIAL_TABLES else run.store.keys(table)
-            found.append(compact_table(run.store, table, sorted(keys), remove_parts=remove_parts))
-        return found
+            _require_sound(run.store, table, keys[table])
+        return [_compact(run.store, table, keys[table], remove_parts) for table in TABLES]
 
 
-def compact_table(store: Store, table: str, keys: Sequence[str], *, remove_parts: bool = False) -> Compacted:
+def compact_table(store: Store, table: str, keys: Collection[str], *, remove_parts: bool = False) -> Compacted:
     """Replace parts by one file.  Only for the driver, while no worker of the run is alive.
 
     Args:
@@ -95,32 +96,44 @@ def compact_table(store: Store, table: str, keys: Sequence[str], *, remove_parts
         CompactionError: the run lies in an object store, or the file system cannot exchange two folders.
         StoreError: a part is damaged, the disk is full, or the folder is not writable.
     """
+    _require_sound(store, table, keys)
+    return _compact(store, table, keys, remove_parts)
+
+
+def _require_sound(store: Store, table: str, keys: Collection[str]) -> None:
+    """Refuse what cannot be compacted, before anything is changed."""
     if not isinstance(store.root, Path):
         raise CompactionError(
             f"only a run in a folder can be compacted, but got {store.root}: in an object store there is no moment at "
             "which many objects become one. Copy the run to a folder, compact it there and copy it back."
         )
+    for bad in check(store.storage, table, [f"part-{key}.parquet" for key in _fresh(store, table, keys)]):
+        _sound(bad)  # also where its rows could be read: the part may be removed
+
+
+def _fresh(store: Store, table: str, keys: Collection[str]) -> list[str]:
+    """Those of the keys that are loose parts."""
+    return sorted(set(keys) & store.keys(table) - store.contained(table).keys())
+
+
+def _compact(store: Store, table: str, keys: Collection[str], remove_parts: bool) -> Compacted:
+    assert isinstance(store.root, Path)
     folder = store.root / table
-    try:
+    with doing(f"compact {folder}"):
         _recover(store, table)
-        before, held = _bytes_in(folder), store.contained(table)
-        fresh = sorted(set(keys) & store.keys(table) - held.keys())
-        rows = _replace(store, table, fresh) if fresh else sum(held.values())
+        before, fresh = _bytes_in(folder), _fresh(store, table, keys)
+        rows = _replace(store, table, fresh) if fresh else sum(store.contained(table).values())
         if remove_parts:
             for old in _replaced(store.root, table):
                 shutil.rmtree(old)
             crash_point("removed", table)
         kept = _replaced(store.root, table)
         return Compacted(table, len(fresh), rows, before, _bytes_in(folder), kept[-1] if kept and fresh else None)
-    except OSError as error:
-        raise StoreError(describe_failure(f"compact {folder}", error)) from error
 
 
 def _replace(store: Store, table: str, fresh: Sequence[str]) -> int:
     """Put one file into the place of these parts and of an earlier compacted file; returns its rows."""
     assert isinstance(store.root, Path)
-    for bad in check(store.storage, table, [f"part-{key}.parquet" for key in fresh]):
-        _sound(bad)  # also where its rows could be read: the part may be removed
     folder = store.root / table
     taken = [int(path.name.rpartition("-")[2]) for path in _replaced(store.root, table)]
     new = store.root / REPLACED / f"{table}-{max(taken, default=0) + 1}"

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from search.config import RegimeConfig, RunConfig
+from search.config import RunConfig
+from search.config_judging import RegimeConfig
 from search.config_tasks import TaskTable, task_table
 from search.config_types import ArchitectureName, MixingName
 from search.schema import TABLES, USUAL_TRIAL

@@ -7,6 +7,7 @@ Importing this module is light (no torch, ray or optuna): a wrong recipe is refu
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any, Final, Literal
 
@@ -15,7 +16,7 @@ from pydantic import Field
 from search.config_errors import ConfigError, Problem, Relation, checked
 from search.config_judging import CurvatureConfig, EvaluationConfig, RegimeConfig, TrainingConfig
 from search.config_keys import shown
-from search.config_space import SAMPLED_INTO, Choices, Range, sampled_keys
+from search.config_space import SAMPLED_INTO, Choices, sampled_keys
 from search.config_tables import (
     EvolutionConfig,
     GradientConfig,
@@ -28,35 +29,6 @@ from search.config_tables import (
 from search.config_tasks import PLACES, Mnist1dConfig, TaskConfig
 from search.config_types import Array, Method, Networks, ObjectiveName, Seed, Table, Width
 from search.provenance import config_hash
-
-__all__ = [
-    "SAMPLED_INTO",
-    "Choices",
-    "ConfigError",
-    "CurvatureConfig",
-    "EvaluationConfig",
-    "EvolutionConfig",
-    "GradientConfig",
-    "InnerConfig",
-    "LdnnConfig",
-    "Method",
-    "ObjectiveConfig",
-    "Range",
-    "RegimeConfig",
-    "ResourcesConfig",
-    "RunConfig",
-    "SearchConfig",
-    "TaskConfig",
-    "TrainingConfig",
-    "TrialConfig",
-    "canonical",
-    "identity",
-    "methods",
-    "sampled_keys",
-    "stored_config",
-    "trial_config",
-    "trial_seed",
-]
 
 
 class RunConfig(Table):
@@ -121,6 +93,13 @@ class RunConfig(Table):
         if isinstance(bases, Choices) and "hat" in bases.choices:  # the table ldnn knows its own base only
             rule = "ldnn.table_range > 2 when hat is sampled, whose kinks at 0, 1 and 2 lie within the table"
             yield Relation(rule, self.ldnn.table_range > 2, ("ldnn.table_range", "search.space.base.choices"))
+        if strengths := self.search.space.get("repulsion_strength"):
+            largest = max(strengths.choices) if isinstance(strengths, Choices) else strengths.high
+            yield Relation(
+                "regime.repulsion_epochs is given when a repulsion_strength above 0 is sampled",
+                bool(self.regime.repulsion_epochs) or not largest,
+                ("regime.repulsion_epochs", "search.space.repulsion_strength"),
+            )
         measure, estimator = self.objective.measure, self.gradient.estimator
         yield Relation(
             "objective.measure is a loss unless method = 'evolution' or gradient.estimator is es or pes",
@@ -421,15 +400,37 @@ def _as_called_now(stored: Mapping[str, Any]) -> dict[str, Any]:
     return {**stored, "evaluation": evaluation}
 
 
-_PLACES_OF_TASKS: Final = {"tasks": {"__all__": set(PLACES)}}
+def stored_trial(text: str, task: TaskConfig | None = None) -> TrialConfig:
+    """The configuration in a row of ``trials``; what trials have been told since schema version 1 has its default.
+
+    Args:
+        text: the column ``config``.
+        task: the run's, which says where the data lies, as rows do not; None leaves that open.
+
+    Raises:
+        ValueError: this version of ldnn cannot read it.
+    """
+    data = {"objectives": ("score",), "objective_widths": ()} | json.loads(text)
+    data["task"] = data["task"] | {name: value for name, value in dict(task or ()).items() if name in PLACES}
+    return checked(TrialConfig, data, "a trial, which another version of ldnn has run")
 
 
 def canonical(config: RunConfig | TrialConfig) -> dict[str, Any]:
-    """A configuration as JSON writes it, in the order of its fields, without what no result depends on.
+    """A configuration as JSON writes it, in the order of its fields, with `essential` parts alone.
 
-    That is resources, and where data lies.  This is what is hashed.  `RunConfig.model_validate` and
-    `TrialConfig.model_validate` read it back.
+    This is what is hashed.  It does not say where data lies, see `stored_trial`.
     """
-    return config.model_dump(
-        mode="json", exclude={"resources": True, "task": set(PLACES), "evaluation": _PLACES_OF_TASKS}
-    )
+    return essential(config.model_dump(mode="json"))
+
+
+def essential(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What results depend on of a configuration in JSON: all but resources, and where data lies."""
+    kept = {key: value for key, value in config.items() if key != "resources"}
+    kept["task"] = _without_places(config["task"])
+    if "tasks" in (evaluation := config.get("evaluation", {})):
+        kept["evaluation"] = {**evaluation, "tasks": [_without_places(task) for task in evaluation["tasks"]]}
+    return kept
+
+
+def _without_places(task: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in task.items() if key not in PLACES}

@@ -89,7 +89,8 @@ def _broken(model: BaseModel, relations: Iterable[Relation]) -> Iterator[dict[st
 def _value_at(model: object, key: str) -> Any:
     for part in key.split("."):
         model = model[part] if isinstance(model, Mapping) else getattr(model, part)
-    return model
+    # A whole table is shown as a recipe has it.
+    return model.model_dump(exclude_none=True) if isinstance(model, BaseModel) else model
 
 
 def checked(model: type[M], data: Mapping[str, Any], source: str = "the configuration") -> M:

@@ -51,12 +51,21 @@ class Range(_Entry[_T]):
     step: _T | None = None
     """Only low, low + step, low + 2 step, ... are sampled."""
 
+    def contains(self, value: Any) -> bool:
+        """Whether a number could be sampled."""
+        low: Any = self.low
+        step: Any = self.step
+        steps = 0.0 if step is None else (value - low) / step
+        return bool(low <= value <= self.high) and abs(steps - round(steps)) < 1e-8
+
     def _relations(self) -> Iterator[Relation]:
         low: Any = self.low
         high: Any = self.high
         step: Any = self.step
         yield Relation("low < high", low < high, ("low", "high"))
+        yield Relation("low > 0 when log = true", low > 0 or not self.log, ("low", "log"))
         if step is not None:
+            yield Relation("step > 0", step > 0, ("step",))
             yield Relation("step <= high - low", step <= high - low, ("step", "low", "high"))
             yield Relation("step is left out when log = true", not self.log, ("step", "log"))
 
@@ -66,6 +75,10 @@ class Choices(_Entry[_T]):
 
     choices: Annotated[tuple[_T, ...], Field(min_length=1, max_length=100), Array]
     """The list, each value once."""
+
+    def contains(self, value: Any) -> bool:
+        """Whether a value could be sampled."""
+        return value in self.choices
 
     def _relations(self) -> Iterator[Relation]:
         yield Relation("no value stands twice in choices", len(set(self.choices)) == len(self.choices), ("choices",))

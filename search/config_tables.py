@@ -236,7 +236,8 @@ class SearchConfig(Table):
     warm_start: Annotated[
         tuple[Annotated[str, Field(min_length=1, max_length=1000)], ...], Field(max_length=20), Texts
     ] = ()
-    """Folders of earlier runs, whose trials are told to the sampler before it begins; read when the run is made."""
+    """Folders of earlier runs, whose trials are told to the sampler before it begins; read when the run is made. cmaes
+    begins with the best tenth of them, and so needs ten of a method."""
     wave: Annotated[int, Field(ge=1, le=100_000)] = 4
     """Trials of each method sampled from the same history; it, not the number of workers, decides the results."""
     space: Space = Field(default_factory=dict)
@@ -247,8 +248,8 @@ class SearchConfig(Table):
     max_trial_seconds: Annotated[float, Field(ge=0, le=1e8)] = 0.0
     """What a trial may take, with all it goes on from, before it ends with the status timeout; 0 for any time."""
     max_failures: Annotated[int, Field(ge=1, le=100_000)] = 100_000
-    """Trials that may fail (failed, killed too often, timeout, oom) from one start of the run to the next before it is
-    stopped; `ldnn resume` goes on. Diverged and pruned trials are no failures."""
+    """Trials that may fail (failed, killed more than max_retries times, timeout, oom) from one start of the run to the
+    next before it is stopped; `ldnn resume` goes on. Diverged and pruned trials are no failures."""
     scheduler: SchedulerName = "none"
     """Which trials may stop early: none; asha, against trials of earlier waves; halving, within a wave."""
     reduction: Annotated[int, Field(ge=2, le=100)] = 3

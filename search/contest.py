@@ -18,7 +18,8 @@ from ldnn_core.network import Network
 from ldnn_core.randomness import derive_seed
 from ldnn_core.subnetwork import ActivationSpec
 from ldnn_core.tasks import TaskData
-from search.config import EvaluationConfig, RunConfig
+from search.config import RunConfig
+from search.config_judging import EvaluationConfig
 from search.config_types import ArchitectureName
 from search.found_set import FoundSet
 from search.setting import make_network, training

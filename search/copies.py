@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from search.attempts import counted
 from search.config import TrialConfig, canonical
 from search.provenance import config_hash
 from search.schema import FINISHED, Status
@@ -80,11 +81,11 @@ def copy_of(store: Store, original: str, trial: TrialConfig) -> dict[str, Any]:
     Raises:
         ValueError: the original is not over.
     """
-    rows = [row for row in store.read("trials").to_pylist() if row["trial_id"] == original]
+    rows = store.read("trials", keys=store.attempts(original)).to_pylist()
     if not rows:
         raise ValueError(f"only a trial that is over can be copied, but {original} has no row; `ldnn resume` runs it")
-    rows.sort(key=lambda row: (row["status"] in FINISHED, row["attempt"]))
-    return {name: value for name, value in rows[-1].items() if name not in _OWN} | {
+    [row] = counted(rows)
+    return {name: value for name, value in row.items() if name not in _OWN} | {
         "number": trial.number,
         "outer_steps": 0,
         "inner_steps_total": 0,

@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import os
 import threading
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -22,7 +21,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from search.durable import StoreError, describe_failure
+from search.durable import doing
 from search.object_storage import ObjectStorage
 from search.provenance import is_alive
 
@@ -74,16 +73,14 @@ def this_process(started_at: str, host: str) -> Claim:
 
 
 @contextmanager
-def claimed(
-    storage: ObjectStorage, own: Claim, lost: threading.Event, *, name: str | None = None
-) -> Iterator[Claim | None]:
+def claimed(storage: ObjectStorage, own: Claim, lost: threading.Event, *, name: str) -> Iterator[Claim | None]:
     """Hold the right to drive the run.
 
     Args:
         storage: of the run.
         own: what to say of this process.
         lost: set when another driver has taken this one's place, because it was silent for too long.
-        name: of the claim, unique and ending in .json; one is made if None.
+        name: of the claim, unique and ending in .json.
 
     Yields:
         The last driver whose place was taken; None if there was none.
@@ -92,9 +89,8 @@ def claimed(
         Held: another driver lives.
         StoreError: the store cannot be read or written.
     """
-    name = name or f"{uuid.uuid4().hex}.json"
     try:
-        try:
+        with doing(f"claim {storage.root}"):
             _write(storage, name, own)
             dead = _dead_others(storage, name, own)
             own = Claim(**(asdict(own) | {"took_over": list(dead)}))
@@ -102,8 +98,6 @@ def claimed(
                 _write(storage, name, own)
             for other in dead:
                 _remove(storage, other)
-        except OSError as error:
-            raise StoreError(describe_failure(f"claim {storage.root}", error)) from error
         with _beating(storage, name, own, lost):
             yield next((claim for claim in reversed(dead.values()) if claim), None)
     finally:

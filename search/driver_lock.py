@@ -8,21 +8,20 @@ import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from filelock import FileLock, Timeout
 
-from search.durable import StoreError, describe_failure
+from search.durable import doing
 from search.location import Location, ObjectUrl
 from search.provenance import hostname
 from search.run_folder import RunFolder, RunFolderError, open_run
 
 _LOCK_FILE: Final = ".driver.lock"
 _HOLDER_FILE: Final = ".driver.json"
-_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True)
@@ -32,14 +31,12 @@ class Holder:
     Attributes:
         host: its machine.
         pid: its process id there.
-        boot_id: which boot of that machine; None where the system has no such id.
         started_at: ISO 8601, UTC.
         token: by which its workers know it, see `require_driver`; None in what earlier versions have written.
     """
 
     host: str
     pid: int
-    boot_id: str | None
     started_at: str
     token: str | None = None
 
@@ -81,28 +78,22 @@ def driver_lock(
         return
     lock = FileLock(run.path / _LOCK_FILE, timeout=0)
     record = run.path / _HOLDER_FILE
-    try:
-        lock.acquire()
-    except Timeout:
-        holder = _read_holder(record)
-        who = (
-            f"process {holder.pid} on {holder.host} since {holder.started_at}"
-            if holder
-            else "a process starting just now"
-        )
-        raise RunFolderError(
-            f"{run.path} is being driven by {who}. Wait for it or end it, then `ldnn resume {run.path}`"
-        ) from None
-    except OSError as error:
-        raise StoreError(describe_failure(f"lock {run.path}", error)) from error
+    with doing(f"lock {run.path}"):
+        try:
+            lock.acquire()
+        except Timeout:
+            who = "a process starting just now"
+            if holder := _read_holder(record):
+                who = f"process {holder.pid} on {holder.host} since {holder.started_at}"
+            raise RunFolderError(
+                f"{run.path} is being driven by {who}. Wait for it or end it, then `ldnn resume {run.path}`"
+            ) from None
     try:
         previous = _read_holder(record)
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        try:
-            holder = Holder(hostname(), os.getpid(), _boot_id(), now, token)
+        with doing(f"write {record}"):
+            holder = Holder(hostname(), os.getpid(), now, token)
             record.write_text(json.dumps(asdict(holder)), encoding="utf-8")
-        except OSError as error:
-            raise StoreError(describe_failure(f"write {record}", error)) from error
         try:
             yield previous
         finally:
@@ -134,8 +125,7 @@ def require_driver(run: Location, token: str) -> None:
 
             gone = is_taken(ObjectStorage(run), f"{token}.json")
         else:
-            holder = Holder(**json.loads((run / _HOLDER_FILE).read_bytes()))
-            gone = holder.token != token
+            gone = _holder(run / _HOLDER_FILE).token != token
     except FileNotFoundError:
         gone = True
     except (OSError, ValueError, TypeError):
@@ -155,7 +145,7 @@ def _claim(run: RunFolder, url: ObjectUrl, lost: threading.Event, token: str) ->
             # Nothing in an object store keeps two processes from making a run of one name at the same moment.
             if open_run(url).info.run_id != run.info.run_id:
                 raise RunFolderError(f"{url} was made again by another process meanwhile: `ldnn resume {url}`")
-            yield None if before is None else Holder(before.host, before.pid, before.machine, before.started_at)
+            yield None if before is None else Holder(before.host, before.pid, before.started_at)
     except Held as held:
         who = f"process {held.by.pid} on {held.by.host} since {held.by.started_at}" if held.by else "another process"
         raise RunFolderError(
@@ -167,13 +157,12 @@ def _claim(run: RunFolder, url: ObjectUrl, lost: threading.Event, token: str) ->
 def _read_holder(record: Path) -> Holder | None:
     """Who wrote the holder file; None if nobody did, or was killed half-way through it."""
     try:
-        return Holder(**json.loads(record.read_bytes()))
+        return _holder(record)
     except (OSError, ValueError, TypeError):
         return None
 
 
-def _boot_id() -> str | None:
-    try:
-        return _BOOT_ID.read_text(encoding="ascii").strip()
-    except OSError:
-        return None
+def _holder(record: Path) -> Holder:
+    # What earlier versions have written says more.
+    names = {one.name for one in fields(Holder)}
+    return Holder(**{name: value for name, value in dict(json.loads(record.read_bytes())).items() if name in names})

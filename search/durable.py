@@ -9,7 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -49,6 +50,22 @@ def describe_failure(action: str, error: OSError) -> str:
     usual = _OF_A_NETWORK if "AWS Error" in str(error) else "See to the disk, then `ldnn resume` the run"
     way_out = _WAYS_OUT.get(error.errno or 0, usual)
     return f"could not {action}: {error.strerror or error}. {way_out}."
+
+
+@contextmanager
+def doing(action: str) -> Iterator[None]:
+    """Say in words what the system refuses inside.
+
+    Args:
+        action: completes "could not ...".
+
+    Raises:
+        StoreError: in place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(describe_failure(action, error)) from error
 
 
 def crash_point(name: str, where: str) -> None:
@@ -99,16 +116,15 @@ def place_once(data: bytes, target: Path, *, staging: Path) -> bool:
     where = f"{target.parent.name}/{target.name}"
     aside = staging / f"{target.parent.name}-{target.name}.{uuid.uuid4().hex}"
     try:
-        _write(aside, data, where)
-        is_new = _give_name(aside, target)
-        crash_point("linked", where)
-        aside.unlink(missing_ok=True)
-        crash_point("unlinked", where)
-        # Also when another process was first: it may have died before it could flush the name.
-        sync_folder(target.parent)
-        crash_point("published", where)
-    except OSError as error:
-        raise StoreError(describe_failure(f"publish {target.name} in {target.parent}", error)) from error
+        with doing(f"publish {target.name} in {target.parent}"):
+            _write(aside, data, where)
+            is_new = _give_name(aside, target)
+            crash_point("linked", where)
+            aside.unlink(missing_ok=True)
+            crash_point("unlinked", where)
+            # Also when another process was first: it may have died before it could flush the name.
+            sync_folder(target.parent)
+            crash_point("published", where)
     finally:
         with suppress(OSError):
             aside.unlink(missing_ok=True)

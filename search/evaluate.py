@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 from ldnn_core.evaluation import Judgement
 from ldnn_core.randomness import derive_seed
 from search.conditions import Wanted, condition_columns, condition_of, difference, judged_under, rows_under, title
-from search.config import CurvatureConfig, RunConfig
+from search.config import RunConfig
+from search.config_judging import CurvatureConfig
 from search.contest import FINAL, Contest, Ring, arm_names
 from search.found_set import FoundSet, found_set, set_columns
-from search.initial_variance import initial_variance_units
 from search.plan import Unit
 from search.recorder import Row
-from search.schema import USUAL_TRIAL
+from search.schema import TABLES, USUAL_TRIAL
 from search.setting import load_task
 from search.sharpness import Sharpness
 from search.spectral import spectral_bias_units
 from search.store import Store
 
-Key = tuple[str, str, str, int, int, int, float | None]
-"""split, trial_id, arm, width, depth, seed: what distinguishes the networks of a run; and those by which learning rates
+Key = tuple[str, str, int, int, str, int, float | None]
+"""split, trial_id, width, depth, arm, seed: what distinguishes the networks of a run; and those by which learning rates
 were chosen by their rate, None for judged ones."""
 
 
@@ -70,68 +70,76 @@ def evaluation_units(run: RunConfig, store: Store, request: Request) -> tuple[li
     A batch is one set (or the usual activations) at one size.  Networks that the store has are never asked for
     again, also when only some seeds or arms of a batch are missing.  Only when the curvature is asked for later is a
     judged network trained once more, to the same end: parts are never changed, so its curvature becomes a row of
-    ``spectra``, and nothing of ``evaluations``.
+    ``spectra``, and nothing of ``evaluations``.  The first step is the same under all regimes, and is measured under
+    the run's own.
     """
-    units: list[Unit] = []
-    complete = 0
-    for where, trial_ids in judged_under(run, request.wanted, request.trial_ids):
-        missing, done = _units_under(where, run, store, replace(request, trial_ids=trial_ids))
-        units, complete = units + missing, complete + done
-    if run.evaluation.spectral_bias if request.spectral_bias is None else request.spectral_bias:
-        usual = run.evaluation.usual if request.usual is None else request.usual
-        missing, done = spectral_bias_units(store, request.trial_ids, usual)
-        units, complete = units + missing, complete + done
-    if run.evaluation.initial_variance if request.initial_variance is None else request.initial_variance:
-        missing, done = initial_variance_units(
-            run,
-            store,
-            _arms(run, store, request, (*request.trial_ids, USUAL_TRIAL)),
-            sizes=list(product(request.widths, request.depths)),
-            seeds=request.seeds,
-            wanted=request.wanted,
-        )
-        units, complete = units + missing, complete + done
-    return units, complete
-
-
-def _units_under(run: RunConfig, whole: RunConfig, store: Store, request: Request) -> tuple[list[Unit], int]:
-    """`evaluation_units` under one condition of the whole run; what is not the run's own stands in the payload."""
-    curvature = request.curvature or run.curvature
-    present, measured = _present(store, run), _present(store, run, table="spectra")
-    arms = _arms(run, store, request, request.trial_ids)
+    evaluation, curvature = run.evaluation, request.curvature or run.curvature
+    at_start = evaluation.initial_variance if request.initial_variance is None else request.initial_variance
+    sizes = sorted(product(request.widths, request.depths), key=lambda size: -size[0] * size[1])
+    seeds = range(request.seeds)
     sharp = range(min(curvature.networks, request.seeds)) if curvature.method != "none" else range(0)
-    units, complete = [], 0
-    sizes = [(width, depth) for depth in request.depths for width in request.widths]
-    for width, depth in sorted(sizes, key=lambda size: -size[0] * size[1]):
-        for trial_id, names in arms.items():
+    batches: list[Unit | None] = []
+    for where, trial_ids in judged_under(run, request.wanted, request.trial_ids):
+        judged, measured = present(store, where), present(store, where, table="spectra")
+        started = present(store, where, table="initial_variance") if at_start and where.regime == run.regime else None
+        for (width, depth), (trial_id, names) in product(sizes, _arms(run, store, request, trial_ids).items()):
             if not names:
                 continue
-            place = (trial_id, width, depth)
-            unmeasured = _missing(measured, place, names, sharp)
-            wanted = _missing(present, place, names, range(request.seeds)) | unmeasured
-            if not wanted:
-                complete += 1
-                continue
-            payload: dict[str, Any] = {
-                "kind": "evaluation",
-                "trial_id": trial_id,
-                "width": width,
-                "depth": depth,
-                "seeds": sorted({seed for _, seed in wanted}),
-                "arms": [arm for arm in names if any(arm == one for one, _ in wanted)],
-            }
+            batch = _Batch(trial_id, width, depth, names, title(where, run), difference(where, run))
+            unmeasured, more = batch.missing(sharp, measured), dict[str, Any]()
             if unmeasured:
-                payload["curvature"] = curvature.model_dump(mode="json")
-                payload["measured"] = sorted({seed for _, seed in unmeasured})
-            payload |= difference(run, whole)
-            name = f"{trial_id}-{title(run, whole)}-w{width}-d{depth}-{run.evaluation.lr_protocol}"
-            units.append(Unit.of(name, payload))
+                more["curvature"] = curvature.model_dump(mode="json")
+                more["measured"] = sorted({seed for _, seed in unmeasured})
+            wanted = batch.missing(seeds, judged) | unmeasured
+            batches.append(batch.unit("evaluation", evaluation.lr_protocol, wanted, more))
+            if started is not None:
+                batches.append(batch.unit("initial_variance", "initial-variance", batch.missing(seeds, started)))
+    units = [unit for unit in batches if unit is not None]
+    complete = len(batches) - len(units)
+    if evaluation.spectral_bias if request.spectral_bias is None else request.spectral_bias:
+        missing, done = spectral_bias_units(store, request.trial_ids, _usual(run, request))
+        units, complete = units + missing, complete + done
     return units, complete
+
+
+class _Batch(NamedTuple):
+    """The networks of one set, or of usual activations, at one size under one condition."""
+
+    trial_id: str
+    width: int
+    depth: int
+    arms: tuple[str, ...]
+    title: str
+    """Of the condition."""
+    difference: dict[str, Any]
+    """From the run's own condition, see `search.conditions`."""
+
+    def missing(self, seeds: Iterable[int], there: frozenset[Key]) -> set[tuple[str, int]]:
+        """Arms and seeds of those that are not there."""
+        own = (self.trial_id, self.width, self.depth)
+        return {one for one in product(self.arms, seeds) if (FINAL, *own, *one, None) not in there}
+
+    def unit(
+        self, kind: str, name: str, wanted: set[tuple[str, int]], more: dict[str, Any] | None = None
+    ) -> Unit | None:
+        """What makes the wanted ones; None if there are none."""
+        if not wanted:
+            return None
+        payload = {
+            "kind": kind,
+            "trial_id": self.trial_id,
+            "width": self.width,
+            "depth": self.depth,
+            "seeds": sorted({seed for _, seed in wanted}),
+            "arms": [arm for arm in self.arms if any(arm == one for one, _ in wanted)],
+        }
+        key = f"{self.trial_id}-{self.title}-w{self.width}-d{self.depth}-{name}"
+        return Unit.of(key, payload | (more or {}) | self.difference)
 
 
 def _arms(run: RunConfig, store: Store, request: Request, trial_ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """The names of the arms of each set, and of the usual activations."""
-    usual = run.evaluation.usual if request.usual is None else request.usual
+    usual = _usual(run, request)
     controls = run.evaluation.controls if request.controls is None else request.controls
     return {
         trial_id: usual if trial_id == USUAL_TRIAL else arm_names(found_set(store, trial_id).spec, controls)
@@ -139,16 +147,8 @@ def _arms(run: RunConfig, store: Store, request: Request, trial_ids: Sequence[st
     }
 
 
-def _missing(
-    there: frozenset[Key], place: tuple[str, int, int], names: Sequence[str], seeds: Iterable[int]
-) -> set[tuple[str, int]]:
-    """Arms and seeds of a set and size whose judged networks are not there."""
-    trial_id, width, depth = place
-    return {
-        (arm, seed)
-        for arm, seed in product(names, seeds)
-        if (FINAL, trial_id, arm, width, depth, seed, None) not in there
-    }
+def _usual(run: RunConfig, request: Request) -> tuple[str, ...]:
+    return run.evaluation.usual if request.usual is None else request.usual
 
 
 def judge(run: RunConfig, store: Store, payload: Mapping[str, Any], device: str) -> Judged:
@@ -167,18 +167,18 @@ def judge(run: RunConfig, store: Store, payload: Mapping[str, Any], device: str)
     observe = sharpness.observe if sharpness else None
     judgements = list(contest.judgements(payload["seeds"], known, observe))
 
-    present, measured = _present(store, run, trial_id), _present(store, run, trial_id, table="spectra")
+    there, measured = present(store, run, trial_id), present(store, run, trial_id, table="spectra")
     origin, rows = _origin(run, trial_id, width, depth, found), Judged()
     if run.ldnn.architecture != own:  # where sizes mean something else
         origin |= {"learned_width": None, "learned_depth": None}
     for split, judgement in ((split, one) for split, some in judgements for one in some):
         lr = None if split == FINAL else judgement.lr
-        key = (split, trial_id, judgement.arm, width, depth, judgement.seed, lr)
+        key = (split, trial_id, width, depth, judgement.arm, judgement.seed, lr)
         sharp, spectrum = {}, None
         if sharpness and split == FINAL:
             sharp = sharpness.columns.get((judgement.arm, judgement.seed), {})
             spectrum = sharpness.spectra.get((judgement.arm, judgement.seed))
-        if key not in present:
+        if key not in there:
             units = contest.network(judgement.arm).channels[0]
             rows.evaluations.append(origin | _measurements(judgement, units) | sharp | {"split": split})
         if spectrum is not None and key not in measured:
@@ -221,14 +221,12 @@ def _spectrum(origin: Row, judgement: Judgement) -> Row:
     return {name: origin[name] for name in shared} | own
 
 
-def _present(
-    store: Store, run: RunConfig, trial_id: str | None = None, *, table: str = "evaluations"
-) -> frozenset[Key]:
+def present(store: Store, run: RunConfig, trial_id: str | None = None, *, table: str = "evaluations") -> frozenset[Key]:
     """The networks that a table of the store has, or those of one trial, whose parts are known by their names."""
     return frozenset(
         (
             row.get("split", FINAL),
-            *(row[name] for name in ("trial_id", "arm", "width", "depth", "seed")),
+            *(row[name] for name in ("trial_id", "width", "depth", "arm", "seed")),
             None if row.get("split", FINAL) == FINAL else row["lr"],
         )
         for row in _rows(store, run, trial_id, table)
@@ -245,5 +243,6 @@ def _known_rates(store: Store, run: RunConfig, trial_id: str, width: int, depth:
 
 
 def _rows(store: Store, run: RunConfig, trial_id: str | None, table: str) -> Iterable[Mapping[str, Any]]:
-    columns = ["trial_id", "arm", "width", "depth", "seed", "lr", *(["split"] if table == "evaluations" else [])]
+    names = ("trial_id", "arm", "width", "depth", "seed", "lr", "split")
+    columns = [name for name in names if name in TABLES[table].names]
     return rows_under(run, store, table, columns, trial_id)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ldnn_core.algorithms import ALGORITHMS, Algorithm
 from ldnn_core.population import PopulationLosses, evaluate_population
-from search.config import EvolutionConfig
+from search.config_tables import EvolutionConfig
 from search.divergence import Diverged
 from search.recorder import Recorder
 from search.setting import Setting

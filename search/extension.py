@@ -11,7 +11,7 @@ from search.config_keys import shown
 from search.config_space import SAMPLED_INTO, Choices, Range, sampled_keys
 
 _MAY_CHANGE: Final = ("search.trials", "search.space")
-_REPLAYED: Final = ("cmaes", "nsga2", "qmc")
+REPLAYED: Final = ("cmaes", "nsga2", "qmc")
 """Samplers whose state has the shape of the space; the others know trials by their parameters and values alone."""
 
 
@@ -42,7 +42,7 @@ def require_extension(before: RunConfig, after: RunConfig, changed: Collection[s
         rule = f"must be more than the {before.search.trials} that the run has"
         problems.append(Problem("search.trials", str(after.search.trials), rule))
     is_wider = before.search.space != after.search.space
-    if is_wider and before.search.sampler in _REPLAYED:
+    if is_wider and before.search.sampler in REPLAYED:
         rule = f"the space cannot grow with the sampler {before.search.sampler}, whose memory has its shape"
         problems.append(Problem("search.space", "", rule, "tpe, gp and random can do it."))
     for key, entry in before.search.space.items() if is_wider else ():
@@ -52,7 +52,7 @@ def require_extension(before: RunConfig, after: RunConfig, changed: Collection[s
             rule = f"must hold all that it held before, {was}, on the same scale"
             problems.append(Problem(f"search.space.{key}", now, rule))
     for key in after.search.space.keys() - before.search.space.keys():
-        if not _contains_value(after, before, key):
+        if not after.search.space[key].contains(fixed_value(before, key)):
             problems.append(
                 Problem(f"search.space.{key}", "", "must hold the value that the trials so far have had for it")
             )
@@ -66,18 +66,9 @@ def _contains(wide: Range[Any] | Choices[Any], narrow: Range[Any] | Choices[Any]
     if isinstance(wide, Choices) and isinstance(narrow, Choices):
         return set(narrow.choices) <= set(wide.choices)
     if isinstance(wide, Range) and isinstance(narrow, Range):
-        covers = wide.low <= narrow.low and narrow.high <= wide.high
-        on_lattice = wide.step is None or abs((narrow.low - wide.low) / wide.step % 1) < 1e-8
-        return bool(covers and (wide.log, wide.step) == (narrow.log, narrow.step) and on_lattice)
+        on_the_same_scale = (wide.log, wide.step) == (narrow.log, narrow.step)
+        return bool(wide.contains(narrow.low) and narrow.high <= wide.high and on_the_same_scale)
     return False
-
-
-def _contains_value(after: RunConfig, before: RunConfig, key: str) -> bool:
-    entry, value = after.search.space[key], fixed_value(before, key)
-    if isinstance(entry, Choices):
-        return value in entry.choices
-    steps = 0.0 if entry.step is None else (value - entry.low) / entry.step
-    return bool(entry.low <= value <= entry.high) and abs(steps - round(steps)) < 1e-8
 
 
 def fixed_value(config: RunConfig, key: str) -> Any:

@@ -15,7 +15,7 @@ from ldnn_core.outer import OuterSGD
 from ldnn_core.randomness import derive_seed
 from ldnn_core.subnetwork import initial_genomes
 from ldnn_core.training import Batches, InnerProblem, TrainState
-from search.config import GradientConfig
+from search.config_tables import GradientConfig
 from search.divergence import Diverged
 from search.recorder import Recorder
 from search.setting import Setting

@@ -16,14 +16,18 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from search.config import SAMPLED_INTO, Range, RunConfig, methods, sampled_keys
+from search.attempts import counted
+from search.config import RunConfig, methods
+from search.config_space import SAMPLED_INTO, Range, sampled_keys
 from search.plan import PENALTY, Outcome, Unit
 from search.schema import Status
 from search.store import Store
 
 Reals = NDArray[np.float64]
 
-_TRIAL_COLUMNS: Final = ("trial_id", "attempt", "method", "status", "score", "score_sem", "wall_seconds", "config")
+_TRIAL_COLUMNS: Final = (
+    *("trial_id", "attempt", "method", "status", "score", "score_sem", "wall_seconds", "config", "copied_from"),
+)
 _STEP_COLUMNS: Final = ("trial_id", "attempt", "step", "val_accuracy", "wall_seconds")
 
 
@@ -137,9 +141,10 @@ class _Recorded:
         steps: Mapping[tuple[str, int], list[dict[str, Any]]],
     ) -> None:
         self._axes = {key: config.search.space[key] for key in sampled_keys(method) if key in config.search.space}
-        first = {row["trial_id"]: row for row in sorted(trials, key=lambda row: -row["attempt"])}
-        well = [row for row in first.values() if row["status"] == Status.OK]
-        ill = [row for row in first.values() if row["status"] == Status.DIVERGED]
+        # A copy has taken no time and has no steps; what it says, its original says too.
+        run = [row for row in counted(trials) if row["copied_from"] is None]
+        well = [row for row in run if row["status"] == Status.OK]
+        ill = [row for row in run if row["status"] == Status.DIVERGED]
         if not well:
             raise ValueError(
                 f"a recorded run must have a trial of {method} that ended well, but it has {len(trials)} of which none "

@@ -15,8 +15,10 @@ from functools import partial
 from typing import Any, NoReturn
 
 from search import checkpoint
+from search.attempts import counted
 from search.conditions import Wanted, conditions
-from search.config import ResourcesConfig, RunConfig, canonical, identity, methods, stored_config, trial_config
+from search.config import RunConfig, canonical, identity, methods, stored_config, trial_config
+from search.config_tables import ResourcesConfig
 from search.data_checksum import require_same_data, task_checksum
 from search.driver_lock import LeftBehindError, driver_lock, new_token, require_driver
 from search.evaluate import Request, evaluation_units
@@ -110,8 +112,8 @@ def drive(
         account.quarantined = [*store.repair(), *store.sweep_orphans()]
         notes = Notes(store.storage, afresh=search)
         clear_progress(progress_folder(run.path))
-        earlier = earlier_trials(run.info.warm_start)
-        plan = _plan(run, config, search=search, request=request, earlier=earlier)
+        trials = _search_plan(run, config, earlier_trials(run.info.warm_start)) if search else None
+        plan = _plan(config, store, trials, request)
         account.skipped = plan.done
         if plan.done < plan.total:
             # Networks that are judged later may be so by other code: their rows say which, and nothing builds on them.
@@ -129,8 +131,7 @@ def drive(
                 problems.pop(unit.key, None)
                 if outcome.status not in _AS_PLANNED:
                     problems[unit.key] = unit, outcome
-                failed = sum(one.status not in FINISHED for _, one in problems.values())
-                account.gave_up = failed >= config.search.max_failures
+                account.gave_up = trials is not None and trials.failed >= config.search.max_failures
                 has_no_row = outcome.status not in FINISHED
                 if lost.is_set() or (has_no_row and _took_our_place(run, token, lost)):
                     pass  # the run is another driver's, who says how its units end
@@ -221,24 +222,16 @@ def _on_disk(run: RunFolder, unit: Unit) -> Outcome | None:
     return None
 
 
-def _plan(
-    run: RunFolder,
-    config: RunConfig,
-    *,
-    search: bool,
-    request: Request | None,
-    earlier: Sequence[EarlierTrial],
-) -> Plan:
-    retries, store = config.search.max_retries, run.store
+def _plan(config: RunConfig, store: Store, trials: SearchPlan | None, request: Request | None) -> Plan:
+    """Trials, if they are wanted, and what is judged then."""
 
     def evaluations() -> ListPlan:
         wanted = request or default_request(config, store)
         units, done = evaluation_units(config, store, wanted)
-        return ListPlan(units, already_done=done, max_retries=retries)
+        return ListPlan(units, already_done=done, max_retries=config.search.max_retries)
 
-    if not search:
+    if trials is None:
         return evaluations()
-    trials = _search_plan(run, config, earlier)
     expected = 0
     if config.evaluation.best:
         evaluation = config.evaluation
@@ -250,7 +243,7 @@ def _plan(
         # The first step is the same under all regimes.
         starts = (learned * under + usual * without_mixing) // len(config.regimes)
         expected += starts * len(evaluation.widths) * len(evaluation.depths) * evaluation.initial_variance
-    return ChainPlan(trials, evaluations if expected else ListPlan.empty, expected=expected)
+    return ChainPlan(trials, evaluations if expected else partial(ListPlan, ()), expected=expected)
 
 
 def default_request(config: RunConfig, store: Store) -> Request:
@@ -305,27 +298,23 @@ def trials_so_far(config: RunConfig, store: Store) -> tuple[dict[str, Finished],
     has decided who goes on in its wave.
     """
     columns = ["trial_id", "attempt", "method", "number", "status", "params", "rung_accuracies", "copied_from"]
-    rows = store.read("trials", columns=[*columns, *OBJECTIVES])
-    last: dict[str, dict[str, Any]] = {}
-    for row in sorted(rows.to_pylist(), key=lambda row: row["attempt"]):
-        last[row["trial_id"]] = row
+    rows = counted(store.read("trials", columns=[*columns, *OBJECTIVES]).to_pylist())
     latest_wave: dict[str, int] = {}
-    for row in last.values():
+    for row in rows:
         wave = row["number"] // config.search.wave
         latest_wave[row["method"]] = max(wave, latest_wave.get(row["method"], 0))
     decided = {
         (row["method"], row["number"] // config.search.wave)
-        for row in last.values()
+        for row in rows
         if config.search.scheduler == "halving" and row["status"] in _AS_PLANNED and row["copied_from"] is None
     }
     finished, attempts = {}, {}
-    for key, row in last.items():
-        wave = row["number"] // config.search.wave
+    for row in rows:
+        key, wave = row["trial_id"], row["number"] // config.search.wave
         settled = wave < latest_wave[row["method"]] or (row["method"], wave) in decided
         status = Status(row["status"])
         if status in FINISHED or settled:
-            rungs, values = tuple(row["rung_accuracies"] or ()), {name: row[name] for name in OBJECTIVES}
-            finished[key] = Finished(json.loads(row["params"]), row["score"], status, rungs, values)
+            finished[key] = Finished(json.loads(row["params"]), Outcome.of_row(row))
         else:
             attempts[key] = row["attempt"] + 1
     return finished, attempts

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from search.durable import StoreError, describe_failure
+from search.durable import StoreError, doing
 from search.provenance import canonical_json, code_digest, code_version, config_hash, hostname, library_versions
 from search.storage import Storage
 
@@ -69,6 +69,30 @@ class Revision:
     command: Sequence[str]
 
 
+def here_and_now(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``run.json`` and every revision say alike: a configuration, and the code and machine from which it is made.
+
+    Args:
+        config: the resolved configuration, as plain JSON values.
+
+    Raises:
+        ValueError: the configuration has no canonical JSON.
+    """
+    config = json.loads(canonical_json(config))
+    version, dirty = code_version()
+    return {
+        "created_at": datetime.now(UTC).isoformat(),
+        "config": config,
+        "config_hash": config_hash(config),
+        "code_version": version,
+        "code_dirty": dirty,
+        "code_digest": code_digest(),
+        "versions": library_versions(),
+        "hostname": hostname(),
+        "command": list(sys.argv),
+    }
+
+
 def read_revisions(storage: Storage, original_hash: str) -> tuple[Revision, ...]:
     """The revisions of a run, in their order.
 
@@ -107,7 +131,6 @@ def revise(
     reason: str,
     changes: Sequence[Difference],
     first_trial: int | None = None,
-    command: Sequence[str] | None = None,
 ) -> None:
     """Write the next revision of a run; for its driver.  Open the run again to see it.
 
@@ -117,34 +140,21 @@ def revise(
         reason: extended, or other code.
         changes: what differs from before.
         first_trial: see `Revision`.
-        command: the command line; this process's own if None.
 
     Raises:
         StoreError: it cannot be written, or another process was first.
     """
-    version, dirty = code_version()
-    config = json.loads(canonical_json(config))
     revision = Revision(
         number=len(run.revisions) + 1,
         reason=reason,
-        created_at=datetime.now(UTC).isoformat(),
         follows=run.info.config_hash,
         changes=[asdict(one) for one in changes],
-        config=config,
-        config_hash=config_hash(config),
         first_trial=first_trial,
-        code_version=version,
-        code_dirty=dirty,
-        code_digest=code_digest(),
-        versions=library_versions(),
-        hostname=hostname(),
-        command=list(sys.argv if command is None else command),
+        **here_and_now(config),
     )
     storage, name = run.store.storage, f"{FOLDER}/{revision.number:04d}.json"
-    try:
+    with doing(f"make {run.path / FOLDER}"):
         storage.prepare([FOLDER])
-    except OSError as error:
-        raise StoreError(describe_failure(f"make {run.path / FOLDER}", error)) from error
     if not storage.place_once(name, (json.dumps(asdict(revision), indent=2, allow_nan=False) + "\n").encode()):
         raise StoreError(
             f"{run.path} was changed by another process meanwhile: look at it with `ldnn status`, try again"

@@ -16,7 +16,7 @@ from typing import ClassVar, Final
 
 import pyarrow as pa
 
-from search.durable import StoreError, crash_point, describe_failure, place_once, sync_folder
+from search.durable import crash_point, doing, place_once, sync_folder
 from search.storage import STAGING, NotAFileError, Storage
 
 _OPEN_NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -53,10 +53,8 @@ class LocalStorage(Storage):
     def place_once(self, name: str, data: bytes) -> bool:
         """Through `search.durable.place_once`: exactly one of several processes places its file."""
         target = self.root / name
-        try:
+        with doing(f"publish {target.name} in {target.parent}"):
             self.staging.mkdir(exist_ok=True)
-        except OSError as error:
-            raise StoreError(describe_failure(f"publish {target.name} in {target.parent}", error)) from error
         return place_once(data, target, staging=self.staging)
 
     def replace(self, name: str, data: bytes) -> None:

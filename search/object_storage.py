@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 from pyarrow import fs
 
-from search.durable import StoreError, crash_point, describe_failure
+from search.durable import crash_point, doing
 from search.location import LocationError, ObjectUrl
 from search.storage import Storage
 
@@ -54,12 +54,10 @@ class ObjectStorage(Storage):
 
     def place_once(self, name: str, data: bytes) -> bool:
         """Look, then write; see the module for what that means when two do it at the same time."""
-        try:
+        with doing(f"publish {self.root / name}"):
             if self.size(name) is not None:
                 return False
             self.replace(name, data)
-        except OSError as error:
-            raise StoreError(describe_failure(f"publish {self.root / name}", error)) from error
         crash_point("published", name)
         return True
 

@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Final
 
-from search.plan import PENALTY
+from search.plan import PENALTY, Outcome
 from search.schema import OBJECTIVES, Status
 
 _WORST_KNOWN: Final = {"score": PENALTY, "cross_size_drop": 1.0, "num_params": 1e9, "flatness": 1e9}
 """What is told of a trial that did not end well, as long as none has."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """How a trial ended.
-
-    Attributes:
-        status: of its last attempt.
-        values: objective → value as stored; those that were not measured are missing or None.
-    """
-
-    status: Status
-    values: Mapping[str, float | None]
 
 
 class Teller:
@@ -42,22 +28,26 @@ class Teller:
         self._objectives = tuple(objectives)
         self._worst: dict[str, float] = {}
 
-    def told(self, wave: Sequence[Result]) -> list[dict[str, float]]:
+    def told(self, wave: Sequence[Outcome]) -> list[dict[str, float]]:
         """Objective → value for every trial of the next wave."""
         for result in wave:
             if result.status is Status.OK:
                 for name in self._objectives:
-                    if (value := result.values.get(name)) is not None:
+                    if (value := _measured(name, result)) is not None:
                         self._worst[name] = _worse(name, self._worst.get(name, value), value)
         return [{name: self._value(name, result) for name in self._objectives} for result in wave]
 
-    def _value(self, name: str, result: Result) -> float:
-        value = result.values.get(name)
+    def _value(self, name: str, result: Outcome) -> float:
+        value = _measured(name, result)
         is_known = result.status is Status.OK or (result.status is Status.PRUNED and name == "score")
         if is_known and value is not None:
             return float(value)
         # Nor the number of parameters of a failed trial, which is stored: being small is no merit of it.
         return PENALTY if name == "score" else self._worst.get(name, _WORST_KNOWN[name])
+
+
+def _measured(name: str, outcome: Outcome) -> float | None:
+    return outcome.score if name == "score" else outcome.values.get(name)
 
 
 def _worse(name: str, one: float, other: float) -> float:

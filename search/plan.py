@@ -17,7 +17,8 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from search.limits import Deadline, is_out_of_memory, watched
-from search.schema import Status
+from search.schema import OBJECTIVES, Status
+from search.store import LONGEST_KEY
 
 PENALTY: Final = 0.0
 """The score of whatever did not end well: an accuracy that no working set has, and finite, as samplers need it."""
@@ -39,9 +40,12 @@ class Unit:
 
     @classmethod
     def of(cls, name: str, payload: Mapping[str, Any]) -> Unit:
-        """A unit whose key tells it from those of the same name with another payload."""
-        digest = hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()[:8]
-        return cls(f"{name}-{digest}", 0, payload)
+        """A unit whose key tells it from those of the same name with another payload; a long name is cut off."""
+        digest = hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()
+        key = f"{name}-{digest[:8]}"
+        if len(key) > LONGEST_KEY:  # labels of tasks and names of regimes may have 40 characters each
+            key = f"{name[: LONGEST_KEY - 17]}-{digest[:16]}"
+        return cls(key, 0, payload)
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,18 @@ class Outcome:
     rungs: tuple[float, ...] = ()
     paused: bool = False
     values: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of_row(cls, trial: Mapping[str, Any]) -> Outcome:
+        """How a trial ended, as its row of ``trials`` says it."""
+        status, rungs = Status(trial["status"]), tuple(trial.get("rung_accuracies") or ())
+        if status is Status.PRUNED and rungs:
+            note = f"validation accuracy {100 * rungs[-1]:.1f} % at rung {len(rungs)}"
+            return cls(status, rungs[-1], note, rungs)
+        score = trial.get("score")
+        note = trial.get("error") or f"score {100 * (score or 0):.1f} %"
+        values = {name: float(trial[name]) for name in OBJECTIVES if name != "score" and trial.get(name) is not None}
+        return cls(status, PENALTY if score is None else float(score), note, rungs, values=values)
 
 
 class Plan(Protocol):
@@ -107,11 +123,6 @@ class ListPlan:
         self._total = len(self._waiting) + already_done
         self._finished = 0
         self._max_retries = max_retries
-
-    @classmethod
-    def empty(cls) -> ListPlan:
-        """A plan of nothing."""
-        return cls([])
 
     @property
     def total(self) -> int:

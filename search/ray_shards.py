@@ -122,11 +122,24 @@ class RayShards:
 
     def map(self, body: Body, setting: Setting, outer_step: int, shards: Sequence[Arrays]) -> list[Arrays]:
         """See `Shards.map`."""
+        running: dict[Any, _Task] = {}
+        try:
+            return self._map(body, setting, outer_step, shards, running)
+        except Exception:
+            # Nobody waits for the others any more, and the next shards would have to.
+            _, at_work = ray.wait([*running], num_returns=len(running), timeout=0) if running else ([], [])
+            for answer in at_work:
+                self._start(running[answer].worker)
+            raise
+
+    def _map(
+        self, body: Body, setting: Setting, outer_step: int, shards: Sequence[Arrays], running: dict[Any, _Task]
+    ) -> list[Arrays]:
+        """As `map`; ``running`` holds who has which shard, also when it raises."""
         call = (body_name(body), setting.config.model_dump_json(), str(setting.device), outer_step)
         deadline = self._limits.deadline(setting.config.outer_steps)
         waiting, tries = deque(range(len(shards))), Counter[int]()
         found: dict[int, Arrays] = {}
-        running: dict[Any, _Task] = {}
 
         def again(task: _Task, failure: Exception) -> None:
             waiting.appendleft(task.index)

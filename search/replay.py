@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import pyarrow as pa
 
-from search.config import TrialConfig
-from search.config_errors import checked
+from search.attempts import counted
+from search.config import stored_config, stored_trial
+from search.data_checksum import require_same_data, task_checksum
 from search.leg import Leg
 from search.part import decode, encode
 from search.run_folder import RunFolder
@@ -89,12 +89,13 @@ def replay(run: RunFolder, trial_id: str) -> Replay:
 
     Raises:
         ValueError: there is no such trial, or it has no numbers of its own.
+        DataError: the data cannot be had, or is not that which the run was made with.
         StoreError: a part of the trial cannot be read.
     """
     row = _ended(run, trial_id)
-    config = checked(
-        TrialConfig, {"objectives": ("score",), "objective_widths": ()} | json.loads(row["config"]), trial_id
-    )
+    task = stored_config(run.info.config, run.path).task
+    config = stored_trial(row["config"], task)
+    require_same_data(task.name, task_checksum(task), run.info.data_checksum)
     leg = Leg()
     if row["status"] == Status.PRUNED:
         last = len(row["rung_accuracies"]) - 1
@@ -121,15 +122,14 @@ def _ended(run: RunFolder, trial_id: str) -> Mapping[str, Any]:
     rows = run.store.read("trials", keys=run.store.attempts(trial_id)).to_pylist()
     if not rows:
         raise ValueError(f"there is no trial {trial_id!r} in {run.path}; `ldnn status {run.path}` lists them")
-    if original := rows[-1]["copied_from"]:
+    [row] = counted(rows)
+    if original := row["copied_from"]:
         raise ValueError(f"{trial_id} is a copy of {original} and was not run itself: replay {original}")
-    finished = [row for row in rows if row["status"] in FINISHED]
-    if not finished:
+    if row["status"] not in FINISHED:
         raise ValueError(
-            f"{trial_id} ended {rows[-1]['status']} ({rows[-1]['error']}), which depends on machines: there are no "
+            f"{trial_id} ended {row['status']} ({row['error']}), which depends on machines: there are no "
             f"numbers to compare. `ldnn resume {run.path}` runs it again where that can help"
         )
-    row: Mapping[str, Any] = finished[0]
     return row
 
 

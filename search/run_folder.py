@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from search.durable import StoreError, describe_failure
-from search.lineage import LineageError, Revision, read_revisions
+from search.durable import describe_failure, doing
+from search.lineage import LineageError, Revision, here_and_now, read_revisions
 from search.location import Location
-from search.provenance import canonical_json, code_digest, code_version, config_hash, hostname, library_versions
+from search.provenance import canonical_json, config_hash
 from search.schema import SCHEMA_VERSION, TABLES
 from search.storage import STAGING, storage_at
 from search.store import QUARANTINE, Store
@@ -26,6 +24,9 @@ NAME_PATTERN: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 
 ABSENT: Final = "(absent)"
 """Stands for the value of a key that a configuration does not have."""
+
+_REVISED: Final = ("config", "config_hash", "code_version", "code_dirty", "code_digest", "versions")
+"""What of ``run.json`` a revision replaces."""
 
 _PLAIN_FOLDERS: Final = ("logs", "report")
 _FOLDERS: Final = (*TABLES, QUARANTINE, *_PLAIN_FOLDERS)
@@ -53,8 +54,8 @@ class RunInfo:
         code_dirty: whether the checkout's code had uncommitted changes.
         versions: of python and the libraries.
         hostname: machine that made the folder.
-        lineage: ``run_id`` of the run that this one was forked or extended from, or of those whose trials warmed its
-            sampler, with commas between; None for a fresh one.
+        lineage: ``run_id`` of the run that this one was forked from, and of those whose trials warmed its sampler, with
+            commas between; None for a fresh one.
         command: the command line that made it.
         warm_start: what was copied of earlier runs, see `search.warm_start`; None for a run that begins from nothing.
         code_digest: of the sources that numbers depend on, see `search.provenance`; None in older folders.
@@ -154,7 +155,6 @@ def create(
     *,
     seed: int,
     lineage: str | None = None,
-    command: Sequence[str] | None = None,
     warm_start: Mapping[str, Any] | None = None,
     data_checksum: str | None = None,
     changes: Sequence[Difference] | None = None,
@@ -170,7 +170,6 @@ def create(
         config: the resolved configuration, as plain JSON values.
         seed: the run's seed.
         lineage: ``run_id`` of the run that this one comes from.
-        command: the command line; this process's own if None.
         warm_start: what was copied of earlier runs, as plain JSON values.
         data_checksum: of the task's data.
         changes: of a fork, in what its configuration differs from that of the run it comes from.
@@ -187,19 +186,24 @@ def create(
             f"digit, but got {name!r}. Choose another with --set name=..."
         )
     path = parent.absolute() / name
-    described = _describe(name, json.loads(canonical_json(config)), seed, lineage, command, warm_start)
-    told = None if changes is None else [asdict(one) for one in changes]
-    info = replace(described, data_checksum=data_checksum, changes=told)
+    content: dict[str, Any] = here_and_now(config) | {
+        "name": name,
+        "schema_version": SCHEMA_VERSION,
+        "seed": seed,
+        "lineage": lineage,
+        "warm_start": warm_start,
+        "data_checksum": data_checksum,
+        "changes": None if changes is None else [asdict(one) for one in changes],
+    }
+    info = RunInfo(run_id=f"{name}-{config_hash({**content, 'pid': os.getpid()})[:8]}", **content)
     _refuse_foreign(path)
     if isinstance(path, Path):
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunFolderError(f"{path} cannot be made: {error.strerror}. Choose another --out") from None
-    try:
+    with doing(f"make {path}"):
         storage_at(path).prepare(_PLAIN_FOLDERS)
-    except OSError as error:
-        raise StoreError(describe_failure(f"make {path}", error)) from error
     store = Store.create(path)
     text = json.dumps(asdict(info), indent=2, allow_nan=False) + "\n"
     if not store.storage.place_once(RUN_FILE, text.encode()):
@@ -213,12 +217,11 @@ def is_run(path: Location) -> bool:
     Raises:
         StoreError: the place cannot be read.
     """
-    try:
-        return storage_at(path).size(RUN_FILE) is not None
-    except NotADirectoryError:
-        return False
-    except OSError as error:
-        raise StoreError(describe_failure(f"look into {path}", error)) from error
+    with doing(f"look into {path}"):
+        try:
+            return storage_at(path).size(RUN_FILE) is not None
+        except NotADirectoryError:
+            return False
 
 
 def open_run(path: Location) -> RunFolder:
@@ -256,16 +259,7 @@ def open_run(path: Location) -> RunFolder:
     if not revisions:
         return RunFolder(path, info)
     last = revisions[-1]
-    now = replace(
-        info,
-        config=last.config,
-        config_hash=last.config_hash,
-        code_version=last.code_version,
-        code_dirty=last.code_dirty,
-        code_digest=last.code_digest,
-        versions=last.versions,
-    )
-    return RunFolder(path, now, revisions, info)
+    return RunFolder(path, replace(info, **{name: getattr(last, name) for name in _REVISED}), revisions, info)
 
 
 def _require_real(path: Path) -> None:
@@ -287,34 +281,6 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Differenc
         ValueError: a value has no canonical JSON.
     """
     return list(_differences("", json.loads(canonical_json(old)), json.loads(canonical_json(new))))
-
-
-def _describe(
-    name: str,
-    config: dict[str, Any],
-    seed: int,
-    lineage: str | None,
-    command: Sequence[str] | None,
-    warm_start: Mapping[str, Any] | None,
-) -> RunInfo:
-    version, dirty = code_version()
-    content: dict[str, Any] = {
-        "name": name,
-        "created_at": datetime.now(UTC).isoformat(),
-        "schema_version": SCHEMA_VERSION,
-        "seed": seed,
-        "config": config,
-        "config_hash": config_hash(config),
-        "code_version": version,
-        "code_dirty": dirty,
-        "versions": library_versions(),
-        "hostname": hostname(),
-        "lineage": lineage,
-        "command": list(sys.argv if command is None else command),
-        "warm_start": warm_start,
-        "code_digest": code_digest(),
-    }
-    return RunInfo(run_id=f"{name}-{config_hash({**content, 'pid': os.getpid()})[:8]}", **content)
 
 
 def _parse(path: Location, content: Any) -> RunInfo:

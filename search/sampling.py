@@ -28,12 +28,11 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, create_trial
 
 from search.config_space import Choices, Range, sampled_keys
-from search.extension import completed
-from search.history import BoundedHistory
-from search.objectives import Result, Teller
+from search.extension import REPLAYED, completed
+from search.history import History, Stage
+from search.objectives import Teller
 from search.schema import OBJECTIVES
-from search.search_plan import NothingToSample, Suggester
-from search.widening import Stage, WideningSpace
+from search.search_plan import NothingToSample, Suggester, number_of
 
 if TYPE_CHECKING:
     from search.config import RunConfig
@@ -42,12 +41,6 @@ if TYPE_CHECKING:
 
 # Optuna speaks of studies and slow paths on the terminal, which belongs to our progress display.
 optuna.logging.set_verbosity(optuna.logging.ERROR)
-
-SAMPLERS: Final = ("tpe", "random", "cmaes", "nsga2", "gp", "qmc")
-
-_REPLAYED: Final = frozenset({"cmaes", "nsga2", "qmc"})
-"""Samplers that keep in the study what a trial was sampled from (the optimiser's state, the generation, the place in
-the sequence), beside its parameters and values."""
 
 _DIRECTIONS: Final = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
 
@@ -80,25 +73,6 @@ def _distribution(entry: Range[Any] | Choices[Any]) -> BaseDistribution:
     return FloatDistribution(entry.low, high, log=entry.log, step=entry.step)
 
 
-@dataclass(frozen=True)
-class SamplerSettings:
-    """How trials are sampled.
-
-    Attributes:
-        name: one of `SAMPLERS`.
-        startup_trials: trials sampled at random before tpe, gp and cmaes learn; trials of earlier runs count as such.
-        population: trials in a generation of cmaes and nsga2.
-    """
-
-    name: str
-    startup_trials: int = 10
-    population: int = 8
-
-    def __post_init__(self) -> None:
-        if self.name not in SAMPLERS:
-            raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, but got {self.name!r}")
-
-
 class SeededSampler(BaseSampler):
     """Samples each trial with a fresh sampler of its own, seeded from (seed, method, number of the trial).
 
@@ -109,45 +83,46 @@ class SeededSampler(BaseSampler):
 
     def __init__(
         self,
-        settings: SamplerSettings,
+        search: SearchConfig,
         space: Distributions,
         *,
         seed: int,
         method: str,
-        before: int = 0,
         source: Sequence[FrozenTrial] = (),
     ) -> None:
         """Choose how to sample.
 
         Args:
-            settings: which sampler, and how it is set.
+            search: which sampler, and how it is set; trials of earlier runs count among those sampled at random.
             space: all that is sampled.
             seed: of the run.
             method: whose trials are sampled; two methods get independent draws.
-            before: trials that stand in the study before the first of this one, less those of this one that the
-                study does not know; so that a trial is numbered as if it knew all of its own run and no others.
             source: trials of earlier runs that cmaes estimates its first distribution from.
         """
-        self._settings = settings
+        self._search = search
         # What a sampler cannot choose from is left to Optuna, which takes the only value there is.
         self._free = {name: one for name, one in space.items() if not one.single()}
         self._seed = seed
         self._method = method
-        self._before = before
         self._source = list(source)
         # One for all trials, which remembers the trials that it has looked through; a fresh one would begin with the
         # first, and that was nearly half of what a sample of tpe cost.
         self._space_of = self._fresh(0)
-        self._current: tuple[int, BaseSampler] | None = None
+        self._number, self._current = 0, self._space_of
+
+    def begin(self, number: int) -> None:
+        """The next trial that is sampled is the run's of that number, whatever the study knows of those before."""
+        # The calls for one trial share a sampler, or each of its parameters would get the same first draw.
+        self._number, self._current = number, self._fresh(number)
 
     @property
     def replays(self) -> bool:
         """Whether a study is rebuilt by sampling its trials again, and not by their parameters and values alone."""
-        return self._settings.name in _REPLAYED
+        return self._search.sampler in REPLAYED
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> Distributions:
         """The parameters that are sampled together."""
-        if self._settings.name in ("tpe", "random"):
+        if self._search.sampler in ("tpe", "random"):
             return self._space_of.infer_relative_search_space(study, trial)
         # The others would look for it in finished trials, and sample the first wave one by one at random.
         return self._free
@@ -156,21 +131,15 @@ class SeededSampler(BaseSampler):
         """Sample the parameters that are sampled together."""
         if not search_space:
             return {}
-        if self._settings.name == "qmc" and (combined := _combinations(search_space)) is not None:
-            return combined.at(self._derived("sequence") + trial.number - self._before)
-        return self._sampler(trial).sample_relative(study, trial, search_space)
+        if self._search.sampler == "qmc" and (combined := _combinations(search_space)) is not None:
+            return combined.at(self._derived("sequence") + self._number)
+        return self._current.sample_relative(study, trial, search_space)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         """Sample one parameter on its own."""
-        return self._sampler(trial).sample_independent(study, trial, param_name, param_distribution)
-
-    def _sampler(self, trial: FrozenTrial) -> BaseSampler:
-        # The calls for one trial share a sampler, or each of its parameters would get the same first draw.
-        if self._current is None or self._current[0] != trial.number:
-            self._current = (trial.number, self._fresh(trial.number - self._before))
-        return self._current[1]
+        return self._current.sample_independent(study, trial, param_name, param_distribution)
 
     def _fresh(self, number: int) -> BaseSampler:
         with warnings.catch_warnings():
@@ -180,8 +149,8 @@ class SeededSampler(BaseSampler):
             return self._made(self._derived(str(number)))
 
     def _made(self, seed: int) -> BaseSampler:
-        startup, population = self._settings.startup_trials, self._settings.population
-        match self._settings.name:
+        startup, population = self._search.startup_trials, self._search.population
+        match self._search.sampler:
             case "random":
                 return RandomSampler(seed=seed)
             case "gp":
@@ -240,34 +209,28 @@ class OptunaSuggester:
 
     Args:
         space: what is sampled, not empty.
-        objectives: names in `search.schema.OBJECTIVES`.
-        settings: which sampler, and how it is set.
+        search: objectives, which sampler, and how it is set.
         seed: of the run.
         method: whose trials are sampled.
         earlier: trials of earlier runs, known before the first of this one.
-        forgotten: the first trials of this run, which it will not be told of.
     """
 
     def __init__(
         self,
         space: Distributions,
-        objectives: Sequence[str],
-        settings: SamplerSettings,
+        search: SearchConfig,
         *,
         seed: int,
         method: str,
         earlier: Sequence[EarlierTrial] = (),
-        forgotten: int = 0,
     ) -> None:
         self._space = space
-        self._objectives = tuple(objectives)
-        told = Teller(objectives).told([Result(one.status, one.values) for one in earlier])
+        self._objectives = search.objectives
+        told = Teller(search.objectives).told([one.outcome for one in earlier])
         known = [self._finished(one.params, values) for one, values in zip(earlier, told, strict=True)]
         # CMA-ES learns from nothing but its own generations, so it takes earlier trials as a start.
-        source, before = (known, []) if settings.name == "cmaes" else ([], known)
-        self._sampler = SeededSampler(
-            settings, space, seed=seed, method=method, before=len(before) - forgotten, source=source
-        )
+        source, before = (known, []) if search.sampler == "cmaes" else ([], known)
+        self._sampler = SeededSampler(search, space, seed=seed, method=method, source=source)
         directions = [_DIRECTIONS[OBJECTIVES[name]] for name in self._objectives]
         self._study = optuna.create_study(directions=directions, sampler=self._sampler)
         self._study.add_trials(before)
@@ -280,6 +243,7 @@ class OptunaSuggester:
 
     def suggest(self, trial_id: str) -> dict[str, Any]:
         """Sample parameters for the next trial."""
+        self._sampler.begin(number_of(trial_id))
         self._open[trial_id] = trial = self._study.ask(fixed_distributions=self._space)
         return dict(trial.params)
 
@@ -313,7 +277,6 @@ def optuna_suggesters(
         earlier: trials of earlier runs by which the samplers are warmed; each for its own method.
         wider: from which trial on another space is sampled from, and the configuration that has it; in their order.
     """
-    settings = SamplerSettings(search.sampler, search.startup_trials, search.population)
 
     def suggester(method: str, entries: Mapping[str, Range[Any] | Choices[Any]], config: RunConfig | None) -> Suggester:
         if not (space := distributions(entries, method)):
@@ -321,24 +284,19 @@ def optuna_suggesters(
         own = [one for one in earlier if one.method == method]
         if config is not None:
             own = [replace(one, params=completed(config, method, one.params)) for one in own]
+        return OptunaSuggester(space, search, seed=seed, method=method, earlier=own)
 
-        def made(forgotten: int) -> Suggester:
-            return OptunaSuggester(
-                space, search.objectives, settings, seed=seed, method=method, earlier=own, forgotten=forgotten
-            )
+    def made(method: str) -> Suggester:
+        # What is sampled again to be learnt from can neither be forgotten nor told as a point of another space.
+        if search.sampler in REPLAYED:
+            return suggester(method, search.space, None)
+        stages = [Stage(0, partial(suggester, method, search.space, None), dict)]
+        for number, config in wider:
+            make = partial(suggester, method, config.search.space, config)
+            stages.append(Stage(number, make, partial(completed, config, method)))
+        return History(stages, limit=search.history)
 
-        # What is sampled again to be learnt from cannot be forgotten.
-        return made(0) if search.sampler in _REPLAYED else BoundedHistory(made, limit=search.history)
-
-    def staged(method: str) -> Suggester:
-        first: Stage = (0, partial(suggester, method, search.space, None), dict)
-        later: list[Stage] = [
-            (number, partial(suggester, method, config.search.space, config), partial(completed, config, method))
-            for number, config in wider
-        ]
-        return WideningSpace([first, *later])
-
-    return {method: staged(method) if wider else suggester(method, search.space, None) for method in methods}
+    return {method: made(method) for method in methods}
 
 
 _SPREAD: Final = (1 / 2, 1 / 6, 5 / 6)

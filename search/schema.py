@@ -97,7 +97,11 @@ _ORIGIN: Final = [
 ]
 
 _PROVENANCE: Final = [
-    _field("config_hash", _TEXT, "first 16 hex digits of the SHA-256 of the resolved trial configuration"),
+    _field(
+        "config_hash",
+        _TEXT,
+        "16 hex digits of the SHA-256 of the configuration of the trial, in evaluations of the run",
+    ),
     _field("code_version", _TEXT, "package version and git commit"),
     _field("code_dirty", _FLAG, "whether the checkout had uncommitted changes"),
     _field("versions", _TEXT, "JSON: versions of python, torch, numpy, ray, optuna, ..."),
@@ -202,7 +206,7 @@ EVALUATIONS: Final = pa.schema(
         _field("arm", _TEXT, "mixed | pure-0 | pure-1 | ... | relu | silu | ... | one of `CONTROLS`"),
         _field("num_types", _INT, "K of the set the arm is taken from; 1 for usual arms"),
         _field("base", _TEXT, "base function of the set; null for usual arms"),
-        _field("architecture", _TEXT, "mlp"),
+        _field("architecture", _TEXT, "mlp | vgg_he | resnet | mobilenet_v2"),
         _field("width", _INT, "neurons per hidden layer; of relu-equal those of the network it is held against"),
         _field("depth", _INT, "hidden layers"),
         _field("learned_width", _INT, "width at which the set was learned (of several the nearest); null for usual"),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from dataclasses import replace
+from typing import Any, Final, NamedTuple, Protocol
 
 from search.copies import Copies, Identity
-from search.objectives import Result, Teller
+from search.objectives import Teller
 from search.plan import Outcome, Unit
 from search.schedule import Orders, RunAll, Scheduler
-from search.schema import Status
+from search.schema import FINISHED, Status
 
 METRIC: Final = "score"
 """Name under which samplers and Tune are told how good a trial is."""
@@ -25,8 +25,8 @@ class Suggester(Protocol):
         """Whether a wave that is finished must be sampled again to be learnt from, as it was when it was new."""
         ...
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """Sample parameters for the next trial."""
+    def suggest(self, trial_id: str) -> dict[str, Any]:
+        """Sample parameters for the next trial, of which the id ends with its number."""
         ...
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, float]) -> None:
@@ -54,23 +54,11 @@ class NothingToSample:
         """Nothing can be learnt."""
 
 
-@dataclass(frozen=True)
-class Finished:
-    """A trial that will not be run again, as the results store knows it.
-
-    Attributes:
-        params: what the sampler chose.
-        score: as stored; None unless the status is ok.
-        status: how the trial's last attempt ended.
-        rungs: validation accuracies at the rungs that it reached.
-        values: further objectives by their names, as far as they were measured.
-    """
+class Finished(NamedTuple):
+    """A trial that will not be run again: what the sampler chose, and how its attempt that counts ended."""
 
     params: Mapping[str, Any]
-    score: float | None
-    status: Status
-    rungs: tuple[float, ...] = ()
-    values: Mapping[str, float | None] = field(default_factory=dict)
+    outcome: Outcome
 
 
 Reached = Callable[[str, int, Mapping[str, Any]], tuple[float, ...]]
@@ -84,6 +72,11 @@ class SamplingChangedError(ValueError):
 def trial_id(method: str, number: int) -> str:
     """The name of a trial, e.g. ``gradient-0003``."""
     return f"{method}-{number:04d}"
+
+
+def number_of(trial_id: str) -> int:
+    """The number in the name of a trial."""
+    return int(trial_id.rpartition("-")[2])
 
 
 class SearchPlan:
@@ -143,6 +136,8 @@ class SearchPlan:
                 f"every finished trial must be one of {', '.join(suggesters)} with a number below {trials}, but got "
                 f"{', '.join(strange[:5])}; keep at least as many trials as were run, and the same methods"
             )
+        self.failed = 0
+        """Trials that have failed under this plan and will not be handed out again by it."""
         self._total = len(ids)
         self._done = len(finished)
         self._attempts = dict(attempts or {})
@@ -192,10 +187,10 @@ class SearchPlan:
             self._retries.append(Unit(unit.key, unit.attempt + 1, unit.payload))
             return
         self._done += 1
+        self.failed += outcome.status not in FINISHED
         # Accuracies that a process took with it are known still: those that the unit was told.
         rungs = outcome.rungs or tuple(unit.payload.get("accuracies", ()))
-        ended = Finished(unit.payload["params"], outcome.score, outcome.status, rungs, outcome.values)
-        sequence.settle(unit.key, ended)
+        sequence.settle(unit.key, replace(outcome, rungs=rungs))
 
     def _next_of_methods(self) -> Unit | None:
         for _ in range(len(self._turns)):
@@ -237,17 +232,17 @@ class _Sequence:
         self._first = 0
         self._ids: list[str] = []
         self._payloads: dict[str, dict[str, Any]] = {}
-        self._results: dict[str, Result] = {}
+        self._results: dict[str, Outcome] = {}
         self._begin()
 
     def pause(self, key: str, accuracies: tuple[float, ...]) -> None:
         """A trial has reached a rung, and waits for what is decided about it."""
         self._obey(self._scheduler.reached(key, accuracies))
 
-    def settle(self, key: str, trial: Finished) -> None:
+    def settle(self, key: str, outcome: Outcome) -> None:
         """Keep a result back until its wave is complete; then tell all of it and begin the next wave."""
-        self._results[key] = _result(trial)
-        self._end(key, trial)
+        self._results[key] = outcome
+        self._end(key, outcome)
         if len(self._results) < len(self._ids):
             return
         self._tell()
@@ -267,13 +262,13 @@ class _Sequence:
             stored = [self._finished[key] for key in self._ids if key in self._finished]
             is_whole = len(stored) == len(numbers)
             if is_whole and not self._suggester.replays:
-                told = self._teller.told([_result(trial) for trial in stored])
+                told = self._teller.told([trial.outcome for trial in stored])
                 for number, key, trial, values in zip(numbers, self._ids, stored, told, strict=True):
                     self._suggester.add_evaluated_point(trial.params, values)
                     self._copies.add(key, number, trial.params)
                 self._scheduler.begin([key for key in self._ids if not self._copies.original(key)])
                 for key, trial in zip(self._ids, stored, strict=True):
-                    self._end(key, trial)
+                    self._end(key, trial.outcome)
                 self._first = numbers.stop
                 continue
             self._results = {}
@@ -286,7 +281,7 @@ class _Sequence:
     def _sample(self, numbers: range) -> None:
         self._payloads = {}
         for key, number in zip(self._ids, numbers, strict=True):
-            params = self._suggester.suggest(key) or {}
+            params = self._suggester.suggest(key)
             if trial := self._finished.get(key):
                 _check_same(key, params, trial.params)
             self._payloads[key] = {"kind": "trial", "method": self.method, "number": number, "params": params}
@@ -302,27 +297,21 @@ class _Sequence:
         self._obey({key: orders for key, orders in first.items() if key not in self._finished and key not in stands})
         for key in self._ids:
             if trial := self._finished.get(key):
-                self._results[key] = _result(trial)
-                self._end(key, trial)
+                self._results[key] = trial.outcome
+                self._end(key, trial.outcome)
             elif key in stands:
                 self.pause(key, stands[key])
 
-    def _end(self, key: str, trial: Finished) -> None:
+    def _end(self, key: str, outcome: Outcome) -> None:
         """A trial is over, which others may have waited for."""
         if self._copies.original(key):
             return
-        self._obey(self._scheduler.over(key, trial.rungs))
-        copies = self._copies.over(key, trial.status)
+        self._obey(self._scheduler.over(key, outcome.rungs))
+        copies = self._copies.over(key, outcome.status)
         self._obey({copy: {"copy_of": key} for copy in copies if copy not in self._finished})
 
     def _obey(self, orders: Mapping[str, Orders]) -> None:
         self.ready.extend(self._payloads[key] | order for key, order in orders.items())
-
-
-def _result(trial: Finished) -> Result:
-    # The score that a sampler is told of a trial that was pruned is its accuracy at the last rung.
-    pruned = trial.status is Status.PRUNED and trial.rungs
-    return Result(trial.status, {**trial.values, METRIC: trial.rungs[-1] if pruned else trial.score})
 
 
 def _check_same(key: str, sampled: Mapping[str, Any], stored: Mapping[str, Any]) -> None:

@@ -23,7 +23,10 @@ from ldnn_core.schedule import Schedule
 from ldnn_core.subnetwork import ActivationSpec
 from ldnn_core.tasks import TASKS, TaskData, cache_folder
 from ldnn_core.training import Batches, InnerProblem, Validation, shuffled_rows
-from search.config import LdnnConfig, RegimeConfig, TaskConfig, TrainingConfig, TrialConfig
+from search.config import TrialConfig
+from search.config_judging import RegimeConfig, TrainingConfig
+from search.config_tables import LdnnConfig
+from search.config_tasks import TaskConfig
 
 
 @lru_cache(maxsize=4)
@@ -166,10 +169,6 @@ class Setting:
         as_inner = Training(optimizer, inner.lr, inner.steps, inner.batch_size)
         accuracies = self._accuracies(genomes, self.config.sizes, as_inner, "probe", self.config.probe_networks)
         return float(self.combined(accuracies).mean())
-
-    def score(self, genomes: Tensor) -> tuple[float, float]:
-        """Mean and standard error of the validation accuracy, or skill, of networks trained as in the evaluation."""
-        return self.scored(self.score_accuracies(genomes, self.config.sizes))
 
     def scored(self, accuracies: Tensor) -> tuple[float, float]:
         """The score and its standard error from the `score_accuracies` at the trial's own sizes."""

@@ -17,7 +17,7 @@ from ldnn_core.mlp import MlpSpec
 from ldnn_core.network import Network
 from ldnn_core.randomness import generator
 from ldnn_core.tasks import Rows
-from search.config import CurvatureConfig
+from search.config_judging import CurvatureConfig
 
 Key = tuple[str, int]
 """Arm and seed."""

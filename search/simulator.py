@@ -99,18 +99,17 @@ class Simulator:
         """Share of the workers' time that was spent on units."""
         return self.busy / (self._workers * self.makespan) if self.makespan else 0.0
 
-    def run(self, plan: Plan, watch: Watch, *, stop: Callable[[], bool] | None = None) -> None:
+    def run(self, plan: Plan, watch: Watch) -> None:
         """Run the plan's units in virtual time; call it once.
 
         Args:
             plan: what to do.
             watch: told when a unit is handed out and when it ends.
-            stop: asked often; once it says true no further unit starts, and the call returns when running ones end.
 
         Raises:
             Exception: what the plan or the watch raised.
         """
-        ledger = Ledger(plan, watch, stop)
+        ledger = Ledger(plan, watch, None)
         self._hand_out(ledger)
         while self._events:
             self.now, _, happen, arguments = heapq.heappop(self._events)

@@ -22,7 +22,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from search.compacted import COMPACTED, contents
-from search.durable import StoreError, crash_point, describe_failure
+from search.durable import StoreError, crash_point, doing
 from search.location import Location, LocationError, parse_location
 from search.part import SchemaError, check_names, check_values, encode
 from search.reading import NOT_THERE, BadPart, Wanted, check, load, load_compacted
@@ -60,7 +60,10 @@ REPLACED: Final = "replaced"
 MOVE_CRASH_POINTS: Final = ("reported", "moved")
 """The steps of moving a part to quarantine, for `search.durable.crash_point`."""
 
-_KEY: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+LONGEST_KEY: Final = 128
+"""Characters of a part's key."""
+
+_KEY: Final = rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST_KEY - 1}}}"
 _PART: Final = re.compile(rf"part-({_KEY})\.parquet")
 _COMPACTED_KEY: Final = COMPACTED.removeprefix("part-").removesuffix(".parquet")
 _LEFT_BEHIND_SECONDS: Final = 3600.0
@@ -75,12 +78,15 @@ _COMPLETE: Final = frozenset({Status.OK, Status.PRUNED})
 
 
 class Published(StrEnum):
-    """What became of rows that were handed to `Store.publish`."""
+    """What became of rows that were handed to `Store.publish`.
+
+    A worker need not look: the rows of a key follow from the configuration, so that those which stand say the same.
+    """
 
     NEW = "new"
     """They are on disk now."""
     ALREADY_THERE = "already there"
-    """An earlier part of that key stands, and these rows were dropped: first wins, and the second is told."""
+    """An earlier part of that key stands, and these rows were dropped: the first wins."""
 
 
 def trial_key(trial_id: str, attempt: int) -> str:
@@ -133,10 +139,8 @@ class Store:
         Raises:
             StoreError: ``root`` does not exist or is not writable.
         """
-        try:
+        with doing(f"make the tables' folders in {root}"):
             storage_at(root).prepare((*TABLES, QUARANTINE))
-        except OSError as error:
-            raise StoreError(describe_failure(f"make the tables' folders in {root}", error)) from error
         return cls(root)
 
     def make_added_folders(self) -> None:
@@ -147,20 +151,13 @@ class Store:
         Raises:
             StoreError: the run folder does not exist or is not writable.
         """
-        try:
+        with doing(f"make the tables' folders in {self.root}"):
             self.storage.prepare(ADDED_TABLES)
-        except OSError as error:
-            raise StoreError(describe_failure(f"make the tables' folders in {self.root}", error)) from error
 
     @property
     def storage(self) -> Storage:
         """The place where the run lies."""
         return storage_at(self.root)
-
-    @property
-    def staging(self) -> Location:
-        """Where files of a run folder wait until they are whole."""
-        return self.root / STAGING
 
     def publish(self, table: str, key: str, rows: Sequence[Mapping[str, Any]]) -> Published:
         """Publish rows as one part, durably; when this returns they will survive any crash.
@@ -299,15 +296,14 @@ class Store:
     def contained(self, table: str) -> Mapping[str, int]:
         """The keys in the compacted file with their numbers of rows; none without one, or if it is damaged."""
         name = f"{table}/{COMPACTED}"
-        try:
-            if self.storage.size(name) is None:
+        with doing(f"read {self.root / name}"):
+            try:
+                if self.storage.size(name) is None:
+                    return {}
+                with self.storage.open(name) as file:
+                    return contents(file).rows
+            except (FileNotFoundError, NotAFileError, PartError):
                 return {}
-            with self.storage.open(name) as file:
-                return contents(file).rows
-        except (FileNotFoundError, NotAFileError, PartError):
-            return {}
-        except OSError as error:
-            raise StoreError(describe_failure(f"read {self.root / name}", error)) from error
 
     def check(self, table: str, *, deep: bool = False) -> list[BadPart]:
         """The damaged parts of a table, of which at most a few are held in memory at a time.
@@ -352,12 +348,13 @@ class Store:
                         f"{bad}. Put a copy back; or, if {self.root / REPLACED} has the parts of {table} that it is "
                         f"made of, move them to {self.root / table} and remove it."
                     )
-                if table in TRIAL_TABLES and key in self.keys("trials"):
+                if table in TRIAL_TABLES and key in self._loose_keys("trials"):
                     # The row first: after a crash in between, the damaged part is still there to be found again.
                     moved.append(self._quarantine("trials", self._part("trials", key), f"its {table} are damaged"))
                 moved.append(self._quarantine(table, bad.path, bad.reason))
         moved += self._move_incomplete()
-        self._clear_staging()
+        with doing(f"clear {self.root / STAGING}"):
+            self.storage.clear_staging(older_than=_LEFT_BEHIND_SECONDS)
         return moved
 
     def _move_incomplete(self) -> list[BadPart]:
@@ -405,16 +402,14 @@ class Store:
     def _names(self, table: str) -> list[str]:
         """What readers of the folder would take for parts, in order."""
         check_names("table", [table], TABLES)
-        try:
+        with doing(f"read {self.root / table}"):
             # A table without a folder has no rows; a run without a folder is a fault.
             names = self.storage.names(table)
-        except OSError as error:
-            raise StoreError(describe_failure(f"read {self.root / table}", error)) from error
         return [name for name in names if not name.startswith((".", "_"))]
 
     def _quarantine(self, table: str, path: Location, reason: str) -> BadPart:
         storage, folder = self.storage, f"{QUARANTINE}/{table}"
-        try:
+        with doing(f"move {path} to {self.root / folder}"):
             size = storage.size(f"{table}/{path.name}") or 0
             taken = set(storage.names(folder))
             number = 0
@@ -431,15 +426,7 @@ class Store:
             storage.replace(f"{folder}/{home}.json", (json.dumps(report, indent=2) + "\n").encode())
             crash_point("reported", f"{table}/{path.name}")
             storage.move(f"{table}/{path.name}", f"{folder}/{home}")
-        except OSError as error:
-            raise StoreError(describe_failure(f"move {path} to {self.root / folder}", error)) from error
         return BadPart(table, self.root / folder / home, reason, size)
-
-    def _clear_staging(self) -> None:
-        try:
-            self.storage.clear_staging(older_than=_LEFT_BEHIND_SECONDS)
-        except OSError as error:
-            raise StoreError(describe_failure(f"clear {self.staging}", error)) from error
 
 
 def _key(name: str) -> str | None:

@@ -44,11 +44,6 @@ class TrialRecords:
     activations: list[Row]
     checkpoint: Checkpoint | None = None
 
-    @property
-    def rung_accuracies(self) -> tuple[float, ...]:
-        """Validation accuracies at the rungs that were reached."""
-        return tuple(self.trial["rung_accuracies"] or ())
-
 
 def run_trial(
     config: TrialConfig,

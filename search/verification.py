@@ -13,6 +13,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from search.config import essential
 from search.provenance import config_hash
 from search.run_folder import RunFolder
 from search.schema import FINISHED, TABLES, UNIQUE_KEYS, USUAL_TRIAL, Status
@@ -134,9 +135,7 @@ def _other_configuration(run: RunFolder, evaluations: pa.Table) -> Iterator[str]
     # Later code may know further fields, so that the same configuration has another hash there.
     own = evaluations.filter(pc.equal(evaluations["code_version"], run.info.code_version))
     # A run that was extended has had several configurations, and its rows are each of its time.
-    expected = {
-        config_hash({key: value for key, value in config.items() if key != "resources"}) for config in run.configs
-    }
+    expected = {config_hash(essential(config)) for config in run.configs}
     if found := sorted({str(one) for one in own["config_hash"].to_pylist()} - expected):
         had = ", ".join(sorted(expected))
         yield f"rows were made under another configuration than any that the run has had ({had}): {_some(found)}"

@@ -6,24 +6,28 @@ there, changes nothing.  They are not run again and not counted.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from search.config import RunConfig, TrialConfig, methods
+from search.attempts import counted
+from search.config import RunConfig, methods, stored_trial
 from search.config_errors import ConfigError, Problem
 from search.config_keys import shown
-from search.config_space import SAMPLED_INTO, Choices, Range, sampled_keys
+from search.config_space import SAMPLED_INTO, sampled_keys
 from search.config_tasks import same_data
 from search.location import parse_location
+from search.plan import Outcome
 from search.run_folder import RunFolder, RunFolderError, open_run
 from search.schema import OBJECTIVES, Status
 from search.store import StoreError
 
 _LEARNT_FROM: Final = (Status.OK, Status.DIVERGED)
 """How a trial must have ended: other failures say something about machines, and nothing about parameters."""
+
+_LEAST_FOR_CMAES: Final = 10
+"""Trials of which the package cmaes still finds a tenth."""
 
 _SCORED_OVER: Final = ("widths", "depths", "over", "spread_weight")
 """What of the objective the score depends on."""
@@ -48,6 +52,11 @@ class EarlierTrial:
     params: Mapping[str, Any]
     status: Status
     values: Mapping[str, float | None]
+
+    @property
+    def outcome(self) -> Outcome:
+        """How it ended."""
+        return Outcome.of_row({"status": self.status, **self.values})
 
 
 @dataclass(frozen=True)
@@ -100,7 +109,8 @@ def gather(config: RunConfig) -> WarmStart | None:
     needs a value for each of them.
 
     Raises:
-        ConfigError: a folder is no run, its tables cannot be read, or nothing in it can be taken.
+        ConfigError: a folder is no run, its tables cannot be read, or nothing in it can be taken, or too little for
+            cmaes.
     """
     if not config.search.warm_start:
         return None
@@ -116,7 +126,7 @@ def gather(config: RunConfig) -> WarmStart | None:
     taken: list[EarlierTrial] = []
     left_out: Counter[str] = Counter()
     for run, rows in runs:
-        for row in sorted(_counted(rows), key=lambda row: (row["method"], row["number"])):
+        for row in sorted(counted(rows), key=lambda row: (row["method"], row["number"])):
             found = _point(config, run, row)
             if isinstance(found, EarlierTrial):
                 taken.append(found)
@@ -127,16 +137,24 @@ def gather(config: RunConfig) -> WarmStart | None:
         rule = f"at least one trial there must fit this search, but none does ({reasons})"
         hint = "Leave warm_start out, or search the same task, network and space as there."
         raise ConfigError([Problem("search.warm_start", shown(config.search.warm_start), rule, hint)])
+    _require_enough(config, taken)
     return WarmStart(tuple(run.info.run_id for run, _ in runs), tuple(taken), dict(left_out))
 
 
-def _counted(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """One row of every trial: its first attempt that ended ok, or else its last."""
-    found: dict[str, Mapping[str, Any]] = {}
-    for row in sorted(rows, key=lambda row: row["attempt"]):
-        if row["trial_id"] not in found or found[row["trial_id"]]["status"] != Status.OK:
-            found[row["trial_id"]] = row
-    return list(found.values())
+def _require_enough(config: RunConfig, taken: Sequence[EarlierTrial]) -> None:
+    """Refuse what cmaes cannot estimate its first distribution from."""
+    if config.search.sampler != "cmaes":
+        return
+    of_method = Counter(one.method for one in taken)
+    for method in methods(config):
+        sampled = any(key in config.search.space for key in sampled_keys(method))
+        if sampled and 0 < of_method[method] < _LEAST_FOR_CMAES:
+            rule = (
+                f"cmaes begins with the best tenth of earlier trials, so that at least {_LEAST_FOR_CMAES} of {method} "
+                f"must fit this search, but {of_method[method]} do"
+            )
+            hint = "Name runs with more of them, sample with tpe or gp, or leave warm_start out."
+            raise ConfigError([Problem("search.warm_start", shown(config.search.warm_start), rule, hint)])
 
 
 def _point(config: RunConfig, run: RunFolder, row: Mapping[str, Any]) -> EarlierTrial | str:
@@ -147,7 +165,7 @@ def _point(config: RunConfig, run: RunFolder, row: Mapping[str, Any]) -> Earlier
     if status not in _LEARNT_FROM or row["config"] is None:
         return "that ended neither ok nor diverged"
     try:
-        trial = _stored_trial(row["config"])
+        trial = stored_trial(row["config"])
     except ValueError:
         return "whose configuration this version cannot read"
     if not same_data(trial.task, config.task):
@@ -163,7 +181,7 @@ def _point(config: RunConfig, run: RunFolder, row: Mapping[str, Any]) -> Earlier
         section, field = SAMPLED_INTO[key]
         value = getattr(getattr(trial, section), field)
         if key in config.search.space:
-            if not _within(config.search.space[key], value):
+            if not config.search.space[key].contains(value):
                 return "outside the space"
             params[key] = value
         elif value != getattr(getattr(config, section), field):
@@ -179,19 +197,6 @@ def _point(config: RunConfig, run: RunFolder, row: Mapping[str, Any]) -> Earlier
     if status is Status.OK and any(values[name] is None for name in config.search.objectives):
         return "without a value for every objective"
     return EarlierTrial(run.info.run_id, row["trial_id"], method, params, status, values)
-
-
-def _stored_trial(text: str) -> TrialConfig:
-    """The configuration in a row of ``trials``; what trials have been told since schema version 1 has its default."""
-    return TrialConfig.model_validate({"objectives": ("score",), "objective_widths": ()} | json.loads(text))
-
-
-def _within(entry: Range[Any] | Choices[Any], value: Any) -> bool:
-    """Whether a value could have been sampled from an entry."""
-    if isinstance(entry, Choices):
-        return value in entry.choices
-    steps = 0.0 if entry.step is None else (value - entry.low) / entry.step
-    return bool(entry.low <= value <= entry.high) and abs(steps - round(steps)) < 1e-8
 
 
 def _trials(count: int) -> str:

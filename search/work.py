@@ -13,7 +13,9 @@ from typing import Any, Final
 import torch
 
 from search import checkpoint
-from search.config import RunConfig, TaskConfig, TrialConfig, canonical, stored_config, trial_config
+from search.attempts import counted
+from search.config import RunConfig, TrialConfig, canonical, stored_config, trial_config
+from search.config_tasks import TaskConfig
 from search.copies import copy_of
 from search.data_checksum import data_checksum, require_same_data
 from search.driver_lock import require_driver
@@ -130,7 +132,7 @@ def _do_trial(unit: Unit, config: RunConfig, store: Store, common: dict[str, Any
         copy = copy_of(store, original, trial)
         place.require_driver(store.root)
         store.publish("trials", key, [copy | common | _provenance(place.device)])
-        return _outcome(copy)
+        return Outcome.of_row(copy)
     name, damaged = config_hash(canonical(trial)), list[checkpoint.Damaged]()
     leg = _leg(store, trial, payload, damaged)
     keeper = Keeper(
@@ -153,7 +155,7 @@ def _do_trial(unit: Unit, config: RunConfig, store: Store, common: dict[str, Any
     said = _what_became_of_checkpoints(leg, damaged, keeper)
     if records.checkpoint and "until" in payload and "below" not in payload:
         checkpoint.save(store.root, unit.key, name, records.checkpoint)
-        outcome = _outcome(records.trial)
+        outcome = Outcome.of_row(records.trial)
         return replace(outcome, status=Status.OK, paused=True, note=outcome.note + said)
     if records.status in FINISHED:
         for table, rows in (("steps", records.steps), ("activations", records.activations)):
@@ -166,7 +168,7 @@ def _do_trial(unit: Unit, config: RunConfig, store: Store, common: dict[str, Any
     store.publish("trials", key, [row | common | _provenance(place.device)])
     if records.status in FINISHED:
         checkpoint.clear(store.root, [unit.key])
-    outcome = _outcome(row)
+    outcome = Outcome.of_row(row)
     return replace(outcome, note=outcome.note + said)
 
 
@@ -194,23 +196,11 @@ def _what_became_of_checkpoints(leg: Leg, damaged: Sequence[checkpoint.Damaged],
     return "".join(f"; {one}" for one in said)
 
 
-def _outcome(trial: Mapping[str, Any]) -> Outcome:
-    status, rungs = Status(trial["status"]), tuple(trial.get("rung_accuracies") or ())
-    if status is Status.PRUNED:
-        note = f"validation accuracy {100 * rungs[-1]:.1f} % at rung {len(rungs)}"
-        return Outcome(status, rungs[-1], note, rungs)
-    score = trial.get("score")
-    note = trial.get("error") or f"score {100 * (score or 0):.1f} %"
-    values = {name: float(trial[name]) for name in OBJECTIVES if name != "score" and trial.get(name) is not None}
-    return Outcome(status, PENALTY if score is None else float(score), note, rungs, values=values)
-
-
 def outcome_on_disk(store: Store, trial_id: str) -> Outcome | None:
     """How a finished attempt of the trial ended, if there is one."""
-    columns = ["status", "error", "rung_accuracies", *OBJECTIVES]
-    rows = store.read("trials", columns=columns, keys=store.attempts(trial_id)).to_pylist()
-    finished = [row for row in rows if row["status"] in FINISHED]
-    return _outcome(finished[0]) if finished else None
+    columns = ["trial_id", "attempt", "status", "error", "rung_accuracies", *OBJECTIVES]
+    rows = counted(store.read("trials", columns=columns, keys=store.attempts(trial_id)).to_pylist())
+    return next((Outcome.of_row(row) for row in rows if row["status"] in FINISHED), None)
 
 
 @contextmanager

@@ -33,7 +33,7 @@ import search.config_types
 import search.recipes
 from ldnn_core import CardError
 from ldnn_core.card_file import card_of
-from search.config import ConfigError
+from search.config_errors import ConfigError
 from search.recipes import load_recipe
 from tests.corpora import cases, whole_text, with_base_recipes
 from tests.jobs.calls import ROOT

@@ -18,7 +18,8 @@ from jobs.bench._base import REPEATS, Conditions, Result, Size, agree, wait_for
 from jobs.bench.references import train_candidate
 from ldnn_core import population
 from ldnn_core.mlp import MlpSpec
-from search.config import EvolutionConfig, RunConfig, trial_config
+from search.config import RunConfig, trial_config
+from search.config_tables import EvolutionConfig
 from search.evolution import evaluate_candidates, make_algorithm, search_by_evolution
 from search.recorder import Recorder
 from search.setting import Setting

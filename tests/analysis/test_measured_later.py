@@ -6,7 +6,7 @@ import pytest
 
 from analysis import load_run
 from analysis.measured_later import CURVATURE_COLUMNS, with_later_curvature
-from search.config import CurvatureConfig
+from search.config_judging import CurvatureConfig
 from search.evaluate import Request
 from search.schema import EVALUATIONS
 from tests.small_runs import drive_here, new_run

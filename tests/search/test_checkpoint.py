@@ -83,8 +83,8 @@ def test_a_rung_has_its_share_of_the_inner_steps(both: tuple[Any, ...]):
         # Of eight outer steps exactly, of nine generations rounded down.
         per_step = 5 if config.method == "gradient" else 20
         assert at["inner_steps_total"] == (2, 4)[rung] * per_step
-    assert legs[1].rung_accuracies == whole.rung_accuracies
-    assert list(whole.rung_accuracies) == [row["val_accuracy"] for row in whole.steps if row["step"] in config.rungs]
+    at_rungs = [row["val_accuracy"] for row in whole.steps if row["step"] in config.rungs]
+    assert legs[1].trial["rung_accuracies"] == whole.trial["rung_accuracies"] == at_rungs
 
 
 def test_a_scheduler_adds_records_and_changes_no_number():
@@ -108,10 +108,10 @@ def test_a_scheduler_adds_records_and_changes_no_number():
 def test_a_trial_stops_at_the_first_rung_where_it_is_below_the_threshold():
     config = trial("gradient")
     free = run_trial(config)
-    first, second = free.rung_accuracies
+    first, second = free.trial["rung_accuracies"]
     assert run_trial(config, leg=Leg(thresholds=(None, second))).status is Status.OK  # equal is enough
     stopped = run_trial(config, leg=Leg(thresholds=(first, second + 0.01)))
-    assert (stopped.status, stopped.rung_accuracies) == (Status.PRUNED, (first, second))
+    assert (stopped.status, stopped.trial["rung_accuracies"]) == (Status.PRUNED, [first, second])
     assert stopped.trial["rung_threshold"] == second + 0.01
     assert stopped.trial.get("score") is None
     assert numbers(stopped)[1] == numbers(free)[1][: config.rungs[1] + 1]

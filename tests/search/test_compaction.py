@@ -186,6 +186,29 @@ def test_a_damaged_part_is_not_compacted(store):
     assert len(names(store.root / "evaluations")) == 5
 
 
+def test_a_run_with_a_damaged_part_in_any_table_is_left_as_it_is_and_resumed(tmp_path):
+    run = new_run(tmp_path, method="gradient", search={"trials": 1}, evaluation={"best": 0})
+    drive_here(run)
+    path = run.path / "steps" / "part-gradient-0000-a0.parquet"
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(StoreError, match=r"a damaged part cannot be compacted: .*steps/part-gradient-0000"):
+        compact_run(run)
+    assert names(run.path / "trials") == ["part-gradient-0000-a0.parquet"]
+    account, _ = drive_here(run)
+    assert (len(account.quarantined), account.finished) == (3, 1)
+    assert verify_run(run).is_sound
+
+
+def test_the_damaged_steps_of_a_compacted_trial_are_put_aside(tmp_path):
+    run = new_run(tmp_path, method="gradient", search={"trials": 1}, evaluation={"best": 0})
+    drive_here(run)
+    compact_table(run.store, "trials", run.store.keys("trials"))
+    path = run.path / "steps" / "part-gradient-0000-a0.parquet"
+    path.write_bytes(path.read_bytes()[:-9])
+    account, _ = drive_here(run)
+    assert [one.table for one in account.quarantined] == ["steps"]
+
+
 def test_a_copy_that_reads_otherwise_replaces_nothing(store, monkeypatch):
     write = compaction.write
     monkeypatch.setattr(

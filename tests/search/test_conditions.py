@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from search.conditions import Wanted, condition_of, conditions, difference, title
-from search.config import ConfigError, RunConfig, checked
+from search.config import RunConfig
+from search.config_errors import ConfigError, checked
 from search.evaluate import Request, evaluation_units
 from tests.small_runs import drive_here, merged, new_run, tiny_run
 

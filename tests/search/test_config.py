@@ -16,21 +16,10 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from search import config_types
-from search.config import (
-    SAMPLED_INTO,
-    Choices,
-    ConfigError,
-    Range,
-    RunConfig,
-    SearchConfig,
-    TrialConfig,
-    canonical,
-    methods,
-    sampled_keys,
-    trial_config,
-    trial_seed,
-)
-from search.config_errors import checked
+from search.config import RunConfig, TrialConfig, canonical, methods, trial_config, trial_seed
+from search.config_errors import ConfigError, checked
+from search.config_space import SAMPLED_INTO, Choices, Range, sampled_keys
+from search.config_tables import SearchConfig
 
 SPACE: dict[str, Any] = {
     "inner_lr": {"low": 1e-3, "high": 1.0, "log": True},

@@ -9,8 +9,8 @@ from typing import Any, get_args
 
 import pytest
 
-from search.config import ConfigError, RunConfig, canonical, identity, stored_config, trial_config
-from search.config_errors import checked
+from search.config import RunConfig, canonical, identity, stored_config, trial_config
+from search.config_errors import ConfigError, checked
 from search.config_tasks import (
     Cifar10Config,
     DigitsConfig,

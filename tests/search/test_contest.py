@@ -8,8 +8,8 @@ import pytest
 
 from ldnn_core.evaluation import Judgement
 from ldnn_core.subnetwork import ActivationSpec
-from search.config import ConfigError, RunConfig, stored_config
-from search.config_errors import checked
+from search.config import RunConfig, stored_config
+from search.config_errors import ConfigError, checked
 from search.config_types import ControlName
 from search.contest import arm_names, best_rate, mean_goodness
 from search.evaluate import Request

@@ -12,7 +12,7 @@ import pytest
 
 import search
 from search import driver_lock as module
-from search.driver_lock import Holder, driver_lock
+from search.driver_lock import driver_lock
 from search.durable import StoreError
 from search.provenance import hostname
 from search.run_folder import RunFolder, RunFolderError, create
@@ -98,19 +98,6 @@ def test_a_run_folder_that_vanishes_while_driven_hides_nothing(run: RunFolder) -
 
     with pytest.raises(KeyError, match="boom"):
         drive()
-
-
-def test_the_boot_is_recorded_where_the_system_has_an_id(
-    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def recorded() -> Holder:
-        with driver_lock(run):
-            return Holder(**json.loads((run.path / ".driver.json").read_text()))
-
-    monkeypatch.setattr(module, "_BOOT_ID", tmp_path / "boot_id")
-    assert recorded().boot_id is None
-    (tmp_path / "boot_id").write_text("1234-5678\n")
-    assert recorded().boot_id == "1234-5678"
 
 
 def test_a_lock_or_holder_file_that_cannot_be_written_is_said(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:

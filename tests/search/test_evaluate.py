@@ -17,7 +17,7 @@ from search.evaluate import Request, evaluation_units, judge
 from search.found_set import best_trials, found_set, unique
 from search.setting import activation_spec, load_task, training
 from search.store import Store, StoreError
-from tests.small_runs import drive_here, new_run, tiny_run
+from tests.small_runs import TINY, drive_here, merged, new_run, tiny_run
 
 
 @pytest.fixture
@@ -151,6 +151,17 @@ def test_units_are_one_per_set_and_size_largest_first(undisturbed, store):
     assert found == [(*size, trial) for size in sizes for trial in ("gradient-0000", "usual")]
     assert all(u.payload["seeds"] == [0, 1, 2] for u in units)
     assert len({u.key for u in units}) == 8
+
+
+def test_rows_of_the_longest_labels_and_names_can_be_published(store):
+    names = {"regimes": [{"name": "r" * 40}], "architectures": ["mlp", "mobilenet_v2"], "lr_protocol": "per_arm_size"}
+    small = TINY | {"task": {"name": "digits", "label": "l" * 40}}
+    run = RunConfig.model_validate(merged(small, {"evaluation": names}))
+    units, _ = evaluation_units(run, store, Request((), (1024, 1025), (10,), 2))
+    for unit in units:
+        store.publish("evaluations", unit.key, [{"arm": "relu"}])
+    assert len(store.keys("evaluations")) == len(units) == 8
+    assert max(len(unit.key) for unit in units) == 128
 
 
 def test_networks_that_are_there_are_not_asked_for_again(store):

@@ -7,8 +7,9 @@ import torch
 
 from ldnn_core.algorithms import ALGORITHMS
 from ldnn_core.algorithms.mutation import MUTATIONS
-from search.config import ConfigError, EvolutionConfig, RunConfig, TrialConfig
-from search.config_errors import checked
+from search.config import RunConfig, TrialConfig
+from search.config_errors import ConfigError, checked
+from search.config_tables import EvolutionConfig
 from search.config_types import AlgorithmName, MutationName
 from search.evolution import OPTIONS, make_algorithm
 from search.schema import Status

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from ldnn_core.estimators import Es, FirstOrder, Pes, Truncated, Unrolled
 from ldnn_core.subnetwork import initial_genomes
-from search.config import GradientConfig
+from search.config_tables import GradientConfig
 from search.gradient import make_estimator, outer_gradient
 from search.schema import Status
 from search.setting import Setting

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from search.config import ConfigError, RunConfig
-from search.config_errors import checked
-from search.history import BoundedHistory
+from search.config import RunConfig
+from search.config_errors import ConfigError, checked
+from search.history import History, Stage
 from search.plan import Outcome, Unit
 from search.sampling import optuna_suggesters
 from search.schema import Status
@@ -23,9 +23,9 @@ class Listening:
 
     replays = False
 
-    def __init__(self, forgotten: int, made: list[Listening]) -> None:
-        self.forgotten = forgotten
+    def __init__(self, made: list[Listening]) -> None:
         self.told: list[float] = []
+        self.points: list[Mapping[str, Any]] = []
         made.append(self)
 
     def suggest(self, trial_id: str) -> dict[str, Any]:
@@ -36,33 +36,33 @@ class Listening:
 
     def add_evaluated_point(self, parameters: Mapping[str, Any], result: Mapping[str, float]) -> None:
         self.told.append(result[METRIC])
+        self.points.append(parameters)
 
 
 def learnt(values: list[float], *, limit: int, live: int = 0) -> list[Listening]:
     """Suggesters made while these values are told, the last `live` of them of trials that were suggested."""
     made: list[Listening] = []
-    history = BoundedHistory(lambda forgotten: Listening(forgotten, made), limit=limit)
+    history = History([Stage(0, lambda: Listening(made), dict)], limit=limit)
     for number, value in enumerate(values):
         if number >= len(values) - live:
             history.suggest(str(number))
             history.on_trial_complete(str(number), {METRIC: value})
         else:
             history.add_evaluated_point({"x": number}, {METRIC: value})
-    history.suggest("next")
+    history.suggest(str(len(values)))
     return made
 
 
 class TestBoundedHistory:
     def test_forgets_nothing_below_its_limit(self):
         (only,) = learnt([0.1, 0.2, 0.3], limit=20, live=1)
-        assert (only.forgotten, only.told) == (0, [0.1, 0.2, 0.3])
+        assert only.told == [0.1, 0.2, 0.3]
 
     def test_keeps_the_best_and_the_most_recent_in_their_order(self):
         # Of a limit of 20, half stay: the 2 best, wherever they stand, and the 8 last of the others.
         values = [0.0] * 20
         values[3], values[5], values[17] = 0.9, 0.8, 0.5
-        _, made_anew = learnt(values, limit=20)
-        assert made_anew.forgotten == 10
+        made_anew = learnt(values, limit=20)[-1]
         assert made_anew.told == [0.9, 0.8, 0.0, 0.0, 0.0, 0.0, 0.0, 0.5, 0.0, 0.0]
 
     def test_knows_the_same_whether_trials_were_run_now_or_before(self):
@@ -73,12 +73,21 @@ class TestBoundedHistory:
         made = learnt([0.01 * n for n in range(200)], limit=30, live=200)
         assert max(len(one.told) for one in made) <= 30
         last = made[-1]
-        assert last.forgotten + len(last.told) == 200
         assert 1.99 in last.told
 
-    def test_refuses_a_limit_that_keeps_nothing(self):
-        with pytest.raises(ValueError, match="limit >= 2 must hold, but got 1"):
-            BoundedHistory(lambda forgotten: Listening(forgotten, []), limit=1)
+    def test_a_wider_space_knows_earlier_trials_as_its_points_and_an_earlier_one_no_later_trial(self):
+        made: list[Listening] = []
+        first = Stage(0, lambda: Listening(made), dict)
+        wider = Stage(2, lambda: Listening(made), lambda params: {"y": 7, **params})
+        history = History([first, wider], limit=20)
+        for number in range(2):
+            history.suggest(f"gradient-{number:04d}")
+            history.on_trial_complete(f"gradient-{number:04d}", {METRIC: 0.1})
+        # A wave of the wider space that is there already: the first suggester has no such points.
+        history.add_evaluated_point({"x": 2, "y": 3}, {METRIC: 0.2})
+        history.suggest("gradient-0003")
+        assert made[0].points == []
+        assert made[1].points == [{"x": f"gradient-{n:04d}", "y": 7} for n in range(2)] + [{"x": 2, "y": 3}]
 
 
 def plan_of(history: int, finished: dict[str, Finished] | None = None) -> SearchPlan:
@@ -99,7 +108,7 @@ def sampled(plan: SearchPlan, *, stop_after: int = 1000) -> dict[str, Finished]:
             break
         unit = running.pop()
         score = score_of(unit.payload["params"])
-        found[unit.key] = Finished(unit.payload["params"], score, Status.OK)
+        found[unit.key] = Finished(unit.payload["params"], Outcome(Status.OK, score))
         plan.finish(unit, Outcome(Status.OK, score))
     return found
 

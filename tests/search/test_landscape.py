@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,19 +24,30 @@ def config_of(**search: Any) -> RunConfig:
     return tiny_run(method="gradient", search={"space": SPACE, "probe_networks": 2, "score_networks": 8, **search})
 
 
-def record(store: Store, number: int, params: dict[str, Any], *, status: str = "ok", **columns: Any) -> None:
+def record(
+    store: Store,
+    number: int,
+    params: dict[str, Any],
+    *,
+    status: str = "ok",
+    attempt: int = 0,
+    steps: Sequence[int] = (0, 1, 2),
+    **columns: Any,
+) -> None:
     """A trial in the store, with probes at steps 0 and 2 of 3 unless it diverged."""
     key = f"gradient-{number:04d}"
     defaults = {"score": 0.5, "score_sem": 0.0, "wall_seconds": 10.0} if status == "ok" else {"wall_seconds": 1.0}
-    row = {"trial_id": key, "attempt": 0, "method": "gradient", "number": number, "status": status} | defaults | columns
+    row = {"trial_id": key, "attempt": attempt, "method": "gradient", "number": number, "status": status}
+    row |= defaults | columns
     row["config"] = json.dumps(canonical(trial_config(config_of(), "gradient", number, params)))
-    steps = [
-        {"trial_id": key, "attempt": 0, "step": step, "wall_seconds": 2.0 * step, "val_accuracy": accuracy}
+    curve = [
+        {"trial_id": key, "attempt": attempt, "step": step, "wall_seconds": 2.0 * step, "val_accuracy": accuracy}
         for step, accuracy in ((0, 0.1), (1, None), (2, row.get("score")))
+        if step in steps
     ]
-    if status == "ok":
-        store.publish("steps", f"{key}-a0", steps)
-    store.publish("trials", f"{key}-a0", [row])
+    if status == "ok" and curve:
+        store.publish("steps", f"{key}-a{attempt}", curve)
+    store.publish("trials", f"{key}-a{attempt}", [row])
 
 
 def ask(landscape: Landscape, number: int = 0, **params: Any) -> Replayed:
@@ -56,6 +68,16 @@ def test_passes_through_recorded_trials(store):
     assert (second.outcome.score, second.seconds) == (0.2, 90.0)
     assert [(p.step, p.seconds, p.accuracy) for p in first.curve] == [(0, 0.0, 0.1), (2, 30.0, 0.6)]
     assert landscape.recorded() == {"gradient": 2}
+
+
+def test_a_trial_that_was_killed_first_is_known_by_its_good_attempt_and_a_copy_not_at_all(store):
+    killed = {"trial_id": "gradient-0000", "method": "gradient", "attempt": 0, "status": "killed"}
+    store.publish("trials", "gradient-0000-a0", [killed])
+    record(store, 0, {"inner_lr": 0.01, "base": "sin"}, attempt=1, score=0.6)
+    copied = {"copied_from": "gradient-0000", "wall_seconds": 0.0, "score": 0.6}
+    record(store, 1, {"inner_lr": 0.01, "base": "sin"}, steps=(), **copied)
+    found = ask(Landscape(config_of(), store), inner_lr=0.01, base="sin")
+    assert (found.outcome.score, found.seconds, len(found.curve)) == (0.6, 10.0, 2)
 
 
 def test_is_shepards_mean_in_between(store):

@@ -338,8 +338,8 @@ def test_work_in_this_process_uses_the_threads_of_the_configuration(tmp_path):
     assert pd.read_parquet(run.path / "trials")["threads"].tolist() == [1]
 
 
-def test_what_was_run_before_is_known_by_its_last_attempt(tmp_path):
-    run = new_run(tmp_path, search={"wave": 1, "trials": 3})
+def test_what_was_run_before_is_known_by_the_attempt_that_counts(tmp_path):
+    run = new_run(tmp_path, search={"wave": 1, "trials": 4})
     config = RunConfig.model_validate(run.info.config)
 
     def publish(number, attempt, status, score=None):
@@ -351,15 +351,18 @@ def test_what_was_run_before_is_known_by_its_last_attempt(tmp_path):
     publish(0, 0, "killed")
     publish(0, 1, "ok", 0.5)
     publish(1, 0, "failed")
-    publish(2, 0, "killed")
-    publish(2, 1, "oom")
+    publish(2, 0, "ok", 0.6)  # late, by a worker that outlived its driver
+    publish(2, 1, "failed")
+    publish(3, 0, "killed")
+    publish(3, 1, "oom")
     finished, attempts = trials_so_far(config, run.store)
-    assert {key: (one.status, one.score) for key, one in finished.items()} == {
+    assert {key: (one.outcome.status, one.outcome.score) for key, one in finished.items()} == {
         "gradient-0000": ("ok", 0.5),
-        "gradient-0001": ("failed", None),  # later trials were sampled with its failure known
+        "gradient-0001": ("failed", PENALTY),  # later trials were sampled with its failure known
+        "gradient-0002": ("ok", 0.6),
     }
     assert finished["gradient-0000"].params == {"inner_lr": 0.01}
-    assert attempts == {"gradient-0002": 2}
+    assert attempts == {"gradient-0003": 2}
 
 
 def test_the_choice_between_here_and_ray_is_the_number_of_workers(monkeypatch, tmp_path):

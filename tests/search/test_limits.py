@@ -33,7 +33,7 @@ from search.limits import (
     require_time,
     watched,
 )
-from search.plan import ListPlan, Outcome, Unit, attempt
+from search.plan import PENALTY, ListPlan, Outcome, Unit, attempt
 from search.run_folder import RunFolder
 from search.schema import Status
 from search.search_plan import METRIC
@@ -386,6 +386,30 @@ def test_a_run_stops_when_too_many_trials_have_failed_and_can_be_resumed(
     assert (account.gave_up, account.interrupted) == (False, False)
     found = rows(run.path, "trials")
     assert found.query("status == 'ok'")["score"].tolist() == rows(undisturbed.path, "trials")["score"].tolist()
+
+
+def killed_at_first(unit: Unit, **_: Any) -> Outcome:
+    return Outcome(Status.OK if unit.attempt else Status.KILLED, PENALTY)
+
+
+def test_a_death_that_is_retried_is_no_failure_until_the_retries_are_used_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("search.work.do_unit", killed_at_first)
+    run = new_run(tmp_path, search={"max_failures": 1, "max_retries": 1}, evaluation={"best": 0})
+    account, told = drive_here(run)
+    assert (account.gave_up, account.interrupted, len(told.finished)) == (False, False, 8)
+    run = new_run(tmp_path / "none", search={"max_failures": 1, "max_retries": 0}, evaluation={"best": 0})
+    account, told = drive_here(run)
+    assert (account.gave_up, told.finished) == (True, ["gradient-0000"])
+
+
+def test_batches_of_judged_networks_are_no_failed_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    run = new_run(tmp_path, method="gradient", search={"max_failures": 1, "trials": 1})
+    monkeypatch.setattr("search.work.judge", lambda *_, **__: 1 / 0)
+    account, _ = drive_here(run)
+    assert (account.gave_up, account.interrupted) == (False, False)
+    assert len(account.problems) > 1
 
 
 def test_diverged_trials_are_no_failures(tmp_path: Path):

@@ -168,6 +168,14 @@ def test_what_is_no_extension_is_refused(search: dict[str, Any], words: str):
     assert words in str(refused.value)
 
 
+@pytest.mark.parametrize("low", [0.3, 0.2, 0.1])
+def test_a_space_that_grows_by_whole_steps_is_wider_whatever_rounding_says(low: float):
+    before = tiny_run(**{**SMALL, "search": {**SEARCH, "space": {"outer_lr": {"low": 0.3, "high": 0.5, "step": 0.1}}}})
+    wider = {"outer_lr": {"low": low, "high": 0.9, "step": 0.1}}
+    after = tiny_run(**{**SMALL, "search": {**SEARCH, "trials": 9, "space": wider}})
+    assert require_extension(before, after, ["search.trials", "search.space"], "x") == 4
+
+
 def test_a_sampler_whose_memory_has_the_shape_of_the_space_keeps_it():
     search = {**SEARCH, "sampler": "qmc"}
     before = tiny_run(**{**SMALL, "search": search})

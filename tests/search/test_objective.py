@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from ldnn_core.subnetwork import initial_genomes
-from search.config import ConfigError, TrialConfig, trial_config
-from search.config_errors import checked
+from search.config import TrialConfig, trial_config
+from search.config_errors import ConfigError, checked
 from search.evaluate import Request
 from search.evolution import evaluate_candidates
 from search.found_set import found_set

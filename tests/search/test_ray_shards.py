@@ -182,6 +182,19 @@ class TestActors:
             time.sleep(0.1)
         assert clusters.shard_workers() == []
 
+    def test_after_a_raise_nobody_works_on_what_is_not_wanted_any_more(
+        self, setting: Setting, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(ray_shards, "PATIENCE_SECONDS", 600.0)
+        shards = RayShards(threads=1, workers=2)
+        shards.map(toy_shards.where, setting, 0, self.numbered(4, nap=np.array(2.0)))  # both are ready now
+        with pytest.raises(ArithmeticError, match=r"^shard 1 of step 1 cannot be done$"):
+            shards.map(toy_shards.raises_or_naps, setting, 1, self.numbered(2, nap=np.array(300.0)))
+        began = time.monotonic()
+        shards.map(toy_shards.where, setting, 2, self.numbered(2, nap=np.array(2.0)))
+        assert time.monotonic() - began < 120
+        shards.close()
+
     def test_a_worker_that_stops_is_ended_and_its_shard_done_again_and_memory_is_limited(
         self, setting: Setting, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ):

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from search.config import ConfigError, RunConfig, canonical, methods
+from search.config import RunConfig, canonical, methods
+from search.config_errors import ConfigError
 from search.config_keys import keys_of
 from search.recipes import list_recipes, load_recipe
 from tests.corpora import Case, cases, whole_text, with_base_recipes

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from search.config_tables import SearchConfig
 from search.config_types import SamplerName
-from search.objectives import Result, Teller
+from search.objectives import Teller
 from search.plan import PENALTY, Outcome
-from search.sampling import SAMPLERS, optuna_suggesters
+from search.sampling import optuna_suggesters
 from search.schema import Status
 from search.search_plan import Finished, SamplingChangedError, SearchPlan, trial_id
 from search.warm_start import EarlierTrial
@@ -23,6 +23,7 @@ RANGES = {
     "width": {"low": 10, "high": 40, "step": 10},
 }
 CHOICES = {"base": {"choices": ["relu", "sin", "tanh"]}}
+SAMPLERS = get_args(SamplerName)
 SEVERAL = ("score", "num_params", "flatness")
 TRIALS, WAVE = 8, 2
 LEARNERS = ["tpe", "cmaes", "nsga2", "gp"]
@@ -66,8 +67,7 @@ def run(
     plan = plan_of(search, finished, **options)
     while stop_after != 0 and (unit := plan.next_unit()) is not None:
         outcome = outcome_of(unit.payload["params"], unit.payload["number"])
-        score = outcome.score if outcome.status is Status.OK else None
-        finished[unit.key] = Finished(unit.payload["params"], score, outcome.status, values=outcome.values)
+        finished[unit.key] = Finished(unit.payload["params"], outcome)
         plan.finish(unit, outcome)
         stop_after -= 1
     return finished
@@ -88,10 +88,6 @@ def whole() -> Any:
         return made[name, objectives]
 
     return of
-
-
-def test_the_suite_knows_every_sampler() -> None:
-    assert set(SAMPLERS) == set(SamplerName.__args__)
 
 
 @pytest.mark.parametrize(("name", "objectives"), CASES)
@@ -153,7 +149,7 @@ def test_learners_beat_chance(name: str) -> None:
         for seed in range(3 if sampler != "gp" else 1):
             found = run(settings(sampler, trials=trials, space=space), seed=seed)
             late = [found[trial_id("gradient", number)] for number in range(trials // 2, trials)]
-            scores += [one.score for one in late if one.score is not None]
+            scores += [one.outcome.score for one in late if one.outcome.status is Status.OK]
         return sum(scores) / len(scores)
 
     assert late_mean(name) > late_mean("random") + 0.02
@@ -197,27 +193,27 @@ def test_a_replayed_search_that_samples_otherwise_is_refused() -> None:
 
 def test_a_teller_tells_one_objective_as_it_is_and_failures_as_the_penalty() -> None:
     wave = [
-        Result(Status.OK, {"score": 0.5}),
-        Result(Status.KILLED, {"score": 0.9}),
-        Result(Status.OK, {"score": None}),
+        Outcome(Status.OK, 0.5, values={}),
+        Outcome(Status.KILLED, 0.9, values={}),
+        Outcome(Status.OK, 0.0, values={}),
     ]
     assert Teller(["score"]).told(wave) == [{"score": 0.5}, {"score": PENALTY}, {"score": PENALTY}]
 
 
 def test_a_teller_tells_of_failures_what_the_worst_trial_so_far_was() -> None:
     teller = Teller(["score", "cross_size_drop", "num_params"])
-    failed = Result(Status.DIVERGED, {"score": None, "cross_size_drop": None, "num_params": 1})
+    failed = Outcome(Status.DIVERGED, 0.0, values={"num_params": 1})
     assert teller.told([failed]) == [{"score": PENALTY, "cross_size_drop": 1.0, "num_params": 1e9}]
-    good = [Result(Status.OK, {"score": 0.5, "cross_size_drop": 0.1, "num_params": 30}),
-            Result(Status.OK, {"score": 0.4, "cross_size_drop": 0.0, "num_params": 90})]  # fmt: skip
+    good = [Outcome(Status.OK, 0.5, values={'cross_size_drop': 0.1, 'num_params': 30}),
+            Outcome(Status.OK, 0.4, values={'cross_size_drop': 0.0, 'num_params': 90})]  # fmt: skip
     assert teller.told([failed, *good])[0] == {"score": PENALTY, "cross_size_drop": 0.1, "num_params": 90}
-    worse = Result(Status.OK, {"score": 0.4, "cross_size_drop": 0.2, "num_params": 20})
+    worse = Outcome(Status.OK, 0.4, values={"cross_size_drop": 0.2, "num_params": 20})
     teller.told([worse])
     assert teller.told([failed]) == [{"score": PENALTY, "cross_size_drop": 0.2, "num_params": 90}]
 
 
 def test_a_teller_gives_a_good_trial_the_worst_of_a_value_that_it_lacks() -> None:
-    wave = [Result(Status.OK, {"score": 0.5, "flatness": 7.0}), Result(Status.OK, {"score": 0.6, "flatness": None})]
+    wave = [Outcome(Status.OK, 0.5, values={"flatness": 7.0}), Outcome(Status.OK, 0.6, values={})]
     assert Teller(["score", "flatness"]).told(wave)[1] == {"score": 0.6, "flatness": 7.0}
 
 

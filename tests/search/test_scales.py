@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from search.config import ConfigError
+from search.config_errors import ConfigError
 from search.recipes import list_recipes, load_recipe
 
 RECIPE = """

@@ -212,7 +212,7 @@ def do(unit: Unit, rows: dict[str, Finished]) -> Outcome:
     payload = unit.payload
     if original := payload.get("copy_of"):
         row = rows[original]
-        return Outcome(row.status, row.score if row.score is not None else PENALTY, "", row.rungs)
+        return row.outcome
     diverges = {3: 0, 6: 1}.get(payload["params"]["width"] % 9)
     reached: list[float] = []
     for rung in range(2):
@@ -256,8 +256,7 @@ def searched(
                 kept[unit.key] = max(outcome.rungs, kept.get(unit.key, ()), key=len)
             else:
                 assert unit.key not in rows, "no trial is run twice"
-                score = outcome.score if outcome.status is Status.OK else None
-                rows[unit.key] = Finished(unit.payload["params"], score, outcome.status, outcome.rungs)
+                rows[unit.key] = Finished(unit.payload["params"], outcome)
                 copied |= {unit.key} if "copy_of" in unit.payload else set()
             plan.finish(unit, outcome)
         assert plan.total == 36
@@ -282,19 +281,20 @@ class TestPlans:
         expected = searched(SCHEDULERS[name], workers=1, seed=None, common=common)
         for seed, (workers, kill) in enumerate(itertools.product((1, 3, 20), (0.0, 0.08, 0.3))):
             assert searched(SCHEDULERS[name], workers=workers, seed=seed, kill=kill, common=common) == expected
-        statuses = [row.status for row in expected.values()]
+        statuses = [row.outcome.status for row in expected.values()]
         assert (Status.PRUNED in statuses) == (name != "none")
         assert Status.DIVERGED in statuses
         assert len({row.params["width"] for row in expected.values()}) < 36
 
     def test_halving_ends_three_quarters_of_a_wave_early(self):
         rows = searched(SCHEDULERS["halving"], workers=2, seed=0)
-        waves = [[rows[f"gradient-{n:04d}"].status for n in range(first, first + 9)] for first in range(0, 36, 9)]
+        statuses = [rows[f"gradient-{n:04d}"].outcome.status for n in range(36)]
+        waves = [statuses[first : first + 9] for first in range(0, 36, 9)]
         assert all(wave.count(Status.OK) <= 1 for wave in waves)
 
     def test_samplers_are_told_a_pruned_trial_by_its_last_accuracy(self):
         sampling = Sampling()
-        finished = {"gradient-0000": Finished({"width": 10}, None, Status.PRUNED, (0.2, 0.3))}
+        finished = {"gradient-0000": Finished({"width": 10}, Outcome(Status.PRUNED, 0.3, "", (0.2, 0.3)))}
         SearchPlan({"gradient": sampling}, trials=2, wave=1, finished=finished)
         assert sampling.told == [0.3]
         plan = SearchPlan({"gradient": (sampling := Sampling())}, trials=2, wave=1)

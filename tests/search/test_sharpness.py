@@ -13,8 +13,9 @@ from ldnn_core.activations import GroupedActivation, UsualActivation
 from ldnn_core.evaluation import TrainedGroup, Training, evaluate_arms, fully_connected
 from ldnn_core.optimizers import Adam
 from ldnn_core.tasks import Rows
-from search.config import CurvatureConfig, RunConfig
+from search.config import RunConfig
 from search.config_errors import ConfigError, checked
+from search.config_judging import CurvatureConfig
 from search.evaluate import Request
 from search.schema import UNIQUE_KEYS
 from search.setting import load_task

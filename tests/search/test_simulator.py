@@ -145,12 +145,6 @@ def test_the_same_seed_gives_the_same_history_and_another_one_another():
     assert history(3) != history(4)
 
 
-def test_starts_no_further_unit_once_it_shall_stop():
-    plan = ListPlan(units(10))
-    Simulator(seconds(1.0), workers=2).run(plan, lambda *_: None, stop=lambda: plan.done >= 3)
-    assert plan.done == 4  # the one that ran beside the fourth
-
-
 def test_raises_what_the_plan_raises():
     class Broken(ListPlan):
         def finish(self, unit: Unit, outcome: Outcome) -> None:

@@ -67,7 +67,7 @@ def test_the_first_part_of_a_key_stands_and_the_second_is_told(store: Store) -> 
     assert store.publish("trials", "a-a0", [{"trial_id": "a", "score": 0.9}]) is Published.ALREADY_THERE
     assert store.read("trials", columns=["score"]).to_pylist() == [{"score": 0.5}]
     assert store.keys("trials") == {"a-a0"}
-    assert list(store.staging.iterdir()) == []
+    assert list((store.root / ".staging").iterdir()) == []
 
 
 def test_parts_come_in_the_order_of_their_names_and_by_key(store: Store) -> None:
@@ -153,11 +153,11 @@ def test_a_vanished_table_is_not_made_again_in_silence(store: Store) -> None:
     (store.root / "trials").rmdir()
     with pytest.raises(StoreError, match=r"could not publish part-a.parquet in .*trials: No such file or directory"):
         store.publish("trials", "a", [{}])
-    assert list(store.staging.iterdir()) == []
+    assert list((store.root / ".staging").iterdir()) == []
 
 
 def test_a_missing_staging_folder_is_made_again(store: Store) -> None:
-    store.staging.rmdir()
+    (store.root / ".staging").rmdir()
     assert store.publish("trials", "a", [{}]) is Published.NEW
 
 
@@ -172,7 +172,7 @@ def test_a_full_disk_publishes_nothing_and_the_rows_fit_later(store: Store) -> N
     assert "could not publish part-a.parquet" in said
     assert "is full: free some space, then `ldnn resume`" in said
     assert store.keys("trials") == set()
-    assert list(store.staging.iterdir()) == []
+    assert list((store.root / ".staging").iterdir()) == []
     assert store.publish("trials", "a", [{"score": 0.5}]) is Published.NEW
 
 
@@ -271,19 +271,19 @@ def test_a_crash_at_any_step_of_publishing_leaves_all_or_nothing(store: Store, p
     rows = store.read("trials", columns=["trial_id", "score"]).to_pylist()
     assert rows == [{"trial_id": "a", "score": 0.5}]
     # What was left aside is cleared once no writer can still want it.
-    for left in store.staging.iterdir():
+    for left in (store.root / ".staging").iterdir():
         os.utime(left, (0, 0))
     assert store.repair() == []
-    assert list(store.staging.iterdir()) == []
+    assert list((store.root / ".staging").iterdir()) == []
 
 
 def test_repair_leaves_fresh_files_aside_alone(store: Store) -> None:
-    fresh = store.staging / "trials-part-a.parquet.0123"
+    fresh = (store.root / ".staging") / "trials-part-a.parquet.0123"
     fresh.touch()
     store.repair()
     assert fresh.exists()
-    (store.staging / "folder").mkdir()
-    os.utime(store.staging / "folder", (0, 0))
+    ((store.root / ".staging") / "folder").mkdir()
+    os.utime((store.root / ".staging") / "folder", (0, 0))
     with pytest.raises(StoreError, match=r"could not clear .*\.staging: Is a directory"):
         store.repair()
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from search.config import ConfigError, RunConfig
+from search.config import RunConfig
+from search.config_errors import ConfigError
 from search.task_data import with_data
 from tests.ldnn_core.tasks.writers import write_idx_folder, write_npz
 from tests.small_runs import tiny_run

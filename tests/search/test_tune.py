@@ -487,7 +487,7 @@ class TestManyTrials:
 
         running, pending = (Trial("none", stub=True) for _ in range(2))
         running.set_status(Trial.RUNNING)
-        scheduler = _UnitScheduler(Ledger(ListPlan.empty(), ignore, None), Booking(1))
+        scheduler = _UnitScheduler(Ledger(ListPlan([]), ignore, None), Booking(1))
         assert scheduler.choose_trial_to_run(Controller(running, pending)) is pending
         assert scheduler.choose_trial_to_run(Controller(running)) is None
 
@@ -497,6 +497,6 @@ class TestManyTrials:
         trial = Trial("none", stub=True)
         trial.run_metadata.update_metric("score", 0.5)
         assert trial.metric_analysis["score"]["max"] == 0.5
-        starts = _Starts(Ledger(ListPlan.empty(), ignore, None))
+        starts = _Starts(Ledger(ListPlan([]), ignore, None))
         starts.on_trial_complete(0, [trial], trial)
         assert (trial.metric_analysis, trial.metric_n_steps) == ({}, {})

@@ -11,11 +11,14 @@ from typer.testing import CliRunner
 
 from jobs.cli import app
 from search import twin
+from search.config import RunConfig
 from search.part import encode
-from search.run_folder import open_run
+from search.replay import replay
+from search.run_folder import create, open_run
 from search.schema import TABLES
 from search.verification import verify_run
-from tests.small_runs import drive_here, new_run
+from tests.ldnn_core.tasks.writers import write_npz
+from tests.small_runs import TINY, drive_here, merged, new_run
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "run_v1"
 
@@ -139,3 +142,15 @@ def test_the_commands_say_what_they_find_and_leave_with_the_right_code(run):
     bad = call(app, ["verify", str(run.path)])
     assert bad.exit_code == 1
     assert "part-compacted.parquet: it is truncated" in " ".join(bad.output.split())
+
+
+def test_a_run_whose_data_has_a_path_is_sound_and_its_trials_are_replayed(tmp_path):
+    write_npz(tmp_path / "own.npz", rows=400)
+    further = {"name": "file", "label": "further", "path": str(tmp_path / "own.npz")}
+    small = TINY | {"task": {"name": "file", "path": str(tmp_path / "own.npz")}}
+    config = RunConfig.model_validate(merged(small, {"search": {"trials": 1}, "evaluation": {"tasks": [further]}}))
+    run = create(tmp_path, config.name, config.model_dump(mode="json"), seed=config.seed)
+    drive_here(run)
+    assert faults(run) == []
+    assert replay(run, "evolution-0000").equal
+    assert "path" not in json.loads(run.store.read("trials")["config"][0].as_py())["task"]

@@ -12,6 +12,7 @@ import pytest
 from search.config import RunConfig
 from search.config_errors import ConfigError
 from search.run_folder import RunFolder, create, open_run
+from search.sampling import optuna_suggesters
 from search.schema import Status
 from search.warm_start import WarmStart, earlier_trials, gather
 from tests.small_runs import drive_here, new_run, rows, tiny_run
@@ -112,6 +113,20 @@ def test_some_that_fit_are_enough_and_the_others_are_told_of(earlier: RunFolder)
     warm = gathered(warmed(earlier.path, method="gradient"))
     assert [trial.trial_id for trial in warm.trials] == ["gradient-0000", "gradient-0001"]
     assert str(warm).endswith("; left out: 2 of another method")
+
+
+def test_too_few_for_the_start_of_cmaes_are_refused_with_the_way_out(earlier: RunFolder, tmp_path: Path) -> None:
+    own = {"sampler": "cmaes", "trials": 5, "wave": 1, "population": 4}
+    words = refusal(warmed(earlier.path, method="gradient", search=own))
+    assert "at least 10 of gradient must fit this search, but 2 do. Name runs with more of them, sample with" in words
+    # Ten are enough, and what cmaes does with them is its own.
+    [row] = earlier.store.read("trials", keys=["gradient-0000-a0"]).to_pylist()
+    larger = create(tmp_path, "larger", earlier.info.config, seed=0)
+    for number in range(10):
+        larger.store.publish("trials", f"gradient-{number:04d}-a0", [row | {"trial_id": f"gradient-{number:04d}"}])
+    config = warmed(larger.path, method="gradient", search=own)
+    made_with = optuna_suggesters(config.search, methods=["gradient"], seed=0, earlier=gathered(config).trials)
+    assert made_with["gradient"].suggest("gradient-0000")
 
 
 def test_what_was_fixed_there_can_be_sampled_here(earlier: RunFolder) -> None:

@@ -26,6 +26,11 @@ def raises(setting: Setting, outer_step: int, shard: Arrays) -> Arrays:
     raise ArithmeticError(f"shard {int(shard['number'])} of step {outer_step} cannot be done")
 
 
+def raises_or_naps(setting: Setting, outer_step: int, shard: Arrays) -> Arrays:
+    """An error for the shard whose number is 1; the others take their time."""
+    return raises(setting, outer_step, shard) if int(shard["number"]) == 1 else where(setting, outer_step, shard)
+
+
 def dies(setting: Setting, outer_step: int, shard: Arrays) -> Arrays:
     """The end of the process, for the shard whose number is 1."""
     if int(shard["number"]) == 1:
