@@ -65,7 +65,9 @@ class Range(_Entry[_T]):
         yield Relation("low < high", low < high, ("low", "high"))
         yield Relation("low > 0 when log = true", low > 0 or not self.log, ("low", "log"))
         if step is not None:
-            yield Relation("step > 0", step > 0, ("step",))
+            # Decimals and samplers give up at some number of values; so many steps are no steps.
+            fine = step >= (high - low) / 1_000_000
+            yield Relation("step >= (high - low) / 1000000", fine, ("step", "low", "high"))
             yield Relation("step <= high - low", step <= high - low, ("step", "low", "high"))
             yield Relation("step is left out when log = true", not self.log, ("step", "log"))
 
