@@ -13,7 +13,7 @@ import pandas as pd
 from analysis.frames import Backend, repeated_rows, to_frame
 from analysis.measured_later import with_later_curvature
 from analysis.merit import chance_of
-from search.schema import UNIQUE_KEYS, Status
+from search.schema import FINISHED, UNIQUE_KEYS
 from search.store import (
     BadPart,
     Location,
@@ -213,7 +213,7 @@ def load_run(path: str | Location) -> Run:
 def counted_attempts(frame: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     """Keep, of every trial, the rows of the one attempt that counts.
 
-    That is its first attempt with status ok, or else the latest attempt in the frame.
+    That is its first attempt that has finished, or else the latest attempt in the frame.
 
     Args:
         frame: rows with ``run_id``, ``trial_id`` and ``attempt``.
@@ -222,7 +222,7 @@ def counted_attempts(frame: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     if frame.empty:
         return frame
     trial = ["run_id", "trial_id"]
-    succeeded = trials[trials["status"] == Status.OK].groupby(trial, as_index=False)["attempt"].min()
+    succeeded = trials[trials["status"].isin(FINISHED)].groupby(trial, as_index=False)["attempt"].min()
     wanted = frame[trial].merge(succeeded, on=trial, how="left")["attempt"]
     wanted.index = frame.index
     latest = frame.groupby(trial)["attempt"].transform("max")

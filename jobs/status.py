@@ -10,6 +10,7 @@ from typing import Any, Final
 from analysis import load_run, objectives_of, pareto_table
 from analysis.pareto import pareto_sentence
 from jobs.terminal import AS_IT_IS, console, print_json, print_table
+from search.attempts import counted
 from search.checkpoint import rungs_reached
 from search.config import methods, stored_config
 from search.location import Location
@@ -43,16 +44,14 @@ def run_status(path: Location) -> dict[str, Any]:
     run = open_run(path)
     config = stored_config(run.info.config, run.path)
     rows, bad = run.store.read_checked("trials")
-    last: dict[str, dict[str, Any]] = {}
-    for row in sorted(rows.to_pylist(), key=lambda row: row["attempt"]):
-        last[row["trial_id"]] = row
+    ended = {row["trial_id"]: row for row in counted(rows.to_pylist())}
     running = read_progress(progress_folder(run.path))
     paused = rungs_reached(run.path)
     trials = []
     for method in methods(config):
         for number in range(config.search.trials):
             key = trial_id(method, number)
-            row, state = last.get(key), running.get(key)
+            row, state = ended.get(key), running.get(key)
             entry: dict[str, Any] = {"trial_id": key, "state": "waiting", "score": None, "wall_seconds": None}
             if state is not None:
                 entry |= {"state": "running", "step": state["done"], "of": state["total"], "pid": state["pid"]}
@@ -67,7 +66,6 @@ def run_status(path: Location) -> dict[str, Any]:
     found = load_run(run.path)
     pareto = pareto_table(found)
     evaluations, bad_evaluations = run.store.read_checked("evaluations", columns=["trial_id"])
-    counted = list(last.values())
     folders = run.store.storage.bytes_by_folder()
     waiting = sum(trial["state"] in ("waiting", "paused", "running") for trial in trials)
     return {
@@ -79,7 +77,7 @@ def run_status(path: Location) -> dict[str, Any]:
             {"reason": one.reason, "created_at": one.created_at, "changes": list(one.changes)} for one in run.revisions
         ],
         "trials": trials,
-        "trials_per_hour": (per_hour := trials_per_hour(counted)),
+        "trials_per_hour": (per_hour := trials_per_hour([*ended.values()])),
         "hours_left": waiting / per_hour if per_hour else None,
         "attempts": rows.num_rows,
         "failures": failures(rows.to_pylist()),

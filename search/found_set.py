@@ -12,6 +12,7 @@ from ldnn_core.arms import SetArms
 from ldnn_core.layout import Mixing
 from ldnn_core.network import Network
 from ldnn_core.subnetwork import ActivationSpec
+from search.attempts import counted
 from search.schema import Status
 from search.store import Store, StoreError, trial_key
 
@@ -97,13 +98,12 @@ def found_set(store: Store, trial_id: str, dtype: torch.dtype = torch.float32) -
         StoreError: its set is not there, or damaged.
     """
     # Only its own parts: to read those of all trials takes minutes when there are many, and each batch comes here.
-    attempts = store.read("trials", keys=store.attempts(trial_id)).to_pylist()
-    ended_well = [row for row in attempts if row["status"] == Status.OK]
-    if not ended_well:
+    attempts = counted(store.read("trials", keys=store.attempts(trial_id)).to_pylist())
+    if not attempts or attempts[0]["status"] != Status.OK:
         trials = store.read("trials", columns=["trial_id", "status"]).to_pylist()
         known = ", ".join(sorted({row["trial_id"] for row in trials if row["status"] == Status.OK})) or "none"
         raise ValueError(f"a trial must have ended well to have a set, but got {trial_id!r}; those that have: {known}")
-    trial = ended_well[-1]
+    trial = attempts[0]
     if original := trial["copied_from"]:
         raise ValueError(f"only a trial that was run has a set, but {trial_id} is a copy of {original}: name that one")
     recorded, bad = store.read_checked("activations", keys=[trial_key(trial_id, trial["attempt"])])
