@@ -122,7 +122,8 @@ def draw(samples: list[Sample], path: Path) -> None:
     shown = [one for one in samples if 0 < one.trials < samples[-1].trials]
     figure, axes = plt.subplots(figsize=(6, 3), layout="constrained")
     axes.plot([one.trials for one in shown], [one.megabytes for one in shown], color="#33608c")
-    axes.set(xlabel="trials on disk", ylabel="driver's memory (MiB)", ylim=(0, None))
+    top = 1.1 * max(one.megabytes for one in shown)
+    axes.set(xlabel="trials on disk", ylabel="driver's memory (MiB)", ylim=(0, top))
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)
 
