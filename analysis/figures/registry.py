@@ -303,7 +303,8 @@ QUESTIONS: Final[dict[str, dict[str, FigureRecipe]]] = {
             "steps of at least one trial",
             _RESUME,
             "Trials may train for different lengths and at different rates, so a lower loss is not always a better "
-            "set.",
+            "set. Evolution's is that of its best candidate, the gradient's that of its one set: columns do not "
+            "compare.",
         ),
         "score_slices": FigureRecipe(
             "Score against what was sampled",
